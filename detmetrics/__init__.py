@@ -1,0 +1,82 @@
+"""detmetrics: is this 3D detector better, where, and am I sure?
+
+>>> import detmetrics as dm
+>>> scores = dm.evaluate(truth, pred, dm.NUSCENES)
+
+Names load on first use, so that ``import detmetrics`` costs nothing; numba loads at the first match.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Boxes": "detmetrics.boxes",
+    "DetmetricsError": "detmetrics.errors",
+    "InputError": "detmetrics.errors",
+    "evaluate": "detmetrics.evaluation",
+    "Fate": "detmetrics.ledger",
+    "Ledger": "detmetrics.ledger",
+    "concat": "detmetrics.ledger",
+    "match": "detmetrics.matching",
+    "Protocol": "detmetrics.protocol",
+    "NUSCENES": "detmetrics.protocols",
+    "PROTOCOLS": "detmetrics.protocols",
+    "Scores": "detmetrics.scoring",
+    "score": "detmetrics.scoring",
+    "Weights": "detmetrics.weights",
+}
+_ROOMS = ("geometry", "io", "protocols", "reporting", "synth")
+
+if TYPE_CHECKING:
+    from detmetrics import geometry, io, protocols, reporting, synth
+    from detmetrics.boxes import Boxes
+    from detmetrics.errors import DetmetricsError, InputError
+    from detmetrics.evaluation import evaluate
+    from detmetrics.ledger import Fate, Ledger, concat
+    from detmetrics.matching import match
+    from detmetrics.protocol import Protocol
+    from detmetrics.protocols import NUSCENES, PROTOCOLS
+    from detmetrics.scoring import Scores, score
+    from detmetrics.weights import Weights
+
+__all__ = [
+    "NUSCENES",
+    "PROTOCOLS",
+    "Boxes",
+    "DetmetricsError",
+    "Fate",
+    "InputError",
+    "Ledger",
+    "Protocol",
+    "Scores",
+    "Weights",
+    "__version__",
+    "concat",
+    "evaluate",
+    "geometry",
+    "io",
+    "match",
+    "protocols",
+    "reporting",
+    "score",
+    "synth",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in _WHERE:
+        value = getattr(import_module(_WHERE[name]), name)
+    elif name in _ROOMS:
+        value = import_module(f"detmetrics.{name}")
+    else:
+        raise AttributeError(f"module 'detmetrics' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,5 @@
+"""``python -m detmetrics``."""
+
+from detmetrics.cli import main
+
+main()

@@ -1,0 +1,343 @@
+"""The command line: one front door; every room is imported only when it is used."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from detmetrics import __version__
+from detmetrics.errors import InputError, listing
+
+if TYPE_CHECKING:
+    from detmetrics.boxes import Boxes
+    from detmetrics.protocol import Protocol
+
+app = typer.Typer(
+    name="detmetrics",
+    help="Is this 3D detector better, where, and am I sure?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Data = Annotated[
+    Path | None, typer.Option("--data", metavar="DATAROOT", help="Folder of a data set in the nuScenes format.")
+]
+Version = Annotated[
+    str | None, typer.Option("--version", metavar="V", help="Version of the tables; default: the only v1.0-* there.")
+]
+Split = Annotated[
+    str | None, typer.Option("--split", metavar="S", help="Predefined split, or one of the data set's splits.json.")
+]
+Scene = Annotated[list[str] | None, typer.Option("--scene", metavar="NAME", help="Only this scene; may be repeated.")]
+Truth = Annotated[Path | None, typer.Option("--truth", metavar="FILE", help="Truth in Parquet instead of --data.")]
+Rules = Annotated[
+    str, typer.Option("--protocol", metavar="NAME|FILE", help="A bundled protocol, or your own as a TOML file.")
+]
+Cache = Annotated[bool, typer.Option("--cache/--no-cache", help="Keep truth read from tables in the cache folder.")]
+
+
+@app.callback(invoke_without_command=True)
+def _front(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(f"detmetrics {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def evaluate(
+    results: Annotated[Path, typer.Argument(help="Predictions: nuScenes result JSON, or Parquet.")],
+    data: Data = None,
+    version: Version = None,
+    split: Split = None,
+    scene: Scene = None,
+    truth: Truth = None,
+    protocol: Rules = "nuscenes",
+    absent: Annotated[
+        str, typer.Option(help="A class without truth: 'official' (AP 0, worst errors) or 'omit' (left out).")
+    ] = "official",
+    json_out: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers (official keys, and signature).")
+    ] = None,
+    details_out: Annotated[
+        Path | None, typer.Option("--details", metavar="FILE", help="Write the curves (official keys).")
+    ] = None,
+    cache: Cache = True,
+) -> None:
+    """Score predictions: the table people know, and the official files on request."""
+    outputs = _writable(**{"--json": json_out, "--details": details_out})
+    rules = _protocol(protocol)
+    with _progress() as step:
+        truth_boxes = _truth(data, version, split, scene, truth, cache, step)
+        pred = _predictions(results, step)
+        with step("matching and scoring"):
+            from detmetrics.evaluation import evaluate as run
+
+            scores = run(truth_boxes, pred, rules, absent=absent)  # type: ignore[arg-type]
+            scores.signature  # noqa: B018  hashes are part of the work
+    from detmetrics.reporting.official import without_nan
+    from detmetrics.reporting.table import as_renderable
+
+    contents: dict[str, Callable[[], Any]] = {"--json": scores.to_summary, "--details": scores.to_details}
+    for option, path in outputs.items():
+        _write(path, json.dumps(without_nan(contents[option]()), indent=2, allow_nan=False) + "\n")
+    _console().print(as_renderable(scores))
+
+
+@app.command()
+def protocols(
+    name: Annotated[str | None, typer.Argument(help="A bundled protocol, or a TOML file; default: all, in short.")] = None,
+    toml: Annotated[bool, typer.Option("--toml", help="Print the rules as TOML, to start a protocol of your own.")] = False,
+) -> None:
+    """Print the rules of the protocols, from their data."""
+    from detmetrics.protocols import PROTOCOLS
+    from detmetrics.reporting import rules
+
+    if name is None:
+        if toml:
+            raise InputError("--toml needs the name of a protocol", hint=f"known: {listing(PROTOCOLS)}")
+        _console().print(rules.overview(PROTOCOLS))
+    elif toml:
+        typer.echo(rules.as_toml(_protocol(name)), nl=False)
+    else:
+        _console().print(rules.as_renderable(_protocol(name)))
+
+
+@app.command()
+def convert(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="[INPUT] OUTPUT", help="INPUT is left out when --data names truth to convert."),
+    ],
+    data: Data = None,
+    version: Version = None,
+    split: Split = None,
+    scene: Scene = None,
+    cache: Cache = True,
+) -> None:
+    """Convert predictions or truth to our Parquet, and predictions back to nuScenes result JSON.
+
+    The ending of OUTPUT decides: .parquet or .json.
+    """
+    expected = 1 if data is not None else 2
+    if len(paths) != expected:
+        raise InputError(
+            "arguments", expected="OUTPUT" if data is not None else "INPUT OUTPUT", got=[str(path) for path in paths]
+        )
+    output = paths[-1]
+    if output.suffix not in (".parquet", ".json"):
+        raise InputError("ending of the output", expected=".parquet or .json", got=output.name)
+    _writable(output=output)
+    from detmetrics import io
+
+    with _progress() as step:
+        boxes = _truth(data, version, split, scene, None, cache, step) if data else _predictions(paths[0], step)
+        with step(f"writing {output.name}"):
+            if output.suffix == ".parquet":
+                io.parquet.write(boxes, output)
+            else:
+                io.nuscenes.write_results(boxes, output)
+    _console().print(f"{output}: {len(boxes):,} boxes in {boxes.n_frames:,} frames")
+
+
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make; it must not exist or be empty.")],
+    boxes_only: Annotated[bool, typer.Option("--boxes-only", help="Tables without sensor data.")] = False,
+    train_scenes: Annotated[int, typer.Option(help="Scenes of the split synth_train.")] = 2,
+    val_scenes: Annotated[int, typer.Option(help="Scenes of the split synth_val.")] = 2,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    samples: Annotated[int, typer.Option(help="Key frames a scene, at 2 Hz.")] = 40,
+    sensor_rows: Annotated[
+        bool, typer.Option("--sensor-rows", help="Table rows for all 12 sensors, to test loading at full size.")
+    ] = False,
+    predictions: Annotated[
+        bool, typer.Option("--predictions/--no-predictions", help="Also write imperfect predictions of each split.")
+    ] = True,
+    boxes_per_sample: Annotated[int, typer.Option(help="Predicted boxes a sample, about.")] = 60,
+) -> None:
+    """Write seeded driving scenes in the nuScenes table format, and predictions for them."""
+    if not boxes_only:
+        raise InputError("only --boxes-only scenes can be made by this version: add --boxes-only")
+    from detmetrics.synth import write_dataset, write_predictions
+
+    with _progress() as step:
+        with step("scenes") as advance:
+            write_dataset(
+                out,
+                train_scenes=train_scenes,
+                val_scenes=val_scenes,
+                seed=seed,
+                samples_per_scene=samples,
+                sensor_rows=sensor_rows,
+                progress=advance,
+            )
+        splits = {"synth_train": train_scenes, "synth_val": val_scenes}
+        written = [split for split, n_scenes in splits.items() if n_scenes and predictions]
+        for split in written:
+            with step(f"predictions of {split}") as advance:
+                write_predictions(
+                    out,
+                    out / f"results_{split}.json",
+                    split=split,
+                    seed=seed,
+                    boxes_per_sample=boxes_per_sample,
+                    progress=advance,
+                )
+    console = _console()
+    console.print(f"{out}: version v1.0-synth, {train_scenes} + {val_scenes} scenes of {samples} samples")
+    for split in written:
+        console.print(f"  detmetrics evaluate {out / f'results_{split}.json'} --data {out} --split {split}")
+
+
+def main() -> None:
+    """Run the command line: exit code 2 for bad input, 1 for our own faults, never a traceback."""
+    try:
+        app()  # ends the process itself, with 2 on wrong usage
+    except BrokenPipeError:  # the reader of a pipe has gone: nobody is left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except InputError as error:
+        _complain(str(error))
+        sys.exit(2)
+    except OSError as error:
+        _complain(f"{error.filename or 'system'}: {error.strerror or error}")
+        sys.exit(2)
+    except Exception as error:
+        if os.environ.get("DETMETRICS_DEBUG"):
+            raise
+        _complain(
+            f"this is a fault of detmetrics, not of your input: {type(error).__name__}: {error} "
+            "(set DETMETRICS_DEBUG=1 for the traceback)"
+        )
+        sys.exit(1)
+
+
+def _truth(
+    data: Path | None,
+    version: str | None,
+    split: str | None,
+    scenes: list[str] | None,
+    truth: Path | None,
+    cache: bool,
+    step: Step,
+) -> Boxes:
+    if (data is None) == (truth is None):
+        raise InputError("give either --data DATAROOT or --truth FILE" + (", not both" if data else ""))
+    from detmetrics import io
+
+    if truth is not None:
+        stray = [name for name, value in {"--version": version, "--split": split, "--scene": scenes}.items() if value]
+        if stray:
+            raise InputError(f"{stray[0]} goes with --data, not with --truth")
+        with step(f"reading {truth.name}") as advance:
+            return io.parquet.read(truth, progress=advance)
+    assert data is not None
+    with step("reading truth") as advance:
+        return io.nuscenes.load_truth(
+            data,
+            version=version,
+            split=split,
+            scenes=scenes or None,
+            cache=cache,
+            progress=advance,
+            notice=step.say,
+        )
+
+
+def _predictions(path: Path, step: Step) -> Boxes:
+    from detmetrics import io
+
+    with step(f"reading {path.name}") as advance:
+        return io.load(path, progress=advance)
+
+
+def _protocol(name: str) -> Protocol:
+    from detmetrics.protocol import Protocol
+    from detmetrics.protocols import by_name
+
+    return Protocol.load(name) if name.endswith(".toml") else by_name(name)
+
+
+def _writable(**paths: Path | None) -> dict[str, Path]:
+    """Check that files can be written before any work is done."""
+    wanted = {option: path for option, path in paths.items() if path is not None}
+    for option, path in wanted.items():
+        if path.is_dir():
+            raise InputError(option, expected="a file", got=f"the folder {path}")
+        if not path.absolute().parent.is_dir():
+            raise InputError(option, expected="in a folder that exists", got=str(path))
+        if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+            raise InputError(option, expected="writable", got=str(path))
+    if len({path.absolute() for path in wanted.values()}) < len(wanted):
+        raise InputError(" and ".join(wanted), expected="different files")
+    return wanted
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a whole file or nothing."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _console() -> Any:
+    """Console for results: as wide as the terminal, or as the table where the output goes to a file."""
+    from rich.console import Console
+
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=120)
+
+
+def _complain(message: str) -> None:
+    typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
+    typer.echo(message, err=True)
+
+
+class Step:
+    """Progress on stderr: ``with step("reading x") as advance: … advance(done, total)``."""
+
+    def __init__(self, progress: Any) -> None:
+        self.progress = progress
+
+    @contextmanager
+    def __call__(self, title: str) -> Iterator[Callable[[int, int], None]]:
+        """Show a step while it runs."""
+        task = self.progress.add_task(title, total=None)
+        yield lambda done, total: self.progress.update(task, completed=done, total=total)
+        self.progress.update(task, total=1, completed=1)
+        self.progress.remove_task(task)
+
+    def say(self, message: str) -> None:
+        """Print a line above the progress."""
+        self.progress.console.print(message, style="dim", highlight=False)
+
+
+@contextmanager
+def _progress() -> Iterator[Step]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as progress:
+        yield Step(progress)
+
+
+if __name__ == "__main__":
+    main()

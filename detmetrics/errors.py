@@ -1,0 +1,52 @@
+"""The errors that detmetrics raises on purpose; each names what, where, expected and got."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+
+class DetmetricsError(Exception):
+    """Base of every error that detmetrics raises on purpose."""
+
+
+class InputError(DetmetricsError, ValueError):
+    """Something handed to detmetrics is wrong, and the message says what, where, what was expected and what came.
+
+    Parameters
+    ----------
+    what : str
+        The thing that is wrong, e.g. ``"pred.size_lwh_m[17]"``.
+    expected : str, optional
+        Completes the sentence "*what* must be …", e.g. ``"positive"``; without it ``what`` is the whole sentence.
+    got : object, optional
+        What came instead, printed shortened.
+    where : str, optional
+        File, frame or row in which it was found, e.g. ``"frame 'n015-…'"``.
+    hint : str, optional
+        A sentence that says what to do.
+    """
+
+    def __init__(self, what: str, *, expected: str = "", got: object = None, where: str = "", hint: str = "") -> None:
+        self.what, self.expected, self.got, self.where, self.hint = what, expected, got, where, hint
+        text = f"{what} must be {expected}" if expected else what
+        if got is not None:
+            text += f", got {shorten(got)}"
+        if where:
+            text += f" in {where}"
+        if hint:
+            text += f" ({hint})"
+        super().__init__(text)
+
+
+def shorten(value: object, limit: int = 120) -> str:
+    """Give ``repr(value)`` cut to ``limit`` characters, with an ellipsis where something is left out."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def listing(names: Iterable[str] | Sequence[str], total: int | None = None, shown: int = 5) -> str:
+    """List the first few names and count the rest: ``'a', 'b', 'c', 'd', 'e' and 12 more``."""
+    names = list(names)
+    total = len(names) if total is None else total
+    text = ", ".join(repr(name) for name in names[:shown])
+    return f"{text} and {total - shown} more" if total > shown else text

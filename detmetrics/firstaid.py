@@ -1,0 +1,94 @@
+"""First aid: what is probably wrong when scores are far too low, in a line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from detmetrics.errors import listing
+
+if TYPE_CHECKING:
+    from detmetrics.ledger import Ledger
+
+SAMPLE = 2000  # boxes looked at; a sample shows a systematic fault
+
+
+def first_aid(ledger: Ledger) -> tuple[str, ...]:
+    """Notes for the reader of the scores: what is missing, and likely causes where nothing fits."""
+    notes = [*_missing(ledger)]
+    if ledger.n_extra_frames:
+        notes.append(f"predictions in {ledger.n_extra_frames} frames outside this part of the data set are ignored")
+    if len(ledger.truth) and len(ledger.pred):
+        notes += _nothing_matches(ledger) if not len(ledger.pair_event) else _swapped_sides(ledger)
+    return tuple(notes)
+
+
+def _missing(ledger: Ledger) -> list[str]:
+    notes = []
+    kinds = {error.kind: error.name for error in ledger.protocol.errors}
+    if "attribute" in kinds:
+        for side, boxes in (("truth", ledger.truth), ("predictions", ledger.pred)):
+            if boxes.attribute is None and len(boxes):
+                notes.append(f"{side} without attributes: {kinds['attribute']} is 1")
+    share = ledger.nan_velocity_share
+    if "velocity_xy" in kinds:
+        if ledger.truth.velocity_mps is None and len(ledger.truth):
+            notes.append(f"truth without velocities: {kinds['velocity_xy']} is 1")
+        if share == 1:
+            notes.append(f"predictions without velocities: {kinds['velocity_xy']} is 1")
+        elif share > 0:
+            notes.append(
+                f"{share:.1%} of the predictions have no velocity: {kinds['velocity_xy']} leaves them out, "
+                "which can raise the score"
+            )
+    labels = ledger.truth.labels or ()
+    strange = [label for label in labels if ledger.protocol.task_of(label) is None and "." not in label]
+    if strange:
+        notes.append(f"truth of classes that the protocol does not know is left out: {listing(strange)}")
+    return notes
+
+
+def _nothing_matches(ledger: Ledger) -> list[str]:
+    truth, pred = ledger.truth, ledger.pred
+    limit = ledger.protocol.affinity.thresholds[-1]
+    evaluated = np.flatnonzero(ledger.truth_task >= 0)
+    if not len(evaluated):
+        return [f"no truth is of a class of the protocol: its labels are {listing(truth.labels or ())}"]
+    frames = {name: code for code, name in enumerate(pred.frames)}
+    nearest, same_class, looked_at = np.inf, False, 0
+    for code in np.unique(truth.frame[evaluated]).tolist():
+        other = frames.get(truth.frames[code])
+        if other is None or looked_at > SAMPLE:
+            continue
+        t = evaluated[truth.frame[evaluated] == code]
+        p = np.arange(pred.offsets[other], pred.offsets[other + 1])
+        if not len(p):
+            continue
+        looked_at += len(p)
+        apart = np.hypot(*np.moveaxis(pred.center_m[p, None, :2] - truth.center_m[None, t, :2], -1, 0))
+        nearest = min(nearest, float(apart.min()))
+        same_class = same_class or bool(apart.min() < limit)
+    if not np.isfinite(nearest):
+        return ["nothing matches: no frame has both truth and predictions"]
+    if nearest >= limit:
+        return [f"nothing matches: the nearest truth is {nearest:.0f} m away: are these boxes in another frame?"]
+    if not len(ledger.event_pred) or not len(ledger.truth_rows):
+        side = "predictions" if not len(ledger.event_pred) else "truths"
+        return [f"nothing matches: all {side} are dropped as out of range, without points or in an ignore region"]
+    return [f"nothing matches although a truth is {nearest:.1f} m away: are the classes named alike on both sides?"]
+
+
+def _swapped_sides(ledger: Ledger) -> list[str]:
+    pairs = slice(0, SAMPLE)
+    size_p = ledger.pred.size_lwh_m[ledger.event_pred[ledger.pair_event[pairs]]]
+    size_t = ledger.truth.size_lwh_m[ledger.pair_truth[pairs]]
+
+    def overlap(a: np.ndarray, b: np.ndarray) -> float:
+        both = np.minimum(a, b).prod(axis=1)
+        return float((both / (a.prod(axis=1) + b.prod(axis=1) - both)).mean())
+
+    as_is, swapped = overlap(size_p, size_t), overlap(size_p[:, [1, 0, 2]], size_t)
+    if len(size_p) >= 10 and swapped > as_is + 0.2:
+        return [f"length and width look swapped: sizes overlap {as_is:.0%}, and {swapped:.0%} the other way round"]
+    return []

@@ -1,0 +1,259 @@
+"""Numba kernels: no checks, no class names, fixed dtypes. The functions around them check; these only compute.
+
+Rows of boxes are grouped by *group* = frame x task; only boxes of one group can match, so groups are independent and
+ranges of them run in parallel (the kernels release the GIL) with the same bits for any split.
+
+The closed tables at the end map the words of a protocol to functions.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar, cast
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+F = TypeVar("F", bound=Callable[..., Any])
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Codes = NDArray[np.int32]
+Bytes = NDArray[np.uint8]
+
+
+def kernel(function: F) -> F:
+    """Compile on first use and keep the machine code on disk, or only in memory where no folder is writable."""
+    try:
+        return cast(F, numba.njit(cache=True, nogil=True)(function))
+    except RuntimeError:
+        warnings.warn(
+            "no writable folder for compiled kernels: every process compiles anew (set NUMBA_CACHE_DIR)",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return cast(F, numba.njit(nogil=True)(function))
+
+
+@kernel
+def filter_rows(
+    offsets: Ints, ego: Floats, center: Floats, task: NDArray[np.int16], limit: Floats, num_points: Floats, fate: Bytes
+) -> None:
+    """Write what becomes of each box: 0 kept, 1 other class, 2 out of range, 3 without points.
+
+    ``limit`` (n_tasks,) is compared with the distance on the ground, strictly; ``num_points`` may be empty.
+    """
+    for frame in range(len(offsets) - 1):
+        x, y = ego[frame, 0], ego[frame, 1]
+        for row in range(offsets[frame], offsets[frame + 1]):
+            if task[row] < 0:
+                fate[row] = 1
+                continue
+            dx, dy = center[row, 0] - x, center[row, 1] - y
+            if not math.sqrt(dx * dx + dy * dy) < limit[task[row]]:
+                fate[row] = 2
+            elif len(num_points) and num_points[row] == 0:
+                fate[row] = 3
+            else:
+                fate[row] = 0
+
+
+@kernel
+def inside_regions(
+    rows: Ints, frame: Codes, center: Floats, offsets: Ints, origin: Floats, edges: Floats, inside: NDArray[np.bool_]
+) -> None:
+    """Whether the centre of each row lies in a region of its frame, faces included.
+
+    Regions of frame ``f`` are ``offsets[f]:offsets[f + 1]``; each is a corner ``origin`` (R, 3) and three ``edges``
+    (R, 3, 3) from it.
+    """
+    for i in range(len(rows)):
+        row = rows[i]
+        for region in range(offsets[frame[i]], offsets[frame[i] + 1]):
+            hit = True
+            for axis in range(3):
+                along, length = 0.0, 0.0
+                for xyz in range(3):
+                    edge = edges[region, axis, xyz]
+                    along += (center[row, xyz] - origin[region, xyz]) * edge
+                    length += edge * edge
+                if not 0 <= along <= length:
+                    hit = False
+            if hit:
+                inside[i] = True
+                break
+
+
+@kernel
+def group(keys: Codes, n_groups: int) -> tuple[Ints, Ints]:
+    """Stable counting sort: offsets (n_groups + 1,) and the indices in order; negative keys are left out."""
+    offsets = np.zeros(n_groups + 1, np.int64)
+    for key in keys:
+        if key >= 0:
+            offsets[key + 1] += 1
+    for g in range(n_groups):
+        offsets[g + 1] += offsets[g]
+    cursor = offsets[:-1].copy()
+    order = np.empty(offsets[-1], np.int64)
+    for i in range(len(keys)):
+        key = keys[i]
+        if key >= 0:
+            order[cursor[key]] = i
+            cursor[key] += 1
+    return offsets, order
+
+
+@kernel
+def pairs_center_xy(
+    pred_offsets: Ints,
+    pred_rows: Ints,
+    pred_center: Floats,
+    truth_offsets: Ints,
+    truth_rows: Ints,
+    truth_center: Floats,
+    limit: float,
+) -> tuple[Ints, Ints, Floats]:
+    """Pairs within a group whose centres are nearer than ``limit`` on the ground.
+
+    Returns
+    -------
+    offsets (n_pred_of_these_groups + 1,), truth row and distance of each pair; truths in the order of their group.
+    """
+    first = pred_offsets[0]
+    n_pred = pred_offsets[-1] - first
+    most = 0
+    for g in range(len(pred_offsets) - 1):
+        most += (pred_offsets[g + 1] - pred_offsets[g]) * (truth_offsets[g + 1] - truth_offsets[g])
+    offsets = np.zeros(n_pred + 1, np.int64)
+    truth = np.empty(most, np.int64)
+    distance = np.empty(most, np.float64)
+    far = limit * limit * (1 + 1e-9)  # a cheap test first; the root decides
+    n = 0
+    for g in range(len(pred_offsets) - 1):
+        for p in range(pred_offsets[g], pred_offsets[g + 1]):
+            x, y = pred_center[pred_rows[p], 0], pred_center[pred_rows[p], 1]
+            for t in range(truth_offsets[g], truth_offsets[g + 1]):
+                row = truth_rows[t]
+                dx, dy = x - truth_center[row, 0], y - truth_center[row, 1]
+                square = dx * dx + dy * dy
+                if square < far:
+                    d = math.sqrt(square)
+                    if d < limit:
+                        truth[n] = row
+                        distance[n] = d
+                        n += 1
+            offsets[p - first + 1] = n
+    return offsets, truth[:n], distance[:n]
+
+
+@kernel
+def nearest_free(
+    offsets: Ints, truth: Ints, distance: Floats, thresholds: Floats, taken: NDArray[np.bool_]
+) -> tuple[Ints, Ints, Ints]:
+    """Give each prediction, in order, the nearest truth that is free at each threshold; the first wins a tie.
+
+    ``taken`` (n_truth_rows, n_thresholds) is scratch, False at the start.
+
+    Returns
+    -------
+    prediction (index into ``offsets``), truth row and thresholds (bit t is set where they match at threshold t) of each
+    matched pair, in order.
+    """
+    most = 0
+    for p in range(len(offsets) - 1):
+        most += min(offsets[p + 1] - offsets[p], len(thresholds))
+    pred_out = np.empty(most, np.int64)
+    truth_out = np.empty(most, np.int64)
+    bits_out = np.empty(most, np.int64)
+    n = 0
+    for p in range(len(offsets) - 1):
+        start, stop = offsets[p], offsets[p + 1]
+        if start == stop:
+            continue
+        first = n
+        for t in range(len(thresholds)):
+            best, at = thresholds[t], np.int64(-1)
+            for c in range(start, stop):
+                if distance[c] < best and not taken[truth[c], t]:
+                    best, at = distance[c], truth[c]
+            if at < 0:
+                continue
+            taken[at, t] = True
+            known = first
+            while known < n and truth_out[known] != at:
+                known += 1
+            if known == n:
+                pred_out[n], truth_out[n], bits_out[n] = p, at, 0
+                n += 1
+            bits_out[known] |= 1 << t
+    return pred_out[:n], truth_out[:n], bits_out[:n]
+
+
+@kernel
+def translation_xy(pred: Ints, truth: Ints, center_p: Floats, center_t: Floats, period: Floats, out: Floats) -> None:
+    """Distance of the centres on the ground, metres."""
+    for i in range(len(pred)):
+        dx = center_p[pred[i], 0] - center_t[truth[i], 0]
+        dy = center_p[pred[i], 1] - center_t[truth[i], 1]
+        out[i] = math.sqrt(dx * dx + dy * dy)
+
+
+@kernel
+def scale_aligned(pred: Ints, truth: Ints, size_p: Floats, size_t: Floats, period: Floats, out: Floats) -> None:
+    """1 - IoU of the two boxes with centre and heading aligned."""
+    for i in range(len(pred)):
+        both, volume_p, volume_t = 1.0, 1.0, 1.0
+        for axis in range(3):
+            p, t = size_p[pred[i], axis], size_t[truth[i], axis]
+            both *= min(p, t)
+            volume_p *= p
+            volume_t *= t
+        out[i] = 1 - both / (volume_p + volume_t - both)
+
+
+@kernel
+def orientation(pred: Ints, truth: Ints, yaw_p: Floats, yaw_t: Floats, period: Floats, out: Floats) -> None:
+    """Smallest difference of the headings modulo ``period`` of each pair, radians in [0, π]."""
+    for i in range(len(pred)):
+        half = period[i] / 2
+        difference = (yaw_t[truth[i]] - yaw_p[pred[i]] + half) % period[i] - half
+        if difference > math.pi:
+            difference -= 2 * math.pi
+        out[i] = abs(difference)
+
+
+@kernel
+def velocity_xy(pred: Ints, truth: Ints, velocity_p: Floats, velocity_t: Floats, period: Floats, out: Floats) -> None:
+    """Length of the difference of the velocities, m/s; NaN where either is unknown."""
+    for i in range(len(pred)):
+        dx = velocity_p[pred[i], 0] - velocity_t[truth[i], 0]
+        dy = velocity_p[pred[i], 1] - velocity_t[truth[i], 1]
+        out[i] = math.sqrt(dx * dx + dy * dy)
+
+
+@kernel
+def attribute(pred: Ints, truth: Ints, attribute_p: Codes, attribute_t: Codes, period: Floats, out: Floats) -> None:
+    """1 where the attributes differ, 0 where they agree, NaN where the truth has none (a negative code)."""
+    for i in range(len(pred)):
+        code = attribute_t[truth[i]]
+        out[i] = math.nan if code < 0 else (0.0 if code == attribute_p[pred[i]] else 1.0)
+
+
+class ErrorRule(NamedTuple):
+    """A true-positive error: its kernel and the column of :class:`detmetrics.Boxes` that it compares."""
+
+    kernel: Callable[[Ints, Ints, NDArray[Any], NDArray[Any], Floats, Floats], None]
+    column: str
+
+
+AFFINITY = {"center_xy": pairs_center_xy}
+ASSIGN = {"nearest_free": nearest_free}
+ERROR = {
+    "translation_xy": ErrorRule(translation_xy, "center_m"),
+    "scale_aligned": ErrorRule(scale_aligned, "size_lwh_m"),
+    "orientation": ErrorRule(orientation, "yaw_rad"),
+    "velocity_xy": ErrorRule(velocity_xy, "velocity_mps"),
+    "attribute": ErrorRule(attribute, "attribute"),
+}

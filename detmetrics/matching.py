@@ -1,0 +1,335 @@
+"""Matching: truth and predictions and a protocol in, a ledger out; done once."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detmetrics import kernels
+from detmetrics.boxes import Boxes
+from detmetrics.curves import order_by_score
+from detmetrics.errors import InputError, listing
+from detmetrics.firstaid import first_aid
+from detmetrics.geometry import rotation_matrices, rotation_of_yaw
+from detmetrics.kernels import Bytes, Codes, Floats, Ints
+from detmetrics.ledger import Fate, Ledger
+from detmetrics.protocol import Protocol, unknown_name
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+JOBS_PER_THREAD = 16  # small enough that the working set of a job stays in the cache
+
+
+def match(truth: Boxes, pred: Boxes, protocol: Protocol, *, threads: int | None = None) -> Ledger:
+    """Filter and match predictions to truth under a protocol.
+
+    Parameters
+    ----------
+    truth, pred : Boxes
+        In one coordinate frame; ``pred`` with scores. Labels are classes of the protocol or, in truth, raw categories
+        that its mapping knows; truth of any other category is left out.
+    protocol : Protocol
+        The rules.
+    threads : int, optional
+        Worker threads, default one a core. The result has the same bits for any number.
+
+    Raises
+    ------
+    InputError
+        Missing or extra frames, no scores, an unknown class or attribute, too many boxes in a frame.
+    """
+    score = pred.score
+    if score is None:
+        raise InputError(f"{pred.source} have no scores: predictions need score=")
+    if threads is None:
+        threads = os.cpu_count() or 1
+    elif threads < 1:
+        raise InputError("threads", expected="at least 1", got=threads)
+    truth, pred = _with_labels(truth, protocol), _with_labels(pred, protocol)
+    frame_map, n_extra = _align(truth, pred)
+    _check_predictions(pred, frame_map, protocol)
+
+    tasks = [protocol.task_of(label) for label in truth.labels or ()]
+    truth_task = _lookup(tasks, truth.label)
+    pred_task = _lookup([protocol.task_of(label) for label in pred.labels or ()], pred.label)
+    truth_fate = _fates(truth, truth.ego_xy_m, truth_task, protocol, threads)
+    ego = np.zeros((pred.n_frames, 2))
+    ego[frame_map >= 0] = truth.ego_xy_m[frame_map[frame_map >= 0]]
+    pred_fate = _fates(pred, ego, pred_task, protocol, threads)
+    if n_extra:
+        pred_fate[(frame_map < 0)[pred.frame]] = Fate.EXTRA_FRAME
+    for category, labels in protocol.regions.items():
+        regions = _Regions(truth, category)
+        regions.apply(truth, truth.frame, truth_task, truth_fate, protocol, labels)
+        regions.apply(pred, frame_map[pred.frame], pred_task, pred_fate, protocol, labels)
+
+    # events in the order of the curves
+    n_tasks, n_frames = len(protocol.tasks), truth.n_frames
+    place = _places(truth, pred, frame_map)
+    event_offsets, event_pred = kernels.group(_kept(pred_task, pred_fate).astype(np.int32), n_tasks)
+
+    def sort(task: int) -> None:
+        rows = event_pred[event_offsets[task] : event_offsets[task + 1]]
+        rows[:] = rows[order_by_score(score[rows], place[rows])]
+
+    _run(sort, list(range(n_tasks)), threads)
+    event_frame = frame_map[pred.frame[event_pred]]
+
+    # groups: frame x task
+    event_task = np.repeat(np.arange(n_tasks, dtype=np.int32), np.diff(event_offsets))
+    p_offsets, p_events = kernels.group(event_frame * np.int32(n_tasks) + event_task, n_frames * n_tasks)
+    p_rows = event_pred[p_events]
+    key = truth.frame * np.int32(n_tasks) + truth_task
+    t_offsets, t_rows = kernels.group(np.where(truth_fate == Fate.KEPT, key, np.int32(-1)), n_frames * n_tasks)
+
+    affinity, assign = kernels.AFFINITY[protocol.affinity.kind], kernels.ASSIGN[protocol.assignment]
+    thresholds = np.array(protocol.affinity.thresholds)
+    taken = np.zeros((len(truth), len(thresholds)), dtype=np.bool_)
+    period = np.array([task.yaw_period_rad for task in protocol.tasks])
+    columns = _error_columns(truth, pred, protocol)
+
+    def pairs(part: slice) -> tuple[Ints, Ints, Ints, Floats]:
+        mine = p_offsets[part.start : part.stop + 1]
+        near = affinity(
+            mine, p_rows, pred.center_m, t_offsets[part.start : part.stop + 1], t_rows, truth.center_m, thresholds[-1]
+        )
+        index, truth_row, bits = assign(*near, thresholds, taken)
+        index += mine[0]
+        rows = p_rows[index]
+        errors = np.full((len(index), len(protocol.errors)), np.nan)
+        one = np.empty(len(index))
+        periods = period[truth_task[truth_row]]
+        for i, (rule, column) in enumerate(columns):
+            if column is not None:
+                rule.kernel(rows, truth_row, column[0], column[1], periods, one)
+                errors[:, i] = one
+        return p_events[index], truth_row, bits, errors
+
+    edges = _even(p_offsets, threads * JOBS_PER_THREAD)
+    parts = _run(pairs, [slice(a, b) for a, b in itertools.pairwise(edges)], threads)
+    pair_event, pair_truth, pair_bits, pair_errors = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.argsort(pair_event * 64 + _lowest_bit(pair_bits))
+    ledger = Ledger(
+        protocol=protocol,
+        truth=truth,
+        pred=pred,
+        truth_fate=truth_fate,
+        pred_fate=pred_fate,
+        truth_task=truth_task,
+        event_offsets=event_offsets,
+        event_pred=event_pred,
+        event_frame=event_frame,
+        event_score=score[event_pred],
+        event_place=place[event_pred],
+        pair_event=pair_event[order],
+        pair_truth=pair_truth[order],
+        pair_bits=pair_bits[order],
+        pair_errors=pair_errors[order],
+        n_extra_frames=n_extra,
+    )
+    object.__setattr__(ledger, "notes", first_aid(ledger))
+    return ledger
+
+
+def _run(task: Callable[[A], B], parts: Sequence[A], threads: int) -> list[B]:
+    """Run the parts on a few threads of our own (kernels release the GIL); results in order."""
+    if threads == 1 or len(parts) == 1:
+        return [task(part) for part in parts]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(task, parts))
+
+
+def _with_labels(boxes: Boxes, protocol: Protocol) -> Boxes:
+    """Give label codes without a table the protocol's class order."""
+    if boxes.labels is not None:
+        return boxes
+    if len(boxes) and boxes.label.max() >= len(protocol.tasks):
+        row = int(np.argmax(boxes.label))
+        raise InputError(
+            f"{boxes.source}.label[{row}]",
+            expected=f"a code into the {len(protocol.tasks)} classes of {protocol.name}",
+            got=int(boxes.label[row]),
+        )
+    return boxes.with_labels(protocol.labels)
+
+
+def _align(truth: Boxes, pred: Boxes) -> tuple[Codes, int]:
+    """Frame of truth for each frame of the predictions, -1 for frames to ignore, and the number of those."""
+    frame_map = np.fromiter((truth.frame_index.get(name, -1) for name in pred.frames), np.int32, pred.n_frames)
+    extra = np.flatnonzero(frame_map < 0)
+    if len(extra) and not truth.partial:
+        raise InputError(
+            f"{pred.source} has {len(extra)} frames that {truth.source} does not have: "
+            + listing([pred.frames[i] for i in extra[:5]], total=len(extra))
+        )
+    if pred.is_complete:
+        missing = [name for name in truth.frames if name not in pred.frame_index]
+        if missing:
+            raise InputError(
+                f"{pred.source} lacks {len(missing)} of the {truth.n_frames} frames of {truth.source}: "
+                + listing(missing),
+                hint="every frame needs an entry, an empty list where nothing was found",
+            )
+    return frame_map, len(extra)
+
+
+def _check_predictions(pred: Boxes, frame_map: Codes, protocol: Protocol) -> None:
+    """Refuse unknown classes, unknown attributes, and too many boxes in a frame."""
+    counted = np.ones(len(pred), dtype=np.bool_) if (frame_map >= 0).all() else (frame_map >= 0)[pred.frame]
+    for kind, codes, names, known in (
+        ("class", pred.label, pred.labels or (), protocol.labels),
+        ("attribute", pred.attribute, pred.attributes, (*protocol.attributes, "") if protocol.attributes else ()),
+    ):
+        strange = [name for name in names if name not in known] if known else []
+        for name in strange:
+            if kind == "class" and name in protocol.mapping:
+                continue
+            rows = np.flatnonzero((codes == names.index(name)) & counted)
+            if len(rows):
+                row = int(rows[0])
+                frame = int(pred.frame[row])
+                error = unknown_name(kind, name, known)
+                raise InputError(
+                    f"{pred.source}: unknown {kind} {name!r}",
+                    where=f"box {row - int(pred.offsets[frame])} of frame {pred.frames[frame]!r}"
+                    + (f" and {len(rows) - 1} more boxes" if len(rows) > 1 else ""),
+                    hint=error.hint,
+                )
+    limit = protocol.max_boxes_per_frame
+    if limit is not None:
+        counts = np.where(frame_map >= 0, np.diff(pred.offsets), 0)
+        if counts.size and counts.max() > limit:
+            worst = int(counts.argmax())
+            raise InputError(
+                f"{pred.source}: boxes in frame {pred.frames[worst]!r}",
+                expected=f"at most {limit}",
+                got=int(counts[worst]),
+                hint=f"{int((counts > limit).sum())} frames have more",
+            )
+
+
+def _lookup(tasks: list[int | None], label: Codes) -> NDArray[np.int16]:
+    """Task of each row, -1 where it is not evaluated."""
+    table = np.array([-1 if task is None else task for task in tasks] or [-1], dtype=np.int16)
+    return table[label]
+
+
+def _fates(boxes: Boxes, ego: Floats, task: NDArray[np.int16], protocol: Protocol, threads: int) -> Bytes:
+    fate = np.empty(len(boxes), dtype=np.uint8)
+    limit = np.array([np.inf if t.range_m is None else t.range_m for t in protocol.tasks])
+    points = boxes.num_points if protocol.drop_empty and boxes.num_points is not None else np.zeros(0)
+    points = points.view()
+    points.flags.writeable = False  # one type for the kernel, given or not
+
+    def part(frames: slice) -> None:
+        kernels.filter_rows(
+            boxes.offsets[frames.start : frames.stop + 1],
+            ego[frames.start : frames.stop],
+            boxes.center_m,
+            task,
+            limit,
+            points,
+            fate,
+        )
+
+    ego = np.array(ego)
+    edges = _even(boxes.offsets, threads)
+    _run(part, [slice(a, b) for a, b in itertools.pairwise(edges)], threads)
+    return fate
+
+
+class _Regions:
+    """Ignore regions: the truth boxes of one category, with their full rotation."""
+
+    def __init__(self, truth: Boxes, category: str) -> None:
+        labels = truth.labels or ()
+        code = labels.index(category) if category in labels else -1
+        rows = np.flatnonzero(truth.label == code)
+        rotation = rotation_of_yaw(truth.yaw_rad[rows]) if truth.rotation_wxyz is None else truth.rotation_wxyz[rows]
+        axes = rotation_matrices(rotation) if len(rows) else np.zeros((0, 3, 3))
+        size = truth.size_lwh_m[rows]
+        # the corner at +, +, + and the three edges from it, as the devkit's points_in_box does
+        self.origin = truth.center_m[rows] + np.einsum("nij,nj->ni", axes, size / 2)
+        self.edges = np.ascontiguousarray(-np.swapaxes(axes, 1, 2) * size[:, :, None])
+        self.offsets = np.searchsorted(truth.frame[rows], np.arange(truth.n_frames + 1)).astype(np.int64)
+
+    def apply(
+        self,
+        boxes: Boxes,
+        frame: Codes,
+        task: NDArray[np.int16],
+        fate: Bytes,
+        protocol: Protocol,
+        labels: Sequence[str],
+    ) -> None:
+        """Mark the kept boxes of these classes whose centre lies in a region."""
+        if not len(self.origin):
+            return
+        affected = np.isin(task, [protocol.labels.index(label) for label in labels]) & (fate == Fate.KEPT)
+        rows = np.flatnonzero(affected)
+        inside = np.zeros(len(rows), dtype=np.bool_)
+        kernels.inside_regions(rows, frame[rows], boxes.center_m, self.offsets, self.origin, self.edges, inside)
+        fate[rows[inside]] = Fate.IN_REGION
+
+
+def _kept(task: NDArray[np.int16], fate: Bytes) -> NDArray[np.int16]:
+    return np.where(fate == Fate.KEPT, task, np.int16(-1))
+
+
+def _places(truth: Boxes, pred: Boxes, frame_map: Codes) -> Ints:
+    """Position of each prediction for ties: in the file, or where truth is partial in the order of its frames."""
+    if not truth.partial:
+        return pred.place
+    rank = np.where(frame_map >= 0, truth.frame_place[frame_map] if truth.n_frames else 0, 0)
+    position = np.empty(len(pred), np.int64)
+    order = np.lexsort((pred.place, pred.frame))
+    position[order] = np.arange(len(pred)) - pred.offsets[pred.frame[order]]
+    return (rank[pred.frame].astype(np.int64) << 32) + position
+
+
+def _error_columns(
+    truth: Boxes, pred: Boxes, protocol: Protocol
+) -> list[tuple[kernels.ErrorRule, tuple[NDArray[np.generic], NDArray[np.generic]] | None]]:
+    """Columns that each error compares; None where one side lacks it, so that the error is unknown."""
+    columns: list[tuple[kernels.ErrorRule, tuple[NDArray[np.generic], NDArray[np.generic]] | None]] = []
+    for error in protocol.errors:
+        rule = kernels.ERROR[error.kind]
+        if rule.column == "attribute":
+            columns.append((rule, _attributes(truth, pred)))
+            continue
+        p, t = getattr(pred, rule.column), getattr(truth, rule.column)
+        columns.append((rule, None if p is None or t is None else (p, t)))
+    return columns
+
+
+def _attributes(truth: Boxes, pred: Boxes) -> tuple[Codes, Codes] | None:
+    """Attribute codes of both sides in one table; -1 for a truth without, -2 for a prediction without."""
+    if truth.attribute is None:
+        return None
+    table = {name: code for code, name in enumerate(dict.fromkeys((*truth.attributes, *pred.attributes)))}
+    of_truth = np.array([table[name] if name else -1 for name in truth.attributes] or [0], np.int32)
+    of_pred = np.array([table[name] if name else -2 for name in pred.attributes] or [0], np.int32)
+    missing = np.full(len(pred), -2, np.int32)
+    return missing if pred.attribute is None else of_pred[pred.attribute], of_truth[truth.attribute]
+
+
+def _even(offsets: Ints, n_parts: int) -> list[int]:
+    """Edges that cut groups into ranges of about equal numbers of rows."""
+    n_groups = len(offsets) - 1
+    if n_groups == 0:
+        return [0, 0]
+    cuts = np.searchsorted(offsets, np.linspace(offsets[0], offsets[-1], n_parts + 1)[1:-1])
+    return sorted({0, *cuts.tolist(), n_groups})
+
+
+def _lowest_bit(bits: Ints) -> Ints:
+    """Index of the lowest bit set."""
+    lowest: Ints = np.log2(bits & -bits).astype(np.int64)
+    return lowest

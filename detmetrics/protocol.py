@@ -1,0 +1,306 @@
+"""Protocol: the rules of an evaluation as data, values plus words from small closed tables.
+
+An official evaluator is one literal in :mod:`detmetrics.protocols`; a protocol of one's own is an ordinary value, from
+Python, from a dict or from TOML. Nothing in the engine knows a protocol's name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from detmetrics.errors import InputError, listing
+
+AffinityKind = Literal["center_xy", "center_xyz"]
+AssignmentKind = Literal["nearest_free"]
+CurveKind = Literal["linear"]
+ErrorKind = Literal["translation_xy", "scale_aligned", "orientation", "velocity_xy", "attribute"]
+CompositeKind = Literal["weighted_mean"]
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One thing that is scored on its own: a class, and what is particular about it.
+
+    Attributes
+    ----------
+    label : str
+        Class name.
+    range_m : float or None
+        Boxes count if their centre is nearer to ego than this (strictly), metres; None: no limit.
+    yaw_period_rad : float
+        Heading errors repeat after this angle: 2π, or π where front and back look alike.
+    undefined : tuple of str
+        Names of the errors that mean nothing for this class.
+    """
+
+    label: str
+    range_m: float | None = None
+    yaw_period_rad: float = 2 * math.pi
+    undefined: tuple[str, ...] = ()
+
+
+class Affinity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a prediction and a truth may match.
+
+    Attributes
+    ----------
+    kind : str
+        ``center_xy``: distance of the centres on the ground; ``center_xyz``: in space. Metres.
+    thresholds : tuple of float
+        A match is nearer than this (strictly); one precision-recall curve each.
+    error_threshold : float
+        The one of them whose matches give the true-positive errors.
+    """
+
+    kind: AffinityKind
+    thresholds: tuple[float, ...]
+    error_threshold: float
+
+
+class Curve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a curve becomes a number.
+
+    Attributes
+    ----------
+    kind : str
+        ``linear``: precision read off by linear interpolation, no envelope (nuScenes).
+    n_samples : int
+        Number of equidistant recalls from 0 to 1 at which the curve is read.
+    min_recall, min_precision : float
+        What lies at or below does not count; the rest is stretched back to 0…1.
+    """
+
+    kind: CurveKind = "linear"
+    n_samples: int = 101
+    min_recall: float = 0.1
+    min_precision: float = 0.1
+
+
+class TpError(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One error of true positives.
+
+    Attributes
+    ----------
+    name : str
+        Short name, e.g. ``ATE``.
+    key : str
+        Name in the official result files, e.g. ``trans_err``.
+    kind : str
+        A word of the closed table :data:`detmetrics.kernels.ERROR`.
+    unit : str
+        Unit to print.
+    worst : float
+        The official value where nothing was matched.
+    """
+
+    name: str
+    key: str
+    kind: ErrorKind
+    unit: str
+    worst: float = 1.0
+
+
+class Composite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The one weighted score.
+
+    Attributes
+    ----------
+    name : str
+        E.g. ``NDS``.
+    kind : str
+        ``weighted_mean``: of mAP and of ``max(0, 1 - error)`` for each error.
+    map_weight : float
+        Weight of mAP.
+    error_weights : dict of str to float
+        Weight of each error by name; what is not listed does not enter.
+    """
+
+    name: str
+    kind: CompositeKind = "weighted_mean"
+    map_weight: float
+    error_weights: dict[str, float]
+
+
+class Protocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The rules of one evaluation.
+
+    Attributes
+    ----------
+    name : str
+        Identifies the protocol in signatures.
+    tasks : tuple of Task
+        The classes, in the order of tables and results.
+    affinity, assignment, curve, errors, composite
+        See the classes; ``assignment`` is a word of :data:`detmetrics.kernels.ASSIGN`: ``nearest_free`` gives each
+        prediction, best score first, the nearest truth that is still free.
+    mapping : dict of str to str
+        Raw category to class; classes map to themselves; any other category is not evaluated.
+    attributes : tuple of str
+        Attribute names that predictions may use; empty: any.
+    drop_empty : bool
+        Boxes known to hold no sensor point do not count.
+    regions : dict of str to tuple of str
+        Ignore regions: boxes of the classes on the right do not count where their centre lies inside a truth box of
+        the category on the left.
+    max_boxes_per_frame : int or None
+        More predictions in a frame are refused.
+    """
+
+    name: str
+    tasks: tuple[Task, ...]
+    affinity: Affinity
+    assignment: AssignmentKind = "nearest_free"
+    curve: Curve = Curve()
+    errors: tuple[TpError, ...]
+    composite: Composite
+    mapping: dict[str, str] = {}
+    attributes: tuple[str, ...] = ()
+    drop_empty: bool = True
+    regions: dict[str, tuple[str, ...]] = {}
+    max_boxes_per_frame: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse rules that contradict each other."""
+        labels, names = self.labels, self.error_names
+        _need(bool(labels), "tasks", "at least one")
+        _need(len(set(labels)) == len(labels), "tasks", "of distinct labels", labels)
+        _need(len(set(names)) == len(names), "errors", "of distinct names", names)
+        for task in self.tasks:
+            where = f"tasks[{task.label!r}]"
+            _need(task.range_m is None or task.range_m > 0, f"{where}.range_m", "positive", task.range_m)
+            _need(task.yaw_period_rad > 0, f"{where}.yaw_period_rad", "positive", task.yaw_period_rad)
+            _need(set(task.undefined) <= set(names), f"{where}.undefined", f"among {names}", task.undefined)
+        thresholds = self.affinity.thresholds
+        _need(
+            bool(thresholds) and all(a > 0 for a in thresholds) and list(thresholds) == sorted(set(thresholds)),
+            "affinity.thresholds",
+            "positive and ascending",
+            thresholds,
+        )
+        _need(
+            self.affinity.error_threshold in thresholds,
+            "affinity.error_threshold",
+            f"one of {thresholds}",
+            self.affinity.error_threshold,
+        )
+        curve = self.curve
+        _need(curve.n_samples >= 2, "curve.n_samples", "at least 2", curve.n_samples)
+        _need(0 <= curve.min_recall < 1, "curve.min_recall", "at least 0 and below 1", curve.min_recall)
+        _need(0 <= curve.min_precision < 1, "curve.min_precision", "at least 0 and below 1", curve.min_precision)
+        weights = self.composite.error_weights
+        _need(set(weights) <= set(names), "composite.error_weights", f"for errors among {names}", list(weights))
+        total = self.composite.map_weight + sum(weights.values())
+        _need(
+            self.composite.map_weight >= 0 and all(w >= 0 for w in weights.values()) and total > 0,
+            "composite weights",
+            "not negative, their sum positive",
+            [self.composite.map_weight, *weights.values()],
+        )
+        strange = sorted(set(self.mapping.values()) - set(labels))
+        _need(not strange, "mapping", "to labels of tasks", strange)
+        strange = sorted({label for region in self.regions.values() for label in region} - set(labels))
+        _need(not strange, "regions", "of labels of tasks", strange)
+        limit = self.max_boxes_per_frame
+        _need(limit is None or limit > 0, "max_boxes_per_frame", "positive", limit)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names in order."""
+        return tuple(task.label for task in self.tasks)
+
+    @property
+    def error_names(self) -> tuple[str, ...]:
+        """Names of the true-positive errors in order."""
+        return tuple(error.name for error in self.errors)
+
+    @property
+    def error_index(self) -> int:
+        """Which of the thresholds gives the true-positive errors."""
+        return self.affinity.thresholds.index(self.affinity.error_threshold)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all rules, hex, 64 characters."""
+        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
+
+    def task_of(self, category: str) -> int | None:
+        """Give the task of a class or raw category, or None where it is not evaluated."""
+        label = self.mapping.get(category, category)
+        return self.labels.index(label) if label in self.labels else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain values; :meth:`from_dict` takes them back."""
+        values: dict[str, Any] = msgspec.to_builtins(self)
+        return values
+
+    @staticmethod
+    def from_dict(values: dict[str, Any], *, source: str = "protocol") -> Protocol:
+        """Make a protocol from plain values.
+
+        Parameters
+        ----------
+        values : dict
+            The fields. With ``extends = "nuscenes"`` the fields of that protocol are the start, and tables given here
+            (``affinity``, ``curve``, ``composite``) change only the fields that they name.
+        source : str
+            Named in errors.
+
+        Raises
+        ------
+        InputError
+            Naming the field.
+        """
+        values = dict(values)
+        base = values.pop("extends", None)
+        if base is not None:
+            from detmetrics.protocols import by_name
+
+            start = by_name(base).to_dict()
+            for key, value in values.items():
+                merge = key in ("affinity", "curve", "composite") and isinstance(value, dict)
+                start[key] = {**start[key], **value} if merge else value
+            values = start
+        try:
+            return msgspec.convert(values, Protocol)
+        except msgspec.ValidationError as error:
+            raise InputError(f"{source}: {error}") from None
+
+    @staticmethod
+    def load(path: str | Path) -> Protocol:
+        """Read a protocol from a TOML file; see :meth:`from_dict`.
+
+        Raises
+        ------
+        InputError
+            Where the file is missing, is not TOML or does not make a protocol.
+        """
+        import tomllib
+
+        try:
+            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"cannot read protocol {path}: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} is not TOML: {error}") from None
+        return Protocol.from_dict(values, source=str(path))
+
+
+def _need(condition: bool, field: str, expected: str, got: object = None) -> None:
+    """Raise ValueError, which msgspec turns into a ValidationError with the path when it builds the value."""
+    if not condition:
+        raise InputError(f"protocol.{field}", expected=expected, got=got)
+
+
+def unknown_name(kind: str, name: str, known: tuple[str, ...]) -> InputError:
+    """Error for a name that is in no table, with near ones."""
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=3)
+    return InputError(
+        f"unknown {kind} {name!r}",
+        hint=f"did you mean {listing(near)}?" if near else f"known: {listing(known, shown=20)}",
+    )

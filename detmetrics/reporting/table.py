@@ -1,0 +1,67 @@
+"""The table people know: class by class AP and errors, means, the composite, the signature."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from detmetrics.scoring import Scores
+
+
+def as_text(scores: Scores) -> str:
+    """Give the table as plain text."""
+    from io import StringIO
+
+    from rich.console import Console
+
+    width = max(100, shutil.get_terminal_size((100, 24)).columns)
+    console = Console(file=StringIO(), width=width, color_system=None, legacy_windows=False)
+    console.print(as_renderable(scores))
+    assert isinstance(console.file, StringIO)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().rstrip().splitlines())
+
+
+def as_renderable(scores: Scores) -> RenderableType:
+    """Give the table for a rich console."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    protocol = scores.protocol
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True)
+    absent = [label for label, n in zip(protocol.labels, scores.n_truth.tolist(), strict=True) if n == 0]
+    table.add_column("class", footer="mean")
+    for name, values in (("truth", scores.n_truth), ("pred", scores.n_pred)):
+        table.add_column(name, justify="right", footer=f"{int(values.sum()):,}")
+    table.add_column("AP", justify="right", footer=number(scores.mean_ap), style="bold")
+    for name, mean in scores.tp_errors.items():
+        table.add_column(name, justify="right", footer=number(mean))
+    for k, (label, ap) in enumerate(scores.class_ap.items()):
+        errors = [number(value) for value in scores.class_errors[k].tolist()]
+        table.add_row(
+            label,
+            f"{scores.n_truth[k]:,}",
+            f"{scores.n_pred[k]:,}",
+            number(ap),
+            *errors,
+            style="dim" if label in absent else "",
+        )
+    headline = Text.assemble(
+        (f"{protocol.composite.name} {number(scores.composite)}", "bold green"), f"   mAP {number(scores.mean_ap)}"
+    )
+    lines = list(scores.notes)
+    if absent:
+        counted = "counts AP 0 and the worst errors" if scores.absent == "official" else "left out of the means"
+        lines.insert(0, f"without truth, {counted}: {', '.join(absent)}")
+    notes = [Text(f"note: {line}", style="yellow") for line in lines]
+    return Group(table, headline, *notes, Text(scores.signature, style="dim", overflow="fold"))
+
+
+def number(value: float) -> str:
+    """Four decimals, or a dash where undefined."""
+    return "–" if math.isnan(value) else f"{value:.4f}"
