@@ -1,0 +1,70 @@
+# Everything lands in .venv (and .venv-parity) beside this file; nothing else on the machine is touched,
+# except that python3-venv is installed where it is missing and we are root.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+PARITY := .venv-parity/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# the tests of one room at a time: make test ARGS="tests/test_boxes.py -k take"
+ARGS ?=
+
+.PHONY: help demo test lint parity goldens soak bench clean
+
+help:
+	@echo "make demo     a synthetic data set, predictions for it, and their scores"
+	@echo "make test     all tests of the gate"
+	@echo "make parity   the official evaluators as oracles, on hundreds of data sets"
+	@echo "make soak     the long tests"
+	@echo "make bench    the benchmarks beside the official evaluator, at full size"
+
+demo: .venv/core
+	@if [ ! -d demo/data ]; then \
+	  $(BIN)/detmetrics synth demo/data --boxes-only --train-scenes 1 --val-scenes 6 --seed 0; fi
+	$(BIN)/detmetrics evaluate demo/data/results_synth_val.json --data demo/data --split synth_val \
+	  --json demo/scores.json --details demo/curves.json
+	@echo "numbers: demo/scores.json   curves: demo/curves.json"
+
+test: .venv/dev lint
+	$(BIN)/python -m pytest -m "not parity and not soak" $(ARGS)
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+parity: .venv-parity/dev
+	$(PARITY)/python -m pytest -m parity $(ARGS)
+	$(PARITY)/python -m pytest -m "not parity and not soak" --ignore=tests/test_house.py $(ARGS)
+
+goldens: .venv-parity/dev
+	$(PARITY)/python tests/golden/make_goldens.py
+
+soak: .venv/dev
+	$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
+
+bench: .venv/dev .venv-parity/dev
+	$(BIN)/python tests/bench/whole.py $(ARGS)
+
+.venv/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "detmetrics needs Python 3.11 or newer: make PYTHON=python3.11 …"; exit 1; }
+	@$(PYTHON) -m venv .venv || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq python3-venv && $(PYTHON) -m venv .venv; } || { rm -rf .venv; echo "install python3-venv first: sudo apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install -q -c constraints.txt --upgrade pip
+	@touch $@
+
+.venv/core: .venv/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	@touch $@
+
+.venv/dev: .venv/core
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[parquet]' --group dev
+	@touch $@
+
+.venv-parity/dev: pyproject.toml tests/parity/constraints.txt
+	@[ -x $(PARITY)/python ] || $(PYTHON) -m venv .venv-parity
+	$(PARITY)/python -m pip install -q -c tests/parity/constraints.txt --upgrade pip
+	$(PARITY)/python -m pip install -q -c tests/parity/constraints.txt -e '.[parquet]' --group test nuscenes-devkit
+	@touch $@
+
+clean:
+	rm -rf .venv .venv-parity demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+	find detmetrics tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,131 @@
+"""Who may import whom, what may be loaded, and that kernels compile once."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import detmetrics as dm
+
+ROOT = Path(__file__).resolve().parent.parent
+LIBRARY = sorted((ROOT / "detmetrics").rglob("*.py"))
+HEAVY = {"torch", "grpc", "open3d", "pandas", "scipy", "shapely", "google"}
+ENGINE = ("kernels", "matching", "ledger", "curves", "scoring", "weights", "evaluation", "firstaid")
+#: What each module of the engine may import from detmetrics.
+ALLOWED = {
+    "errors": set(),
+    "geometry": set(),
+    "kernels": set(),
+    "curves": {"kernels"},
+    "boxes": {"errors"},
+    "protocol": {"errors", "protocols"},
+    "weights": {"errors"},
+    "ledger": {"boxes", "curves", "errors", "kernels", "protocol"},
+    "firstaid": {"errors", "ledger"},
+    "matching": {"kernels", "boxes", "curves", "errors", "firstaid", "geometry", "ledger", "protocol"},
+    "scoring": {"curves", "errors", "kernels", "ledger", "protocol", "weights", "reporting"},
+    "evaluation": {"boxes", "matching", "protocol", "scoring"},
+}
+ROOMS = {
+    "io": {"boxes", "errors", "geometry", "io"},
+    "protocols": {"protocol", "protocols"},
+    "synth": {"boxes", "errors", "geometry", "protocols", "synth"},
+    "reporting": {"protocol", "scoring", "errors", "reporting"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    """Every module that a file imports, at any depth of its code."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            if node.module == "detmetrics":
+                names |= {f"detmetrics.{alias.name}" for alias in node.names if not alias.name.startswith("__")}
+    return names
+
+
+def parts(names: set[str]) -> set[str]:
+    """The second part of every ``detmetrics.x.y``."""
+    return {[*name.split("."), "detmetrics"][1] for name in names if name.split(".")[0] == "detmetrics"}
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_stay_in_their_room(path: Path) -> None:
+    names = imported(path)
+    heavy = {name for name in names if name.split(".")[0] in HEAVY}
+    assert not heavy, f"{path.name} imports {heavy}"
+    if "numba" in {name.split(".")[0] for name in names}:
+        assert path.stem == "kernels"
+    relative = path.relative_to(ROOT / "detmetrics").parts
+    if len(relative) > 1:
+        assert parts(names) - {"detmetrics"} <= ROOMS[relative[0]]
+    elif path.stem in ALLOWED:
+        assert parts(names) - {"detmetrics"} <= ALLOWED[path.stem]
+    else:
+        assert path.stem in ("__init__", "__main__", "cli"), f"{path.name} is in no list of this test"
+
+
+@pytest.mark.parametrize("module", ENGINE)
+def test_the_engine_knows_no_protocol(module: str) -> None:
+    source = (ROOT / "detmetrics" / f"{module}.py").read_text()
+    tree = ast.parse(source)
+    documentation = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
+            for name in ("nuscenes", "argoverse", "kitti", "waymo", "truckscenes"):
+                assert name not in node.value.lower(), f"{module}.py:{node.lineno}: {node.value!r}"
+
+
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_import_is_light() -> None:
+    loaded = run("import sys, detmetrics; detmetrics.Boxes, detmetrics.NUSCENES; print(*sys.modules)").split()
+    assert not {"numba", "torch", "grpc", "open3d", "pandas", "scipy", "pyarrow", "rich", "typer"} & set(loaded)
+
+
+def test_import_is_fast() -> None:
+    code = (
+        "import numpy, time; t = time.perf_counter(); import detmetrics; detmetrics.Boxes; detmetrics.NUSCENES; "
+        "print(time.perf_counter() - t)"
+    )
+    assert min(float(run(code)) for _ in range(3)) < 0.15
+
+
+def test_every_public_name_is_there() -> None:
+    for name in dm.__all__:
+        assert getattr(dm, name) is not None
+    with pytest.raises(AttributeError, match="nothing"):
+        dm.nothing  # noqa: B018
+
+
+def test_kernels_compile_once() -> None:
+    """A second compilation for another type of the same argument would cost seconds and hide a wrong dtype."""
+    import make
+    from detmetrics import curves, kernels
+
+    for seed, knobs in enumerate(({}, {"racks": 1}, {"partial": True}, {"n_frames": 1}, {"pred_points": True})):
+        truth, pred = make.scene(seed, **knobs)
+        ledger = dm.match(truth, pred, dm.NUSCENES)
+        dm.score(ledger, dm.Weights(frame=[1] * truth.n_frames))
+    found = 0
+    for module in (kernels, curves):
+        for name, function in vars(module).items():
+            if hasattr(function, "nopython_signatures"):
+                found += 1
+                assert len(function.nopython_signatures) <= 1, (name, function.nopython_signatures)
+    assert found >= 12

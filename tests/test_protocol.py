@@ -1,0 +1,135 @@
+"""Protocols are values: round trips, TOML, checks, the bundled literal."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+import detmetrics as dm
+import make
+from detmetrics.errors import InputError
+from detmetrics.protocol import Protocol
+from detmetrics.protocols import PROTOCOLS, by_name
+from detmetrics.reporting import rules
+from detmetrics.reporting.official import config
+
+SPLITS = Path(__file__).resolve().parents[2] / "shared" / "data" / "splits"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=str)
+def test_round_trips(protocol: Protocol) -> None:
+    assert Protocol.from_dict(json.loads(json.dumps(protocol.to_dict()))) == protocol
+    assert Protocol.from_dict(tomllib.loads(rules.as_toml(protocol))) == protocol
+
+
+def test_the_configuration_is_the_official_one() -> None:
+    path = SPLITS / "detection_cvpr_2019.json"
+    if not path.exists():
+        pytest.skip("the official configuration is in ../shared/data, which is not here")
+    assert config(dm.NUSCENES) == json.loads(path.read_text())
+
+
+def test_a_protocol_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        """
+        extends = "nuscenes"
+        name = "mine"
+        max_boxes_per_frame = 1000
+        regions = {}
+        mapping = { "vehicle.car" = "vehicle", "vehicle.truck" = "vehicle", "human.pedestrian.adult" = "human" }
+
+        [[tasks]]
+        label = "vehicle"
+        range_m = 70
+
+        [[tasks]]
+        label = "human"
+
+        [affinity]
+        thresholds = [1.0, 3.0]
+        error_threshold = 3.0
+
+        [composite]
+        name = "MINE"
+        map_weight = 2
+        error_weights = { ATE = 1, AVE = 3 }
+        """
+    )
+    mine = Protocol.load(path)
+    assert mine.labels == ("vehicle", "human")
+    assert mine.affinity.kind == "center_xy"
+    assert mine.task_of("vehicle.truck") == 0
+    assert mine.task_of("human") == 1
+    assert mine.task_of("vehicle.bus.rigid") is None
+    truth, pred = make.scene(0, classes=("car", "truck", "pedestrian"))
+    names = {"car": "vehicle", "truck": "vehicle", "pedestrian": "human"}
+    pred = pred.replace(label=[names[(pred.labels or ())[code]] for code in pred.label], labels=None)
+    scores = dm.evaluate(truth, pred, mine)
+    expected = (2 * scores.mean_ap + max(0, 1 - scores.tp_errors["ATE"]) + 3 * max(0, 1 - scores.tp_errors["AVE"])) / 6
+    assert scores.composite == pytest.approx(expected, abs=1e-15)
+    assert scores.ap.shape == (2, 2)
+    assert "MINE" in str(scores)
+    with pytest.raises(AttributeError, match="mine has no NDS but MINE"):
+        scores.nds  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"curvee": {}}, "unknown field `curvee`"),
+        ({"curve": {"min_recall": 1.5}}, "protocol.curve.min_recall must be at least 0 and below 1, got 1.5"),
+        ({"assignment": "best"}, r"Invalid enum value 'best' - at `\$.assignment`"),
+        ({"affinity": {"thresholds": [2.0, 1.0]}}, "affinity.thresholds must be positive and ascending"),
+        (
+            {"affinity": {"error_threshold": 3}},
+            r"affinity.error_threshold must be one of \(0.5, 1.0, 2.0, 4.0\), got 3",
+        ),
+        ({"tasks": []}, "protocol.tasks must be at least one"),
+        ({"tasks": [{"label": "a"}, {"label": "a"}]}, "protocol.tasks must be of distinct labels"),
+        ({"tasks": [{"label": "car", "undefined": ["XYZ"]}]}, "undefined must be among"),
+        ({"tasks": [{"label": "car", "range_m": -5}]}, "range_m must be positive, got -5"),
+        (
+            {"tasks": [{"label": "car", "range_m": "far"}]},
+            r"Expected `float \| null`, got `str` - at `\$.tasks\[0\].range_m`",
+        ),
+        ({"composite": {"error_weights": {"XYZ": 1}}}, "composite.error_weights must be for errors among"),
+        ({"composite": {"map_weight": 0, "error_weights": {}}}, "their sum positive"),
+        ({"mapping": {"vehicle.car": "kart"}}, r"protocol.mapping must be to labels of tasks, got \['kart'\]"),
+        ({"max_boxes_per_frame": 0}, "max_boxes_per_frame must be positive, got 0"),
+    ],
+)
+def test_rules_that_make_no_sense_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Protocol.from_dict({"extends": "nuscenes", **changes}, source="mine.toml")
+
+
+def test_files_that_are_no_protocol(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot read protocol .*none.toml: No such file"):
+        Protocol.load(tmp_path / "none.toml")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("name = ")
+    with pytest.raises(InputError, match=r"broken.toml is not TOML: Invalid value"):
+        Protocol.load(broken)
+    with pytest.raises(InputError, match=r"unknown protocol 'nuscene' \(did you mean 'nuscenes'\?\)"):
+        by_name("nuscene")
+
+
+def test_a_protocol_is_frozen() -> None:
+    with pytest.raises(AttributeError):
+        dm.NUSCENES.name = "other"  # type: ignore[misc]
+    changed = msgspec.structs.replace(dm.NUSCENES, max_boxes_per_frame=7)
+    assert changed.digest != dm.NUSCENES.digest
+
+
+def test_undefined_errors_stay_out_of_the_mean() -> None:
+    truth, pred = make.scene(1)
+    scores = dm.evaluate(truth, pred, dm.NUSCENES)
+    k = dm.NUSCENES.labels.index("traffic_cone")
+    assert np.isnan(scores.class_errors[k]).tolist() == [False, False, True, True, True]
