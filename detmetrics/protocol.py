@@ -22,7 +22,7 @@ ErrorKind = Literal["translation_xy", "scale_aligned", "orientation", "velocity_
 CompositeKind = Literal["weighted_mean"]
 
 
-class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One thing that is scored on its own: a class, and what is particular about it.
 
     Attributes
@@ -225,7 +225,8 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def digest(self) -> str:
         """SHA-256 of all rules, hex, 64 characters."""
-        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
+        plain = msgspec.convert(self.to_dict(), Protocol)  # so that 50 and 50.0 are the same rule
+        return hashlib.sha256(msgspec.json.encode(plain, order="sorted")).hexdigest()
 
     def task_of(self, category: str) -> int | None:
         """Give the task of a class or raw category, or None where it is not evaluated."""
