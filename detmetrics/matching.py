@@ -90,9 +90,9 @@ def match(truth: Boxes, pred: Boxes, protocol: Protocol, *, threads: int | None 
     t_offsets, t_rows = kernels.group(np.where(truth_fate == Fate.KEPT, key, np.int32(-1)), n_frames * n_tasks)
 
     affinity, assign = kernels.AFFINITY[protocol.affinity.kind], kernels.ASSIGN[protocol.assignment]
-    thresholds = np.array(protocol.affinity.thresholds)
+    thresholds = np.array(protocol.affinity.thresholds, dtype=np.float64)
     taken = np.zeros((len(truth), len(thresholds)), dtype=np.bool_)
-    period = np.array([task.yaw_period_rad for task in protocol.tasks])
+    period = np.array([task.yaw_period_rad for task in protocol.tasks], dtype=np.float64)
     columns = _error_columns(truth, pred, protocol)
 
     def pairs(part: slice) -> tuple[Ints, Ints, Ints, Floats]:
@@ -223,7 +223,7 @@ def _lookup(tasks: list[int | None], label: Codes) -> NDArray[np.int16]:
 
 def _fates(boxes: Boxes, ego: Floats, task: NDArray[np.int16], protocol: Protocol, threads: int) -> Bytes:
     fate = np.empty(len(boxes), dtype=np.uint8)
-    limit = np.array([np.inf if t.range_m is None else t.range_m for t in protocol.tasks])
+    limit = np.array([np.inf if t.range_m is None else t.range_m for t in protocol.tasks], dtype=np.float64)
     points = boxes.num_points if protocol.drop_empty and boxes.num_points is not None else np.zeros(0)
     points = points.view()
     points.flags.writeable = False  # one type for the kernel, given or not

@@ -1,0 +1,373 @@
+"""nuScenes result JSON to columns, piece by piece.
+
+The text is cut into pieces where one sample's list ends and the next one's name begins. A cut is only a guess (the same
+characters may stand inside a string), so each piece must prove itself: a wrong cut leaves a string or a bracket open,
+which never decodes, and then the piece is extended to a later cut. msgspec does all the parsing.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from detmetrics.errors import InputError, listing
+from detmetrics.io._files import open_file
+
+PIECE = 16 << 20  # bytes
+_HEAD = re.compile(rb'"results"\s*:\s*\{')
+_CUT = re.compile(rb'\}\s*\]\s*(,)\s*"')
+_BARE = re.compile(rb'"(?:[^"\\]|\\.)*"|(NaN)', re.DOTALL)
+_MESSAGE = re.compile(r"(?P<text>.*?)(?: - at `\$(?P<path>[^`]*)`)?", re.DOTALL)
+
+Progress = Callable[[int, int], None]
+
+
+class Box(msgspec.Struct, gc=False, frozen=True):
+    """One detection; fields that are not named here are ignored."""
+
+    sample_token: str
+    translation: tuple[float, float, float]
+    size: tuple[float, float, float]
+    rotation: tuple[float, float, float, float]
+    velocity: tuple[float | None, float | None] | None
+    detection_name: str
+    attribute_name: str
+    detection_score: float | None = None
+    num_pts: float | None = None
+
+
+class Sample:
+    """A key of ``results``; two equal ones stay two keys, so that a repeated sample is seen."""
+
+    __slots__ = ("token",)
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+
+
+class _Tail(msgspec.Struct, gc=False):
+    results: dict[Sample, list[Box]]
+    meta: msgspec.Raw = msgspec.Raw()
+
+
+class _RawTail(msgspec.Struct, gc=False):
+    results: dict[Sample, msgspec.Raw]
+
+
+class _Head(msgspec.Struct, gc=False):
+    meta: msgspec.Raw = msgspec.Raw()
+    results: msgspec.Raw = msgspec.Raw()
+
+
+def _sample(_: type, token: str) -> Sample:
+    return Sample(token)
+
+
+_piece_decoder = msgspec.json.Decoder(dict[Sample, list[Box]], dec_hook=_sample)
+_tail_decoder = msgspec.json.Decoder(_Tail, dec_hook=_sample)
+_raw_decoder = msgspec.json.Decoder(_RawTail, dec_hook=_sample)
+
+
+@dataclass
+class Columns:
+    """Columns of boxes in file order; codes point into the tables."""
+
+    tokens: list[str] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    labels: dict[str, int] = field(default_factory=dict)
+    attributes: dict[str, int] = field(default_factory=dict)
+    parts: list[dict[str, NDArray[Any]]] = field(default_factory=list)
+    meta: bytes | None = None
+
+    def add(self, samples: dict[Sample, list[Box]], file: str) -> None:
+        """Append the boxes of some samples, refusing values that no box can have."""
+        for sample, boxes in samples.items():
+            token = sample.token
+            for i, box in enumerate(boxes):
+                if box.sample_token != token:
+                    raise InputError(
+                        f"{file}: sample_token of box {i} of sample {token!r}",
+                        expected="that of its sample",
+                        got=box.sample_token,
+                    )
+            self.tokens.append(token)
+            self.counts.append(len(boxes))
+        boxes = list(itertools.chain.from_iterable(samples.values()))
+        n = len(boxes)
+        labels, attributes = self.labels, self.attributes
+        self.parts.append(
+            {
+                "translation": _floats(boxes, "translation", 3),
+                "size": _floats(boxes, "size", 3),
+                "rotation": _floats(boxes, "rotation", 4),
+                "velocity": _velocities(boxes),
+                "score": _known(boxes, "detection_score"),
+                "num_pts": _known(boxes, "num_pts"),
+                "label": np.fromiter((labels.setdefault(b.detection_name, len(labels)) for b in boxes), np.int32, n),
+                "attribute": np.fromiter(
+                    (attributes.setdefault(b.attribute_name, len(attributes)) for b in boxes), np.int32, n
+                ),
+            }
+        )
+        self._check(samples, file)
+
+    def _check(self, samples: dict[Sample, list[Box]], file: str) -> None:
+        part = self.parts[-1]
+        for name, wrong, expected in (
+            ("size", (part["size"] <= 0).any(axis=1), "positive"),
+            ("rotation", (part["rotation"] == 0).all(axis=1), "a quaternion of positive length"),
+            ("score", ~(part["score"] >= 0), "a detection_score of zero or more"),
+        ):
+            if wrong.any():
+                row = int(np.flatnonzero(wrong)[0])
+                place = row
+                for sample, boxes in samples.items():  # noqa: B007  used after the loop
+                    if row < len(boxes):
+                        break
+                    row -= len(boxes)
+                got = part[name][place]
+                raise InputError(
+                    f"{file}: {name} of box {row} of sample {sample.token!r}",
+                    expected=expected,
+                    got="none" if np.isnan(got).any() else got.tolist(),
+                    hint=f"{int(wrong.sum())} such boxes nearby" if wrong.sum() > 1 else "",
+                )
+
+    def joined(self) -> dict[str, NDArray[Any]]:
+        """Whole columns; the parts are given up on the way, to keep the peak of memory low."""
+        names = list(self.parts[0]) if self.parts else []
+        return {name: np.concatenate([part.pop(name) for part in self.parts]) for name in names}
+
+
+def read_range(path: str | Path, start: int, stop: int | None, progress: Progress | None = None) -> Columns:
+    """Read the samples whose text lies in a range of bytes.
+
+    Parameters
+    ----------
+    path : path
+        Result JSON.
+    start, stop : int, int or None
+        From the first ``"`` of a sample's name to the comma after the last sample; None: to the end of the file.
+    progress : callable, optional
+        Called with the bytes done and the bytes in all.
+    """
+    columns = Columns()
+    was_enabled = gc.isenabled()
+    gc.disable()  # millions of young objects that cannot form cycles
+    try:
+        with open_file(path) as file:
+            for samples, done, total in _pieces(file, str(path), start, stop, columns):
+                columns.add(samples, str(path))
+                if progress:
+                    progress(done, total)
+    finally:
+        if was_enabled:
+            gc.enable()
+    return columns
+
+
+def _pieces(
+    file: BinaryIO, name: str, start: int, stop: int | None, columns: Columns
+) -> Iterator[tuple[dict[Sample, list[Box]], int, int]]:
+    size = file.seek(0, 2) if stop is None else stop
+    position = start
+    while position < size:
+        length = PIECE
+        while True:
+            file.seek(position)
+            text = file.read(min(length, size - position))
+            is_last = position + len(text) >= size
+            if is_last and stop is None:
+                try:
+                    tail = _tail_decoder.decode(b'{"results":{' + without_bare_nan(text))
+                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                    raise diagnosis(name, text, position, b'{"results":{', b"", error) from None
+                columns.meta = bytes(tail.meta) or columns.meta
+                yield tail.results, size, size
+                return
+            end = len(text) if is_last else last_cut(text)
+            if end > 0:
+                piece = text[:end]
+                try:
+                    samples = _piece_decoder.decode(b"{" + without_bare_nan(piece) + b"}")
+                    break
+                except msgspec.ValidationError as error:
+                    raise diagnosis(name, piece, position, b'{"results":{', b"}}", error) from None
+                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                    if is_last:
+                        raise diagnosis(name, piece, position, b'{"results":{', b"}}", error) from None
+            length *= 2
+        yield samples, position + end, size
+        if is_last:
+            return
+        position += text.index(b'"', end)  # past the comma and white space, which the cut has shown
+
+
+def last_cut(text: bytes) -> int:
+    """Where the last sample that surely ends within the text ends, or 0."""
+    window = 1 << 16
+    while True:
+        start = max(0, len(text) - window)
+        cuts = [match.start(1) for match in _CUT.finditer(text, start)]
+        if cuts:
+            return cuts[-1]
+        if start == 0:
+            return 0
+        window *= 8
+
+
+def find_body(file: BinaryIO, name: str) -> tuple[int, bytes | None]:
+    """Byte at which the samples begin, and the text of ``meta`` where it comes first."""
+    size = file.seek(0, 2)
+    if size == 0:
+        raise InputError(f"{name} is empty")
+    length = 1 << 16
+    while True:
+        file.seek(0)
+        text = file.read(length)
+        for match in _HEAD.finditer(text):
+            try:
+                head = msgspec.json.decode(text[: match.start()] + b'"results":{}}', type=_Head)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue
+            return match.end(), bytes(head.meta) or None
+        if len(text) < length:
+            break
+        length *= 8
+    try:
+        head = msgspec.json.decode(text, type=_Head)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise diagnosis(name, text, 0, b"", b"", error) from None
+    if not bytes(head.results):
+        raise InputError(f"{name} has no results: it must be {{'meta': …, 'results': {{sample_token: [box, …]}}}}")
+    raise InputError(
+        f"{name}: results",
+        expected="an object {sample_token: [box, …]}",
+        got=bytes(head.results)[:40].decode(errors="replace"),
+    )
+
+
+def find_middle(file: BinaryIO, start: int) -> int | None:
+    """Guess a byte near the middle where a sample's name begins, or None."""
+    size = file.seek(0, 2)
+    at = start + (size - start) // 2
+    file.seek(at)
+    found = _CUT.search(file.read(PIECE))
+    return at + found.end() - 1 if found else None
+
+
+def without_bare_nan(text: bytes) -> bytes:
+    """Write ``null`` for ``NaN`` outside of strings; the inside of strings is untouched."""
+    if b"NaN" not in text:
+        return text
+    if b"\\" not in text:
+        quotes = np.flatnonzero(np.frombuffer(text, np.uint8) == ord('"'))
+        places = np.fromiter((match.start() for match in re.finditer(b"NaN", text)), np.int64)
+        if not (np.searchsorted(quotes, places) & 1).any():
+            return text.replace(b"NaN", b"null")
+    return _BARE.sub(lambda match: b"null" if match.group(1) else match.group(0), text)
+
+
+def diagnosis(name: str, text: bytes, position: int, before: bytes, after: bytes, error: Exception) -> InputError:
+    """Say what is wrong in a piece of text that did not decode, more slowly and in full."""
+    shift = position - len(before)
+    try:
+        content = json.loads((before + text + after).decode("latin-1"))  # one character a byte
+    except json.JSONDecodeError as failure:
+        at = failure.pos + shift
+        end = position + len(text)
+        what = "ends too early" if at >= end or "ntermin" in failure.msg else "is not valid JSON"
+        return InputError(f"{name} {what}: {failure.msg} at byte {at}")
+    except RecursionError:
+        return InputError(f"{name} is nested too deeply to be a result file")
+    try:
+        (before + text + after).decode("utf-8")
+    except UnicodeDecodeError as failure:
+        return InputError(f"{name} is not UTF-8 at byte {failure.start + shift}")
+    if not isinstance(content, dict):
+        return InputError(f"{name}", expected="an object with meta and results", got=content)
+    results = content.get("results")
+    if not isinstance(results, dict):
+        return InputError(f"{name}: results", expected="an object {sample_token: [box, …]}", got=results)
+    for token, boxes in results.items():
+        where = f"of sample {token!r}"
+        if not isinstance(boxes, list):
+            return InputError(f"{name}: boxes {where}", expected="a list", got=boxes)
+        for i, box in enumerate(boxes):
+            problem = _box_problem(box)
+            if problem:
+                field_name, expected, got = problem
+                return InputError(f"{name}: {field_name} of box {i} {where}", expected=expected, got=got)
+    return InputError(f"{name}: {error}")
+
+
+def _box_problem(box: object) -> tuple[str, str, object] | None:
+    """Field, expected and got of the first thing wrong with a box, or None."""
+    if not isinstance(box, dict):
+        return "the content", "an object", box
+    for name in ("sample_token", "translation", "size", "rotation", "velocity", "detection_name", "attribute_name"):
+        if name not in box:
+            return name, "given", "nothing"
+    for name in ("sample_token", "detection_name", "attribute_name"):
+        if not isinstance(box[name], str):
+            return name, "a string", box[name]
+    for name, length in (("translation", 3), ("size", 3), ("rotation", 4), ("velocity", 2)):
+        value = box[name]
+        if name == "velocity" and value is None:
+            continue
+        if not isinstance(value, list) or len(value) != length:
+            return name, f"{length} numbers", value
+        for entry in value:
+            unknown = name == "velocity" and (entry is None or entry != entry)
+            if not unknown and not _is_finite(entry):
+                return name, f"{length} finite numbers" + (" or NaN" if name == "velocity" else ""), value
+    for name in ("detection_score", "num_pts"):
+        if box.get(name) is not None and not _is_finite(box[name]):
+            return name, "a finite number", box[name]
+    return None
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+
+
+def _floats(boxes: list[Box], name: str, width: int) -> NDArray[np.float64]:
+    values = itertools.chain.from_iterable(map(attrgetter(name), boxes))
+    return np.fromiter(values, np.float64, width * len(boxes)).reshape(-1, width)
+
+
+def _velocities(boxes: list[Box]) -> NDArray[np.float64]:
+    try:
+        return _floats(boxes, "velocity", 2)
+    except TypeError:  # some are null
+        nothing = (None, None)
+        values = itertools.chain.from_iterable(box.velocity or nothing for box in boxes)
+        numbers = (np.nan if value is None else value for value in values)
+        return np.fromiter(numbers, np.float64, 2 * len(boxes)).reshape(-1, 2)
+
+
+def _known(boxes: list[Box], name: str) -> NDArray[np.float64]:
+    """One number a box; NaN where it is missing."""
+    values = list(map(attrgetter(name), boxes))
+    if values and values.count(None) == len(values):
+        return np.full(len(values), np.nan)
+    return np.array([np.nan if value is None else value for value in values] if None in values else values, np.float64)
+
+
+def check_samples(tokens: list[str], name: str) -> None:
+    """Refuse a sample that is there twice."""
+    if len(set(tokens)) < len(tokens):
+        seen: set[str] = set()
+        twice = [token for token in tokens if token in seen or seen.add(token)]  # type: ignore[func-returns-value]
+        raise InputError(f"{name} has {len(twice)} samples more than once: {listing(twice)}")

@@ -1,0 +1,93 @@
+"""A second process that reads part of a result file: ``python -m detmetrics.io._results_worker PATH START STOP``.
+
+Started as a program, not forked (forking a threaded process is unsafe) and not by multiprocessing (which would run the
+user's script again). Its columns come back through a pipe as plain arrays.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import IO
+
+import numpy as np
+
+from detmetrics.errors import InputError
+from detmetrics.io._results import Columns, read_range
+
+
+def start(path: str, begin: int, end: int | None) -> subprocess.Popen[bytes] | None:
+    """Start the reading of a range of bytes, or give None where no process can be started."""
+    command = [sys.executable, "-m", "detmetrics.io._results_worker", path, str(begin), str(end or 0)]
+    try:
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    except OSError:
+        return None
+
+
+def finish(worker: subprocess.Popen[bytes]) -> Columns | None:
+    """Take the columns of a worker, or None where it failed: whoever asked then reads the range again, for the error."""
+    assert worker.stdout is not None
+    try:
+        with worker.stdout as pipe:
+            header = pipe.readline()
+            if not header:
+                return None
+            told = json.loads(header)
+            columns = Columns(told["tokens"], told["counts"], told["labels"], told["attributes"])
+            columns.meta = None if told["meta"] is None else told["meta"].encode()
+            columns.parts.append({name: _receive(pipe) for name in told["names"]})
+            return columns
+    except (ValueError, EOFError, OSError):
+        return None
+    finally:
+        worker.wait()
+
+
+def stop(worker: subprocess.Popen[bytes]) -> None:
+    """End a worker whose columns are not wanted any more."""
+    worker.kill()
+    worker.communicate()
+
+
+def _receive(pipe: IO[bytes]) -> np.ndarray:
+    version = np.lib.format.read_magic(pipe)
+    assert version == (1, 0)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(pipe)
+    array = np.empty(shape, dtype)
+    view = memoryview(array.reshape(-1).view(np.uint8))
+    got = 0
+    while got < len(view):
+        more = pipe.readinto(view[got:])  # type: ignore[attr-defined]
+        if not more:
+            raise EOFError
+        got += more
+    return array
+
+
+def main() -> None:
+    """Read, and write the columns to the standard output."""
+    path, begin, end = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]) or None
+    try:
+        columns = read_range(path, begin, end)
+    except InputError:
+        sys.exit(2)
+    arrays = columns.joined()
+    told = {
+        "tokens": columns.tokens,
+        "counts": columns.counts,
+        "labels": columns.labels,
+        "attributes": columns.attributes,
+        "meta": None if columns.meta is None else columns.meta.decode(),
+        "names": list(arrays),
+    }
+    out = sys.stdout.buffer
+    out.write(json.dumps(told).encode() + b"\n")
+    for array in arrays.values():
+        np.lib.format.write_array(out, np.ascontiguousarray(array), version=(1, 0))
+    out.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,431 @@
+"""nuScenes tables to truth: only the tables needed, the large ones piece by piece.
+
+``sample_data`` and ``ego_pose`` (2.7 million rows each in trainval) are never in memory as a whole. As in the result
+reader, a cut between two rows is a guess that the decoding of the piece proves.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from detmetrics.boxes import Boxes
+from detmetrics.errors import InputError, listing, shorten
+from detmetrics.geometry import yaw_of_rotation
+from detmetrics.io import _cache, _tables_worker
+from detmetrics.io._files import open_file
+from detmetrics.io._splits import VERSION, scenes_of
+
+PIECE = 4 << 20  # bytes
+#: Tables larger than this are read by two processes.
+LARGE = 32 << 20
+_CUT = re.compile(rb"\}\s*(,)\s*\{")
+T = TypeVar("T")
+Progress = Callable[[int, int], None]
+Vector = tuple[float, float, float]
+
+
+class _Row(msgspec.Struct, gc=False, frozen=True):
+    token: str
+
+
+class _Named(_Row, gc=False, frozen=True):
+    name: str
+
+
+class _Scene(_Named, gc=False, frozen=True):
+    log_token: str = ""
+    description: str = ""
+
+
+class _Log(_Row, gc=False, frozen=True):
+    location: str = ""
+
+
+class _Sample(_Row, gc=False, frozen=True):
+    timestamp: int
+    scene_token: str
+
+
+class _Instance(_Row, gc=False, frozen=True):
+    category_token: str
+
+
+class _Sensor(_Row, gc=False, frozen=True):
+    channel: str
+
+
+class _Calibrated(_Row, gc=False, frozen=True):
+    sensor_token: str
+
+
+class _SampleData(msgspec.Struct, gc=False, frozen=True):
+    sample_token: str
+    ego_pose_token: str
+    calibrated_sensor_token: str
+    is_key_frame: bool
+
+
+class _EgoPose(_Row, gc=False, frozen=True):
+    translation: Vector
+
+
+class _Annotation(_Row, gc=False, frozen=True):
+    sample_token: str
+    instance_token: str
+    attribute_tokens: tuple[str, ...]
+    translation: Vector
+    size: Vector
+    rotation: tuple[float, float, float, float]
+    prev: str
+    next: str
+    num_lidar_pts: int
+    num_radar_pts: int
+    visibility_token: str = ""
+
+
+class Root(NamedTuple):
+    """A version folder of a data set."""
+
+    dataroot: Path
+    version: str
+
+    def table(self, name: str) -> Path:
+        """Path of a table."""
+        return self.dataroot / self.version / f"{name}.json"
+
+
+def load_truth(
+    dataroot: str | Path,
+    *,
+    version: str | None = None,
+    split: str | None = None,
+    scenes: list[str] | None = None,
+    channel: str = "LIDAR_TOP",
+    cache: bool = True,
+    progress: Progress | None = None,
+    notice: Callable[[str], None] | None = None,
+) -> Boxes:
+    """Read truth from a data set in the nuScenes format.
+
+    Parameters
+    ----------
+    dataroot : path
+        Folder that holds the version folder with the tables.
+    version : str, optional
+        E.g. ``v1.0-trainval``; default: the only ``v1.0-*`` there.
+    split : str, optional
+        A predefined split (train, val, train_detect, train_track, test, mini_train, mini_val) or a name of the data
+        set's ``splits.json``; default: the validation split of the version.
+    scenes : list of str, optional
+        Names of single scenes instead of a split.
+    channel : str
+        Sensor whose key frames say where ego is.
+    cache : bool
+        Keep the result in the user's cache folder, and take it from there while the tables are unchanged.
+    progress : callable, optional
+        Called with the bytes done and the bytes in all.
+    notice : callable, optional
+        Called with a sentence on the cache.
+
+    Returns
+    -------
+    Boxes
+        All annotations in the global frame, under their raw categories; frames are samples in the order of
+        ``sample.json``. ``partial`` for everything but predefined splits. Box columns ``visibility``, ``num_lidar_pts``
+        and ``instance``; frame columns ``scene``, ``timestamp_us``, ``location`` and ``description``.
+
+    Raises
+    ------
+    InputError
+        Missing folder, table, key or scene; a version that does not fit the split; tables that are not JSON.
+
+    Notes
+    -----
+    nuscenes-devkit 1.2.0: ``eval/common/loaders.py: load_gt``, ``nuscenes.py: box_velocity``.
+    """
+    root = _root(Path(dataroot), version)
+    names, is_predefined = _scene_names(root, split, scenes)
+    key = {"scenes": sorted(names), "channel": channel, "predefined": is_predefined}
+    say = notice or (lambda _: None)
+    entry = _cache.Entry.of(root, key) if cache else None
+    if entry and (found := entry.read(say)) is not None:
+        return found
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        truth = _read(root, names, is_predefined, channel, progress or (lambda done, total: None))
+    finally:
+        if was_enabled:
+            gc.enable()
+    if entry:
+        entry.write(truth, say)
+    return truth
+
+
+def rows(path: Path, kind: type[T], progress: Callable[[int], None] | None = None) -> Iterator[list[T]]:
+    """Rows of a table, a piece at a time.
+
+    Raises
+    ------
+    InputError
+        Missing file, text that is not JSON (with the byte), a row without a needed key.
+    """
+    decoder = msgspec.json.Decoder(list[kind])  # type: ignore[valid-type]
+    if not path.exists():
+        raise InputError(f"table {path} is missing")
+    with open_file(path) as file:
+        size = file.seek(0, 2)
+        position, opening = 0, b""
+        while position < size or size == 0:
+            length = PIECE
+            while True:
+                file.seek(position)
+                text = file.read(min(length, size - position))
+                is_last = position + len(text) >= size
+                cuts = [] if is_last else [found.start(1) for found in _CUT.finditer(text, max(0, len(text) - 65536))]
+                end = len(text) if is_last else cuts[-1] if cuts else 0
+                if end:
+                    try:
+                        got = decoder.decode(opening + text[:end] + (b"" if is_last else b"]"))
+                        break
+                    except msgspec.ValidationError as error:
+                        raise _wrong_row(path, error) from None
+                    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                        if is_last:
+                            raise _not_json(path, opening + text, position - len(opening), error) from None
+                elif is_last:
+                    raise InputError(f"{path} is empty")
+                length *= 2
+            yield got
+            position += end + (0 if is_last else 1)
+            opening = b"["
+            if progress:
+                progress(position)
+
+
+def ego_positions(
+    root: Root,
+    wanted: set[str],
+    channel: str,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, tuple[float, float]]:
+    """Where ego is at the key frame of the channel in each wanted sample: sample token to x and y, metres."""
+    sensors = {row.token for row in _all(root, "sensor", _Sensor) if row.channel == channel}
+    if not sensors:
+        raise InputError(f"{root.table('sensor')} has no channel {channel!r}")
+    calibrated = {row.token for row in _all(root, "calibrated_sensor", _Calibrated) if row.sensor_token in sensors}
+    pose_of: dict[str, str] = {}
+    done = 0
+    for piece in rows(root.table("sample_data"), _SampleData, progress):
+        for row in piece:
+            if row.is_key_frame and row.calibrated_sensor_token in calibrated and row.sample_token in wanted:
+                pose_of[row.sample_token] = row.ego_pose_token
+    missing = wanted - pose_of.keys()
+    if missing:
+        raise InputError(f"{root.table('sample_data')}: no key frame of {channel} for samples {listing(missing)}")
+    done = root.table("sample_data").stat().st_size
+    poses = set(pose_of.values())
+    where: dict[str, tuple[float, float]] = {}
+    for piece in rows(root.table("ego_pose"), _EgoPose, progress and (lambda n: progress(done + n))):
+        for pose in piece:
+            if pose.token in poses:
+                where[pose.token] = pose.translation[:2]
+    missing = poses - where.keys()
+    if missing:
+        raise InputError(f"{root.table('ego_pose')} lacks the ego poses {listing(missing)}")
+    return {sample: where[pose] for sample, pose in pose_of.items()}
+
+
+def _read(root: Root, names: set[str], is_predefined: bool, channel: str, progress: Progress) -> Boxes:
+    scene_of = {row.token: row for row in _all(root, "scene", _Scene) if row.name in names}
+    missing = names - {scene.name for scene in scene_of.values()}
+    if missing and not is_predefined:  # the devkit, too, takes what is there of a predefined split
+        raise InputError(f"{root.table('scene')} has no scenes {listing(sorted(missing))}")
+    all_samples = _all(root, "sample", _Sample)
+    samples = [row for row in all_samples if row.scene_token in scene_of]
+    if not samples:
+        raise InputError(f"{root.table('sample')} has no samples of the {len(names)} scenes asked for")
+    frames = {row.token: code for code, row in enumerate(samples)}
+
+    sizes = [
+        root.table(name).stat().st_size
+        for name in ("sample_annotation", "sample_data", "ego_pose")
+        if root.table(name).exists()
+    ]
+    total = sum(sizes)
+    worker = _tables_worker.start(root, list(frames), channel) if total > LARGE else None
+    try:
+        annotations = _annotations(root, frames, lambda n: progress(n, total))
+        ego = _tables_worker.finish(worker) if worker else None
+    finally:
+        if worker:
+            _tables_worker.stop(worker)
+    if ego is None:
+        ego = ego_positions(root, set(frames), channel, lambda n: progress(sizes[0] + n, total))
+
+    category = {row.token: row.name for row in _all(root, "category", _Named)}
+    instance = {row.token: row.category_token for row in _all(root, "instance", _Instance)}
+    attribute = {row.token: row.name for row in _all(root, "attribute", _Named)}
+    location = {row.token: row.location for row in _all(root, "log", _Log)} if root.table("log").exists() else {}
+    table = root.table("sample_annotation")
+    labels, attributes = [], []
+    for row in annotations:
+        try:
+            labels.append(category[instance[row.instance_token]])
+            tokens = row.attribute_tokens
+            if len(tokens) > 1:
+                raise InputError(
+                    f"{table}: attributes of annotation {row.token!r}", expected="at most one", got=len(tokens)
+                )
+            attributes.append(attribute[tokens[0]] if tokens else "")
+        except KeyError as error:
+            raise InputError(f"{table}: annotation {row.token!r} refers to {error}, which no table has") from None
+    scene = [scene_of[row.scene_token] for row in samples]
+    points = np.array([row.num_lidar_pts + row.num_radar_pts for row in annotations], np.float64)
+    rotation = _array([row.rotation for row in annotations], 4)
+    if (zero := np.flatnonzero((rotation == 0).all(axis=1))).size:
+        raise InputError(
+            f"{table}: rotation of annotation {annotations[zero[0]].token!r}", expected="a quaternion", got="zeros"
+        )
+    return Boxes(
+        center_m=_array([row.translation for row in annotations], 3),
+        size_lwh_m=_array([row.size for row in annotations], 3)[:, [1, 0, 2]],
+        yaw_rad=yaw_of_rotation(rotation),
+        rotation_wxyz=rotation,
+        label=labels,
+        frame=np.array([frames[row.sample_token] for row in annotations], np.int32),
+        frames=list(frames),
+        velocity_mps=_velocities(root, annotations, {row.token: row.timestamp for row in all_samples}),
+        attribute=attributes,
+        num_points=points,
+        ego_xy_m=np.array([ego[row.token] for row in samples]),
+        box_columns={
+            "visibility": np.array([row.visibility_token for row in annotations], dtype=str),
+            "num_lidar_pts": np.array([row.num_lidar_pts for row in annotations], np.int64),
+            "instance": np.array([row.instance_token for row in annotations], dtype=str),
+        },
+        frame_columns={
+            "scene": np.array([one.name for one in scene]),
+            "timestamp_us": np.array([row.timestamp for row in samples], np.int64),
+            "location": np.array([location.get(one.log_token, "") for one in scene]),
+            "description": np.array([one.description for one in scene]),
+        },
+        partial=not is_predefined,
+        source=str(root.dataroot),
+    )
+
+
+def _annotations(root: Root, frames: dict[str, int], progress: Callable[[int], None]) -> list[_Annotation]:
+    found: list[_Annotation] = []
+    for piece in rows(root.table("sample_annotation"), _Annotation, progress):
+        found += [row for row in piece if row.sample_token in frames]
+    return found
+
+
+def _velocities(root: Root, annotations: list[_Annotation], timestamp: dict[str, int]) -> NDArray[np.float64]:
+    """Velocity (N, 2) from the neighbours on the track; NaN where there is none, or too long a gap."""
+    known = {row.token: row for row in annotations}
+    strange = {token for row in annotations for token in (row.prev, row.next) if token and token not in known}
+    if strange:  # neighbours in samples that were not asked for
+        for piece in rows(root.table("sample_annotation"), _Annotation):
+            known.update((row.token, row) for row in piece if row.token in strange)
+        missing = strange - known.keys()
+        if missing:
+            raise InputError(f"{root.table('sample_annotation')} lacks the neighbours {listing(sorted(missing))}")
+    first = [known[row.prev] if row.prev else row for row in annotations]
+    last = [known[row.next] if row.next else row for row in annotations]
+    try:
+        seconds = 1e-6 * np.array([timestamp[row.sample_token] for row in last], np.float64) - 1e-6 * np.array(
+            [timestamp[row.sample_token] for row in first], np.float64
+        )
+    except KeyError as error:
+        raise InputError(f"{root.table('sample')} lacks the sample {error}") from None
+    moved = _array([row.translation for row in last], 3) - _array([row.translation for row in first], 3)
+    neighbours = np.array([bool(row.prev) + bool(row.next) for row in annotations], np.int64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        velocity: NDArray[np.float64] = moved[:, :2] / seconds[:, None]
+    unknown = (neighbours == 0) | (seconds > np.where(neighbours == 2, 3.0, 1.5))
+    velocity[unknown | ~np.isfinite(velocity).all(axis=1)] = np.nan
+    return velocity
+
+
+def _all(root: Root, name: str, kind: type[T]) -> list[T]:
+    return [row for piece in rows(root.table(name), kind) for row in piece]
+
+
+def _array(values: list[tuple[float, ...]], width: int) -> NDArray[np.float64]:
+    return np.array(values, np.float64).reshape(-1, width)
+
+
+def _root(dataroot: Path, version: str | None) -> Root:
+    if not dataroot.is_dir():
+        raise InputError(f"data set {dataroot}", expected="a folder", got="a file" if dataroot.exists() else "nothing")
+    there = sorted(path.name for path in dataroot.glob("v1.0-*") if path.is_dir())
+    if version is None:
+        if len(there) != 1:
+            raise InputError(
+                f"{dataroot} holds {'no' if not there else 'more than one'} v1.0-* folder: "
+                + (f"choose a version of {listing(there)}" if there else "is it the folder above the tables?")
+            )
+        version = there[0]
+    if not (dataroot / version).is_dir():
+        raise InputError(f"{dataroot} has no version {version!r}" + (f": it has {listing(there)}" if there else ""))
+    return Root(dataroot, version)
+
+
+def _scene_names(root: Root, split: str | None, scenes: list[str] | None) -> tuple[set[str], bool]:
+    """Names of the scenes asked for, and whether they are a predefined split."""
+    if scenes is not None:
+        if split is not None:
+            raise InputError("give a split or scenes, not both")
+        if not scenes:
+            raise InputError("scenes", expected="at least one name")
+        return set(scenes), False
+    path = root.dataroot / root.version / "splits.json"
+    custom: dict[str, list[str]] = {}
+    if path.exists():
+        with open_file(path) as file:
+            text = file.read()
+        try:
+            custom = msgspec.json.decode(text, type=dict[str, list[str]])
+        except msgspec.DecodeError as error:
+            raise InputError(f"{path}", expected="an object {split: [scene name, …]}", got=str(error)) from None
+    if split is None:
+        defaults = {"mini": "mini_val", "trainval": "val", "test": "test"}
+        split = next((name for ending, name in defaults.items() if root.version.endswith(ending)), None)
+        validation = [name for name in custom if name.endswith("val")]
+        if split is None and len(validation) == 1:
+            split = validation[0]
+        if split is None:
+            raise InputError(f"which split of {root.version}?", hint=f"splits.json has {listing(custom)}")
+    if split in VERSION:
+        if not root.version.endswith(VERSION[split]):
+            raise InputError(
+                f"version for split {split!r}", expected=f"one that ends in {VERSION[split]!r}", got=root.version
+            )
+        return set(scenes_of(split)), True
+    if split not in custom:
+        known = [*(name for name, ending in VERSION.items() if root.version.endswith(ending)), *custom]
+        raise InputError(f"{root.dataroot} has no split {split!r}: choose of {listing(known, shown=12)}")
+    return set(custom[split]), False
+
+
+def _wrong_row(path: Path, error: msgspec.ValidationError) -> InputError:
+    return InputError(f"{path}: {error}")
+
+
+def _not_json(path: Path, text: bytes, position: int, error: Exception) -> InputError:
+    try:
+        json.loads(text.decode("latin-1"))
+    except json.JSONDecodeError as failure:
+        return InputError(f"{path} is not valid JSON: {failure.msg} at byte {failure.pos + position}")
+    return InputError(f"{path}: {shorten(str(error))}")
