@@ -196,7 +196,8 @@ class Boxes:
 
     def _check(self) -> None:
         """Refuse values that no box can have."""
-        if np.any(flat := (self.size_lwh_m <= 0).any(axis=1)):
+        flat: NDArray[np.bool_] = np.asarray(self.size_lwh_m <= 0).any(axis=1)
+        if flat.any():
             self._refuse("size_lwh_m", flat, "positive")
         if self.score is not None and np.any(negative := self.score < 0):
             self._refuse("score", negative, "zero or more")

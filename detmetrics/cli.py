@@ -95,8 +95,12 @@ def evaluate(
 
 @app.command()
 def protocols(
-    name: Annotated[str | None, typer.Argument(help="A bundled protocol, or a TOML file; default: all, in short.")] = None,
-    toml: Annotated[bool, typer.Option("--toml", help="Print the rules as TOML, to start a protocol of your own.")] = False,
+    name: Annotated[
+        str | None, typer.Argument(help="A bundled protocol, or a TOML file; default: all, in short.")
+    ] = None,
+    toml: Annotated[
+        bool, typer.Option("--toml", help="Print the rules as TOML, to start a protocol of your own.")
+    ] = False,
 ) -> None:
     """Print the rules of the protocols, from their data."""
     from detmetrics.protocols import PROTOCOLS

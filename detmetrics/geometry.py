@@ -41,7 +41,8 @@ def yaw_of_rotation(rotation_wxyz: ArrayLike) -> Floats:
     """
     q = np.asarray(rotation_wxyz, dtype=np.float64).reshape(-1, 4)
     w, x, y, z = (q / np.linalg.norm(q, axis=1, keepdims=True)).T
-    return np.arctan2(2 * (x * y + w * z), w * w + x * x - y * y - z * z)
+    yaw: Floats = np.arctan2(2 * (x * y + w * z), w * w + x * x - y * y - z * z)
+    return yaw
 
 
 def rotation_of_yaw(yaw_rad: ArrayLike) -> Floats:

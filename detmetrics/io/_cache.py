@@ -61,7 +61,8 @@ class Entry:
                     kind: {name: file[f"{kind}/{name}"] for name in told[kind]}
                     for kind in ("box_columns", "frame_columns")
                 }
-            boxes = Boxes(**columns, **extra, **{name: told[name] for name in _TABLES})
+            given: dict[str, Any] = {**columns, **extra, **{name: told[name] for name in _TABLES}}
+            boxes = Boxes(**given)
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             notice(f"cache file {self.path} cannot be used ({type(error).__name__}): reading the tables")
             return None
@@ -79,7 +80,7 @@ class Entry:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(self.path) as file:
-                np.savez(file, header=np.array(json.dumps(told)), **arrays)  # type: ignore[arg-type]
+                np.savez(file, header=np.array(json.dumps(told)), **arrays)
         except (OSError, InputError) as error:
             notice(f"truth is not cached: {error}")
             return

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detmetrics.errors import InputError
 from detmetrics.io._results import Columns, read_range
@@ -27,7 +28,7 @@ def start(path: str, begin: int, end: int | None) -> subprocess.Popen[bytes] | N
 
 
 def finish(worker: subprocess.Popen[bytes]) -> Columns | None:
-    """Take the columns of a worker, or None where it failed: whoever asked then reads the range again, for the error."""
+    """Take the columns of a worker, or None where it failed: whoever asked reads the range again, for the error."""
     assert worker.stdout is not None
     try:
         with worker.stdout as pipe:
@@ -51,12 +52,12 @@ def stop(worker: subprocess.Popen[bytes]) -> None:
     worker.communicate()
 
 
-def _receive(pipe: IO[bytes]) -> np.ndarray:
+def _receive(pipe: IO[bytes]) -> NDArray[Any]:
     version = np.lib.format.read_magic(pipe)
     assert version == (1, 0)
     shape, _, dtype = np.lib.format.read_array_header_1_0(pipe)
     array = np.empty(shape, dtype)
-    view = memoryview(array.reshape(-1).view(np.uint8))
+    view = memoryview(array.reshape(-1).view(np.uint8).data)
     got = 0
     while got < len(view):
         more = pipe.readinto(view[got:])  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -224,7 +224,6 @@ def ego_positions(
         raise InputError(f"{root.table('sensor')} has no channel {channel!r}")
     calibrated = {row.token for row in _all(root, "calibrated_sensor", _Calibrated) if row.sensor_token in sensors}
     pose_of: dict[str, str] = {}
-    done = 0
     for piece in rows(root.table("sample_data"), _SampleData, progress):
         for row in piece:
             if row.is_key_frame and row.calibrated_sensor_token in calibrated and row.sample_token in wanted:
@@ -235,8 +234,8 @@ def ego_positions(
     done = root.table("sample_data").stat().st_size
     poses = set(pose_of.values())
     where: dict[str, tuple[float, float]] = {}
-    for piece in rows(root.table("ego_pose"), _EgoPose, progress and (lambda n: progress(done + n))):
-        for pose in piece:
+    for poses_read in rows(root.table("ego_pose"), _EgoPose, progress and (lambda n: progress(done + n))):
+        for pose in poses_read:
             if pose.token in poses:
                 where[pose.token] = pose.translation[:2]
     missing = poses - where.keys()

@@ -1,6 +1,7 @@
 """A second process that finds the ego positions while the first reads the annotations.
 
-``python -m detmetrics.io._tables_worker`` takes JSON on its standard input: where the tables are, which samples are wanted.
+``python -m detmetrics.io._tables_worker`` takes JSON on its standard input: where the tables are and which samples are
+wanted.
 """
 
 from __future__ import annotations
