@@ -43,8 +43,8 @@ class Box(msgspec.Struct, gc=False, frozen=True):
     velocity: tuple[float | None, float | None] | None
     detection_name: str
     attribute_name: str
-    detection_score: float | None = None
-    num_pts: float | None = None
+    detection_score: float = -1.0  # the official default, refused below
+    num_pts: float = -1.0  # the official default: unknown
 
 
 class Sample:
@@ -112,8 +112,8 @@ class Columns:
                 "size": _floats(boxes, "size", 3),
                 "rotation": _floats(boxes, "rotation", 4),
                 "velocity": _velocities(boxes),
-                "score": _known(boxes, "detection_score"),
-                "num_pts": _known(boxes, "num_pts"),
+                "score": _floats(boxes, "detection_score"),
+                "num_pts": _floats(boxes, "num_pts"),
                 "label": np.fromiter((labels.setdefault(b.detection_name, len(labels)) for b in boxes), np.int32, n),
                 "attribute": np.fromiter(
                     (attributes.setdefault(b.attribute_name, len(attributes)) for b in boxes), np.int32, n
@@ -127,7 +127,7 @@ class Columns:
         for name, wrong, expected in (
             ("size", (part["size"] <= 0).any(axis=1), "positive"),
             ("rotation", (part["rotation"] == 0).all(axis=1), "a quaternion of positive length"),
-            ("score", ~(part["score"] >= 0), "a detection_score of zero or more"),
+            ("score", part["score"] < 0, "zero or more (-1 where detection_score is missing)"),
         ):
             if wrong.any():
                 row = int(np.flatnonzero(wrong)[0])
@@ -140,7 +140,7 @@ class Columns:
                 raise InputError(
                     f"{file}: {name} of box {row} of sample {sample.token!r}",
                     expected=expected,
-                    got="none" if np.isnan(got).any() else got.tolist(),
+                    got=got.tolist(),
                     hint=f"{int(wrong.sum())} such boxes nearby" if wrong.sum() > 1 else "",
                 )
 
@@ -308,6 +308,7 @@ def diagnosis(name: str, text: bytes, position: int, before: bytes, after: bytes
             problem = _box_problem(box)
             if problem:
                 field_name, expected, got = problem
+                got = "null" if got is None else got
                 return InputError(f"{name}: {field_name} of box {i} {where}", expected=expected, got=got)
     return InputError(f"{name}: {error}")
 
@@ -333,7 +334,7 @@ def _box_problem(box: object) -> tuple[str, str, object] | None:
             if not unknown and not _is_finite(entry):
                 return name, f"{length} finite numbers" + (" or NaN" if name == "velocity" else ""), value
     for name in ("detection_score", "num_pts"):
-        if box.get(name) is not None and not _is_finite(box[name]):
+        if name in box and not _is_finite(box[name]):
             return name, "a finite number", box[name]
     return None
 
@@ -342,9 +343,11 @@ def _is_finite(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
 
 
-def _floats(boxes: list[Box], name: str, width: int) -> NDArray[np.float64]:
-    values = itertools.chain.from_iterable(map(attrgetter(name), boxes))
-    return np.fromiter(values, np.float64, width * len(boxes)).reshape(-1, width)
+def _floats(boxes: list[Box], name: str, width: int = 0) -> NDArray[np.float64]:
+    values = map(attrgetter(name), boxes)
+    if not width:
+        return np.fromiter(values, np.float64, len(boxes))
+    return np.fromiter(itertools.chain.from_iterable(values), np.float64, width * len(boxes)).reshape(-1, width)
 
 
 def _velocities(boxes: list[Box]) -> NDArray[np.float64]:
@@ -355,14 +358,6 @@ def _velocities(boxes: list[Box]) -> NDArray[np.float64]:
         values = itertools.chain.from_iterable(box.velocity or nothing for box in boxes)
         numbers = (np.nan if value is None else value for value in values)
         return np.fromiter(numbers, np.float64, 2 * len(boxes)).reshape(-1, 2)
-
-
-def _known(boxes: list[Box], name: str) -> NDArray[np.float64]:
-    """One number a box; NaN where it is missing."""
-    values = list(map(attrgetter(name), boxes))
-    if values and values.count(None) == len(values):
-        return np.full(len(values), np.nan)
-    return np.array([np.nan if value is None else value for value in values] if None in values else values, np.float64)
 
 
 def check_samples(tokens: list[str], name: str) -> None:

@@ -31,7 +31,7 @@ def load_results(path: str | Path, *, workers: int | None = None, progress: Prog
     Parameters
     ----------
     path : path
-        JSON ``{"meta": {…}, "results": {sample_token: [box, …]}}``. In velocities, bare ``NaN`` and ``null`` are allowed.
+        JSON ``{"meta": {…}, "results": {sample_token: [box, …]}}``. Velocities may be bare ``NaN`` or ``null``.
     workers : int, optional
         Processes for files over 32 MB, at most 2; default 2 where there are two cores.
     progress : callable, optional
