@@ -196,7 +196,7 @@ class Boxes:
 
     def _check(self) -> None:
         """Refuse values that no box can have."""
-        flat: NDArray[np.bool_] = np.asarray(self.size_lwh_m <= 0).any(axis=1)
+        flat: NDArray[np.bool_] = np.any(self.size_lwh_m <= 0, axis=1)
         if flat.any():
             self._refuse("size_lwh_m", flat, "positive")
         if self.score is not None and np.any(negative := self.score < 0):

@@ -1,0 +1,406 @@
+"""The rules of nuScenes-style evaluation, slow and obvious: the oracle of every kernel.
+
+Written from ``semantics.md`` section 1a, one box at a time, with numpy only where the official rule is stated in terms
+of numpy (``linspace``, ``interp``). It imports nothing of detmetrics but the container that copies are put in, and it
+checks nothing. ``tests/parity`` proves it against the official devkit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from detmetrics.boxes import Boxes
+from detmetrics.protocol import Protocol
+
+NAN = math.nan
+
+
+@dataclass
+class Box:
+    """One box, plainly."""
+
+    row: int
+    frame: str
+    category: str
+    center: tuple[float, float, float]
+    size_lwh: tuple[float, float, float]
+    yaw: float
+    score: float
+    velocity: tuple[float, float]
+    attribute: str
+    num_points: float
+    rotation_wxyz: tuple[float, float, float, float]
+    order: tuple[int, int]
+
+
+@dataclass
+class Event:
+    """A prediction that counts, and what it matched at one threshold."""
+
+    pred: Box
+    truth: Box | None
+    errors: tuple[float, ...] = ()
+
+
+@dataclass
+class Curve:
+    """A curve over recall; ``errors`` by official key."""
+
+    recall: np.ndarray
+    precision: np.ndarray
+    confidence: np.ndarray
+    errors: dict[str, np.ndarray]
+
+
+@dataclass
+class Result:
+    """Everything that an evaluation gives."""
+
+    events: dict[tuple[str, float], list[Event]] = field(default_factory=dict)
+    n_truth: dict[str, int] = field(default_factory=dict)
+    curves: dict[tuple[str, float], Curve] = field(default_factory=dict)
+    ap: dict[tuple[str, float], float] = field(default_factory=dict)
+    class_ap: dict[str, float] = field(default_factory=dict)
+    class_errors: dict[tuple[str, str], float] = field(default_factory=dict)
+    tp_errors: dict[str, float] = field(default_factory=dict)
+    tp_scores: dict[str, float] = field(default_factory=dict)
+    mean_ap: float = NAN
+    composite: float = NAN
+
+    def matches(self, label: str, threshold: float) -> list[tuple[int, int]]:
+        """Rows (prediction, truth) of the matches, in the order of matching."""
+        return [(e.pred.row, e.truth.row) for e in self.events[label, threshold] if e.truth is not None]
+
+
+# the small things
+
+
+def matrix_of(rotation_wxyz: Sequence[float]) -> list[list[float]]:
+    """Rotation matrix of a quaternion that need not have length 1."""
+    length = math.sqrt(sum(q * q for q in rotation_wxyz))
+    w, x, y, z = (q / length for q in rotation_wxyz)
+    return [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+
+
+def is_inside(
+    point: Sequence[float], center: Sequence[float], size_lwh: Sequence[float], rotation_wxyz: Sequence[float]
+) -> bool:
+    """Whether a point lies in a box that is turned in space, faces included."""
+    matrix = matrix_of(rotation_wxyz)
+    for axis in range(3):
+        # along this axis of the box, how far is the point from its centre?
+        along = sum((point[i] - center[i]) * matrix[i][axis] for i in range(3))
+        if abs(along) > size_lwh[axis] / 2:
+            return False
+    return True
+
+
+def angle_difference(truth: float, pred: float, period: float) -> float:
+    """Smallest angle between two headings that repeat after ``period``, in [0, period / 2] and at most π."""
+    difference = (truth - pred + period / 2) % period - period / 2
+    if difference > math.pi:
+        difference -= 2 * math.pi
+    return abs(difference)
+
+
+def aligned_iou(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two boxes with one centre and one heading."""
+    both = min(a[0], b[0]) * min(a[1], b[1]) * min(a[2], b[2])
+    return both / (a[0] * a[1] * a[2] + b[0] * b[1] * b[2] - both)
+
+
+def ground_distance(a: Sequence[float], b: Sequence[float]) -> float:
+    """Distance of two points in x and y."""
+    dx, dy = a[0] - b[0], a[1] - b[1]
+    return math.sqrt(dx * dx + dy * dy)
+
+
+def space_distance(a: Sequence[float], b: Sequence[float]) -> float:
+    """Distance of two points in x, y and z."""
+    dx, dy, dz = a[0] - b[0], a[1] - b[1], a[2] - b[2]
+    return math.sqrt(dx * dx + dy * dy + dz * dz)
+
+
+def running_mean(values: Sequence[float]) -> list[float]:
+    """Mean of what is known so far at each position; 0 while nothing is known, 1 where nothing ever is."""
+    if all(math.isnan(value) for value in values):
+        return [1.0 for _ in values]
+    means = []
+    total, count = 0.0, 0
+    for value in values:
+        if not math.isnan(value):
+            total += value
+            count += 1
+        means.append(total / count if count else 0.0)
+    return means
+
+
+DISTANCE = {"center_xy": ground_distance, "center_xyz": space_distance}
+
+
+def error_of(kind: str, truth: Box, pred: Box, period: float) -> float:
+    """One true-positive error of a pair."""
+    if kind == "translation_xy":
+        return ground_distance(truth.center, pred.center)
+    if kind == "scale_aligned":
+        return 1 - aligned_iou(truth.size_lwh, pred.size_lwh)
+    if kind == "orientation":
+        return angle_difference(truth.yaw, pred.yaw, period)
+    if kind == "velocity_xy":
+        return ground_distance(truth.velocity, pred.velocity)
+    if kind == "attribute":
+        return NAN if truth.attribute == "" else float(truth.attribute != pred.attribute)
+    raise KeyError(kind)
+
+
+# boxes
+
+
+def plain_boxes(boxes: Boxes, protocol: Protocol, frame_rank: dict[str, int] | None = None) -> list[Box]:
+    """Boxes one by one, in the order of their rows.
+
+    ``order`` is what decides between equal scores: the place in the file, or with ``frame_rank`` the rank of the frame
+    and then the position within the frame.
+    """
+    labels = protocol.labels if boxes.labels is None else boxes.labels
+    result = []
+    for row in range(len(boxes)):
+        frame = boxes.frames[boxes.frame[row]]
+        yaw = float(boxes.yaw_rad[row])
+        place = int(boxes.place[row])
+        result.append(
+            Box(
+                row=row,
+                frame=frame,
+                category=labels[boxes.label[row]],
+                center=tuple(boxes.center_m[row].tolist()),
+                size_lwh=tuple(boxes.size_lwh_m[row].tolist()),
+                yaw=yaw,
+                score=NAN if boxes.score is None else float(boxes.score[row]),
+                velocity=(NAN, NAN) if boxes.velocity_mps is None else tuple(boxes.velocity_mps[row].tolist()),
+                attribute="" if boxes.attribute is None else boxes.attributes[boxes.attribute[row]],
+                num_points=NAN if boxes.num_points is None else float(boxes.num_points[row]),
+                rotation_wxyz=(math.cos(yaw / 2), 0.0, 0.0, math.sin(yaw / 2))
+                if boxes.rotation_wxyz is None
+                else tuple(boxes.rotation_wxyz[row].tolist()),
+                order=(0, place) if frame_rank is None else (frame_rank.get(frame, -1), place),
+            )
+        )
+    return result
+
+
+def class_of(box: Box, protocol: Protocol) -> str | None:
+    """Class that a box is evaluated as."""
+    if box.category in protocol.mapping:
+        return protocol.mapping[box.category]
+    return box.category if box.category in protocol.labels else None
+
+
+def kept(
+    boxes: list[Box], ego: dict[str, tuple[float, float]], regions: list[Box], protocol: Protocol
+) -> dict[str, list[Box]]:
+    """Boxes that count, by class."""
+    result: dict[str, list[Box]] = {label: [] for label in protocol.labels}
+    for box in boxes:
+        label = class_of(box, protocol)
+        if label is None or box.frame not in ego:
+            continue
+        limit = next(task.range_m for task in protocol.tasks if task.label == label)
+        if limit is not None and not ground_distance(box.center, ego[box.frame]) < limit:
+            continue
+        if protocol.drop_empty and box.num_points == 0:
+            continue
+        if any(
+            region.frame == box.frame
+            and label in protocol.regions[region.category]
+            and is_inside(box.center, region.center, region.size_lwh, region.rotation_wxyz)
+            for region in regions
+        ):
+            continue
+        result[label].append(box)
+    return result
+
+
+# matching and curves
+
+
+def match_nearest_free(truth: list[Box], pred: list[Box], threshold: float, protocol: Protocol) -> list[Event]:
+    """Give each prediction, best score first, the nearest truth of its frame that is free."""
+    distance = DISTANCE[protocol.affinity.kind]
+    events = []
+    taken: set[int] = set()
+    for box in sorted(pred, key=lambda box: (box.score, box.order), reverse=True):
+        best, nearest = math.inf, None
+        for candidate in truth:
+            if candidate.frame != box.frame or candidate.row in taken:
+                continue
+            here = distance(candidate.center, box.center)
+            if here < best:
+                best, nearest = here, candidate
+        if nearest is not None and best < threshold:
+            taken.add(nearest.row)
+            events.append(Event(box, nearest))
+        else:
+            events.append(Event(box, None))
+    return events
+
+
+def curve_of(events: list[Event], n_truth: int, protocol: Protocol) -> Curve:
+    """Precision, confidence and mean errors over recall."""
+    grid = np.linspace(0, 1, protocol.curve.n_samples)
+    matches = [event for event in events if event.truth is not None]
+    keys = [error.key for error in protocol.errors]
+    if n_truth == 0 or not matches:
+        zeros = np.zeros(len(grid))
+        return Curve(grid, zeros, zeros.copy(), {key: np.ones(len(grid)) for key in keys})
+    recall, precision, scores = [], [], []
+    n_tp = 0
+    for n_seen, event in enumerate(events, start=1):
+        n_tp += event.truth is not None
+        precision.append(n_tp / n_seen)
+        recall.append(n_tp / n_truth)
+        scores.append(event.pred.score)
+    confidence = np.interp(grid, recall, scores, right=0)
+    falling = [event.pred.score for event in matches]
+    errors = {}
+    for i, key in enumerate(keys):
+        means = running_mean([event.errors[i] for event in matches])
+        errors[key] = np.interp(confidence[::-1], falling[::-1], means[::-1])[::-1]
+    return Curve(grid, np.interp(grid, recall, precision, right=0), confidence, errors)
+
+
+def average_precision(curve: Curve, protocol: Protocol) -> float:
+    """Mean of the precision above the least recall and the least precision, stretched to 0…1."""
+    rules = protocol.curve
+    first = round((rules.n_samples - 1) * rules.min_recall) + 1
+    counted = [max(p - rules.min_precision, 0.0) for p in curve.precision[first:].tolist()]
+    return sum(counted) / len(counted) / (1 - rules.min_precision)
+
+
+def mean_error(curve: Curve, key: str, worst: float, protocol: Protocol) -> float:
+    """Mean of an error from the least recall to the last recall that is reached."""
+    rules = protocol.curve
+    first = round((rules.n_samples - 1) * rules.min_recall) + 1
+    last = 0
+    for i, confidence in enumerate(curve.confidence.tolist()):
+        if confidence != 0:
+            last = i
+    if last < first:
+        return worst
+    counted = curve.errors[key][first : last + 1].tolist()
+    return sum(counted) / len(counted)
+
+
+def known_mean(values: Sequence[float]) -> float:
+    """Mean of what is not NaN; NaN where nothing is."""
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else NAN
+
+
+def evaluate(
+    truth: Boxes,
+    pred: Boxes,
+    protocol: Protocol,
+    *,
+    absent: str = "official",
+    event_weight: np.ndarray | None = None,
+    truth_weight: np.ndarray | None = None,
+) -> Result:
+    """Everything, from the boxes.
+
+    ``event_weight`` (T, N_pred) and ``truth_weight`` (N_truth,) repeat each event and each truth so many times, after
+    matching. With ``absent="omit"`` classes without truth are left out of all means.
+    """
+    rank = {name: int(place) for name, place in zip(truth.frames, truth.frame_place, strict=True)}
+    ego = {name: tuple(xy) for name, xy in zip(truth.frames, truth.ego_xy_m.tolist(), strict=True)}
+    truth_boxes = plain_boxes(truth, protocol)
+    pred_boxes = plain_boxes(pred, protocol, rank if truth.partial else None)
+    regions = [box for box in truth_boxes if box.category in protocol.regions]
+    truths = kept(truth_boxes, ego, regions, protocol)
+    preds = kept(pred_boxes, ego, regions, protocol)
+
+    result = Result()
+    for task in protocol.tasks:
+        label = task.label
+        repeats = [1 if truth_weight is None else int(truth_weight[box.row]) for box in truths[label]]
+        result.n_truth[label] = sum(repeats)
+        for t, threshold in enumerate(protocol.affinity.thresholds):
+            events = match_nearest_free(truths[label], preds[label], threshold, protocol)
+            for event in events:
+                if event.truth is not None:
+                    event.errors = tuple(
+                        error_of(error.kind, event.truth, event.pred, task.yaw_period_rad) for error in protocol.errors
+                    )
+            if event_weight is not None:
+                events = [event for event in events for _ in range(int(event_weight[t, event.pred.row]))]
+            curve = curve_of(events, result.n_truth[label], protocol)
+            result.events[label, threshold] = events
+            result.curves[label, threshold] = curve
+            result.ap[label, threshold] = average_precision(curve, protocol)
+        thresholds = protocol.affinity.thresholds
+        result.class_ap[label] = sum(result.ap[label, threshold] for threshold in thresholds) / len(thresholds)
+        curve = result.curves[label, protocol.affinity.error_threshold]
+        for error in protocol.errors:
+            undefined = error.name in task.undefined
+            value = NAN if undefined else mean_error(curve, error.key, error.worst, protocol)
+            result.class_errors[label, error.name] = value
+
+    counted = [label for label in protocol.labels if absent == "official" or result.n_truth[label]]
+    result.mean_ap = known_mean([result.class_ap[label] for label in counted])
+    for error in protocol.errors:
+        mean = known_mean([result.class_errors[label, error.name] for label in counted])
+        result.tp_errors[error.name] = mean
+        result.tp_scores[error.name] = max(0.0, 1 - mean) if not math.isnan(mean) else NAN
+    rules = protocol.composite
+    total = rules.map_weight * result.mean_ap
+    for name, weight in rules.error_weights.items():
+        total += weight * result.tp_scores[name]
+    result.composite = total / (rules.map_weight + sum(rules.error_weights.values()))
+    return result
+
+
+# weights by physical repetition
+
+
+def duplicate(truth: Boxes, pred: Boxes, counts: Sequence[int]) -> tuple[Boxes, Boxes]:
+    """Frame ``i`` of truth and what was predicted in it ``counts[i]`` times over, under the names ``name#0``, …"""
+    times = dict(zip(truth.frames, (int(count) for count in counts), strict=True))
+    return _repeat(truth, times), _repeat(pred, times)
+
+
+def _repeat(boxes: Boxes, times: dict[str, int]) -> Boxes:
+    rows: list[int] = []
+    frame: list[int] = []
+    names: list[str] = []
+    came_from: list[int] = []
+    for code, name in enumerate(boxes.frames):
+        for copy in range(times.get(name, 0)):
+            mine = range(int(boxes.offsets[code]), int(boxes.offsets[code + 1]))
+            rows.extend(mine)
+            frame.extend(len(names) for _ in mine)
+            names.append(f"{name}#{copy}")
+            came_from.append(code)
+    columns: dict[str, Any] = {"center_m": boxes.center_m, "size_lwh_m": boxes.size_lwh_m, "yaw_rad": boxes.yaw_rad}
+    columns["label"] = boxes.label
+    for name in ("score", "velocity_mps", "attribute", "num_points", "rotation_wxyz"):
+        if getattr(boxes, name) is not None:
+            columns[name] = getattr(boxes, name)
+    return Boxes(
+        **{name: column[rows] for name, column in columns.items()},
+        labels=boxes.labels,
+        attributes=boxes.attributes or None,
+        frame=np.array(frame, dtype=np.int64),
+        frames=names,
+        ego_xy_m=boxes.ego_xy_m[came_from],
+        partial=boxes.partial,
+        source=boxes.source,
+    )
