@@ -40,7 +40,9 @@ def main() -> None:
         inputs = [rounded(make.to_columns(boxes)) for boxes in make.scene(seed, **knobs)]
         truth, pred = (make.from_columns(columns) for columns in inputs)
         official = oracle.in_memory(truth, pred)
-        curves = {key: official.details[key] for key in list(official.details) if max(official.details[key]["precision"]) > 0}
+        curves = {
+            key: official.details[key] for key in list(official.details) if max(official.details[key]["precision"]) > 0
+        }
         golden = {
             "made by": f"nuscenes-devkit {oracle.DEVKIT}, `make goldens`",
             "set": {"seed": seed, "knobs": knobs},
