@@ -43,8 +43,8 @@ def _missing(ledger: Ledger) -> list[str]:
                 "which can raise the score"
             )
     labels = ledger.truth.labels or ()
-    strange = [label for label in labels if ledger.protocol.task_of(label) is None and "." not in label]
-    if strange:
+    strange = [label for label in labels if ledger.protocol.task_of(label) is None]
+    if strange and not set(labels) & set(ledger.protocol.mapping):  # raw categories may well have no class
         notes.append(f"truth of classes that the protocol does not know is left out: {listing(strange)}")
     return notes
 

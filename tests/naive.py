@@ -404,3 +404,65 @@ def _repeat(boxes: Boxes, times: dict[str, int]) -> Boxes:
         partial=boxes.partial,
         source=boxes.source,
     )
+
+
+# results in the layout of the official files, and how far two of them are apart
+
+
+def summary(result: Result, protocol: Protocol) -> dict[str, Any]:
+    """Numbers under the keys of ``metrics_summary.json``."""
+    key = {error.name: error.key for error in protocol.errors}
+    return {
+        "label_aps": {
+            label: {str(threshold): result.ap[label, threshold] for threshold in protocol.affinity.thresholds}
+            for label in protocol.labels
+        },
+        "mean_dist_aps": dict(result.class_ap),
+        "mean_ap": result.mean_ap,
+        "label_tp_errors": {
+            label: {key[name]: result.class_errors[label, name] for name in key} for label in protocol.labels
+        },
+        "tp_errors": {key[name]: value for name, value in result.tp_errors.items()},
+        "tp_scores": {key[name]: value for name, value in result.tp_scores.items()},
+        "nd_score": result.composite,
+    }
+
+
+def details(result: Result) -> dict[str, dict[str, list[float]]]:
+    """Curves under the keys of ``metrics_details.json``."""
+    return {
+        f"{label}:{threshold}": {
+            "recall": curve.recall.tolist(),
+            "precision": curve.precision.tolist(),
+            "confidence": curve.confidence.tolist(),
+            **{key: error.tolist() for key, error in curve.errors.items()},
+        }
+        for (label, threshold), curve in result.curves.items()
+    }
+
+
+NUMBERS = ("label_aps", "mean_dist_aps", "mean_ap", "label_tp_errors", "tp_errors", "tp_scores", "nd_score")
+
+
+def numbers(summary: dict[str, Any]) -> dict[str, Any]:
+    """The part of a summary that is numbers."""
+    return {name: summary[name] for name in NUMBERS}
+
+
+def apart(got: Any, expected: Any, tolerance: float = 1e-12, path: str = "") -> list[str]:
+    """Where two nested values differ by more than the tolerance, or in their keys; NaN (or None) equals NaN."""
+    if isinstance(expected, dict):
+        if not isinstance(got, dict) or set(got) != set(expected):
+            return [f"{path}: keys {sorted(got)} instead of {sorted(expected)}"]
+        return [line for key in expected for line in apart(got[key], expected[key], tolerance, f"{path}/{key}")]
+    if isinstance(expected, list | tuple | np.ndarray):
+        if len(got) != len(expected):
+            return [f"{path}: {len(got)} values instead of {len(expected)}"]
+        pairs = enumerate(zip(got, expected, strict=True))
+        return [line for i, (g, e) in pairs for line in apart(g, e, tolerance, f"{path}/{i}")]
+    if isinstance(expected, bool | str):
+        return [] if got == expected else [f"{path}: {got!r} instead of {expected!r}"]
+    g, e = (NAN if value is None else float(value) for value in (got, expected))
+    if math.isnan(g) and math.isnan(e):
+        return []
+    return [] if abs(g - e) <= tolerance else [f"{path}: {g!r} instead of {e!r}"]

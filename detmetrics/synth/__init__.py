@@ -1,0 +1,9 @@
+"""Seeded synthetic driving scenes, boxes only, written in the nuScenes format, and an imperfect detector's predictions."""
+
+from __future__ import annotations
+
+from detmetrics.synth.memory import make_boxes
+from detmetrics.synth.predictions import PredictionSummary, write_predictions
+from detmetrics.synth.tables import VERSION, DatasetSummary, write_dataset
+
+__all__ = ["VERSION", "DatasetSummary", "PredictionSummary", "make_boxes", "write_dataset", "write_predictions"]

@@ -36,7 +36,7 @@ Split = Literal["synth_train", "synth_val"]
 SPLITS: tuple[Split, ...] = ("synth_train", "synth_val")
 
 # What a stream of random numbers is for; with the split and the number of the scene it makes the stream's key.
-WORLD, TOKENS, SENSOR_TOKENS, STATIC_TOKENS, PREDICTIONS = range(5)
+WORLD, SAMPLE_TOKENS, TOKENS, SENSOR_TOKENS, STATIC_TOKENS, PREDICTIONS = range(6)
 
 _LOCATIONS = (  # name, share of the scenes, vehicle, hours from UTC
     ("boston-seaport", 0.55, "n008", -4),
@@ -127,7 +127,8 @@ class Scene:
 
     def seconds(self, timestamp_us: Ints) -> Floats:
         """Seconds since the first sample."""
-        return 1e-6 * (timestamp_us - self.timestamp_us[0])
+        seconds: Floats = 1e-6 * (timestamp_us - self.timestamp_us[0])
+        return seconds
 
 
 def stream(purpose: int, seed: int, *key: int) -> np.random.Generator:
@@ -165,7 +166,7 @@ def make_scene(seed: int, split: Split, number: int, name: str, n_samples: int) 
         start=start,
         description=_describe(drive, boxes, time_s, night, rain),
         timestamp_us=timestamp_us,
-        sample_token=tokens(stream(TOKENS, *key), n_samples),
+        sample_token=tokens(stream(SAMPLE_TOKENS, *key), n_samples),
         drive=drive,
         boxes=boxes,
     )
