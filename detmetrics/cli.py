@@ -325,7 +325,7 @@ class Step:
 
     def say(self, message: str) -> None:
         """Print a line above the progress."""
-        self.progress.console.print(message, style="dim", highlight=False)
+        self.progress.console.print(message, style="dim", highlight=False, soft_wrap=True)
 
 
 @contextmanager

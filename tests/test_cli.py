@@ -1,0 +1,157 @@
+"""The command line as people use it: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import detmetrics as dm
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "nuscenes"
+
+
+def run(*arguments: object, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "detmetrics", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": "120", **environment},
+    )
+    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small synthetic data set with predictions."""
+    out = tmp_path_factory.mktemp("cli") / "a data set"
+    size = ("--train-scenes", 1, "--val-scenes", 2, "--samples", 8)
+    run("synth", out, "--boxes-only", *size, "--seed", 3, "--boxes-per-sample", 40)
+    return out
+
+
+def test_from_nothing_to_scores(data: Path, tmp_path: Path) -> None:
+    results = data / "results_synth_val.json"
+    where = ("--data", data, "--version", "v1.0-synth", "--split", "synth_val")
+    cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    outputs = ("--json", tmp_path / "scores.json", "--details", tmp_path / "curves.json")
+    done = run("evaluate", results, *where, *outputs, **cache)
+    for word in ("car", "barrier", "AP", "AAE", "mean", "NDS", "mAP", "nuscenes|detection_cvpr_2019"):
+        assert word in done.stdout
+    assert "truth cached in" in done.stderr
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    summary = json.loads((tmp_path / "scores.json").read_text(), parse_constant=refuse)
+    curves = json.loads((tmp_path / "curves.json").read_text(), parse_constant=refuse)
+    truth = dm.io.nuscenes.load_truth(data, cache=False)
+    scores = dm.evaluate(truth, dm.io.nuscenes.load_results(results), dm.NUSCENES)
+    assert summary["nd_score"] == scores.nds
+    assert summary["signature"] == scores.signature
+    assert summary["label_tp_errors"]["traffic_cone"]["vel_err"] is None
+    assert summary["cfg"]["dist_ths"] == [0.5, 1.0, 2.0, 4.0]
+    assert curves["car:0.5"]["precision"] == scores.curve("car", 0.5).precision.tolist()
+    assert f"NDS {scores.nds:.4f}" in done.stdout
+    again = run("evaluate", results, "--data", data, **cache)
+    assert "truth from cache" in again.stderr
+    assert again.stdout == done.stdout
+    assert "cache" not in run("evaluate", results, "--data", data, "--no-cache").stderr
+
+
+def test_through_parquet_and_back(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    results = data / "results_synth_val.json"
+    truth, pred, back = tmp_path / "truth.parquet", tmp_path / "pred.parquet", tmp_path / "back.json"
+    assert "16 frames" in run("convert", "--data", data, "--split", "synth_val", truth).stdout
+    run("convert", results, pred)
+    run("convert", pred, back)
+    tables = run("evaluate", results, "--data", data, "--no-cache").stdout
+    assert run("evaluate", pred, "--truth", truth).stdout == tables
+    from_back = run("evaluate", back, "--truth", truth).stdout
+    assert from_back.split("nuscenes|")[0] == tables.split("nuscenes|")[0]  # rotations are made upright: another hash
+
+
+def test_a_protocol_of_ones_own(data: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text(run("protocols", "nuscenes", "--toml").stdout.replace("nuscenes|detection_cvpr_2019", "mine"))
+    done = run("evaluate", data / "results_synth_val.json", "--data", data, "--protocol", mine)
+    assert "mine#" in done.stdout
+    assert "detection_cvpr_2019" in run("protocols").stdout
+    for word in ("0.5, 1, 2, 4 m", "static_object.bicycle_rack", "180°", "AOE AVE AAE", "vehicle.bus.bendy"):
+        assert word in run("protocols", "nuscenes").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "{results}"], "give either --data DATAROOT or --truth FILE"),
+        (["evaluate", "{results}", "--data", "{data}", "--truth", "x"], "not both"),
+        (["evaluate", "nowhere.json", "--data", "{data}"], "cannot read nowhere.json: No such file"),
+        (["evaluate", "{data}", "--data", "{data}"], "must be a file, got 'a folder'"),
+        (["evaluate", "{results}", "--data", "nowhere"], "data set nowhere must be a folder, got 'nothing'"),
+        (["evaluate", "{results}", "--data", "{data}", "--split", "val"], "version for split 'val' must be one that ends"),
+        (["evaluate", "{results}", "--data", "{data}", "--split", "synth_vale"], "has no split 'synth_vale'"),
+        (["evaluate", "{results}", "--data", "{data}", "--split", "synth_train"], "lacks 8 of the 8 frames"),
+        (["evaluate", "{results}", "--data", "{data}", "--version", "v1.0-mini"], "has no version 'v1.0-mini'"),
+        (["evaluate", "{results}", "--data", "{data}", "--protocol", "kitty"], "unknown protocol 'kitty'"),
+        (["evaluate", "{results}", "--data", "{data}", "--protocol", "no.toml"], "cannot read protocol no.toml"),
+        (["evaluate", "{results}", "--data", "{data}", "--absent", "no"], "absent must be one of"),
+        (["evaluate", "{results}", "--data", "{data}", "--json", "/nowhere/s.json"], "--json must be in a folder that"),
+        (["evaluate", "{results}", "--data", "{data}", "--json", "a", "--details", "a"], "must be different files"),
+        (["evaluate", "{results}", "--truth", "{results}"], "is not a Parquet file"),
+        (["convert", "{results}"], "arguments must be INPUT OUTPUT"),
+        (["convert", "{results}", "out.csv"], "ending of the output must be .parquet or .json"),
+        (["convert", "--data", "{data}", "truth.json"], "only predictions can be written"),
+        (["synth", "{data}", "--boxes-only"], "empty"),
+        (["synth", "new", "--boxes-only", "--val-scenes", "-1"], "val_scenes must be"),
+        (["synth", "new"], "add --boxes-only"),
+        (["protocols", "--toml"], "--toml needs the name of a protocol"),
+        (["evaluate", "--nothing"], "No such option"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_clear_error(data: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+    names = {"data": str(data), "results": str(data / "results_synth_val.json")}
+    done = subprocess.run(
+        [sys.executable, "-m", "detmetrics", *(one.format(**names) for one in arguments)],
+        capture_output=True, text=True, check=False, cwd=tmp_path, env={**os.environ, "COLUMNS": "200"},
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr.replace("\n", " ")
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())  # nothing is written
+
+
+def test_our_own_faults_are_named_so(data: Path) -> None:
+    code = (
+        "import detmetrics.evaluation as e, sys; e.evaluate = lambda *a, **k: 1 / 0; from detmetrics.cli import main; "
+        f"sys.argv = ['detmetrics', 'evaluate', {str(data / 'results_synth_val.json')!r}, '--data', {str(data)!r}]; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "this is a fault of detmetrics, not of your input: ZeroDivisionError" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_small_things() -> None:
+    assert run("--version").stdout == f"detmetrics {dm.__version__}\n"
+    assert "evaluate" in run("--help").stdout
+    assert "--show-completion" in run("--help").stdout
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="real data lies in ../shared/data, which is not here")
+def test_the_real_job(tmp_path: Path) -> None:
+    done = run(
+        "evaluate", DATA / "results_pointpillars_mini" / "results_nusc.json", "--data", DATA / "minival_tables",
+        "--version", "v1.0-mini", "--split", "mini_val", "--json", tmp_path / "s.json", "--no-cache",
+    )  # fmt: skip
+    assert "NDS 0.0992   mAP 0.0613" in done.stdout
+    official = json.loads((DATA / "results_pointpillars_mini" / "metrics_summary.json").read_text())
+    assert json.loads((tmp_path / "s.json").read_text())["nd_score"] == pytest.approx(official["nd_score"], abs=1e-12)

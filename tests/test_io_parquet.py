@@ -1,0 +1,144 @@
+"""Our Parquet form: lossless, and open to files that other programs write."""
+
+from __future__ import annotations
+
+import builtins
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import detmetrics as dm
+import make
+from detmetrics.errors import InputError
+from detmetrics.io import parquet
+
+pa = pytest.importorskip("pyarrow", reason="pyarrow is the extra [parquet]")
+pq = pytest.importorskip("pyarrow.parquet")
+
+
+def same(a: dm.Boxes, b: dm.Boxes) -> None:
+    assert a.digest == b.digest
+    for name in ("frames", "labels", "attributes", "partial", "is_complete", "meta"):
+        assert getattr(a, name) == getattr(b, name), name
+    for name in ("center_m", "yaw_rad", "place", "frame_place", "ego_xy_m", "num_points", "velocity_mps"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+    for kind in ("box_columns", "frame_columns"):
+        mine, other = getattr(a, kind), getattr(b, kind)
+        assert list(mine) == list(other)
+        for name in mine:
+            assert mine[name].tolist() == other[name].tolist()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_round_trip(tmp_path: Path, seed: int) -> None:
+    truth, pred = make.scene(seed, empty=0.3, partial=seed % 2 == 1, racks=1, n_frames=6)
+    n = len(truth)
+    truth = truth.replace(
+        box_columns={"instance": np.array([f"i{i}" for i in range(n)]), "occlusion": np.arange(n)},
+        frame_columns={"weather": ["rain", "sun"] * 3, "timestamp_us": np.arange(6) * 500_000},
+        meta={"made": "here"},
+    )
+    for boxes in (truth, pred):
+        parquet.write(boxes, tmp_path / "boxes.parquet")
+        same(parquet.read(tmp_path / "boxes.parquet"), boxes)
+
+
+def test_nothing_at_all(tmp_path: Path) -> None:
+    none = dm.Boxes(
+        center_m=[], size_lwh_m=[], yaw_rad=[], label=[], labels=["car"], frame=[], frames=["a", "b"], score=[]
+    )
+    parquet.write(none, tmp_path / "none.parquet")
+    same(parquet.read(tmp_path / "none.parquet"), none)
+
+
+def plain(**changes: Any) -> dict[str, Any]:
+    """Columns as another program would write them."""
+    names = ("center_x_m", "center_y_m", "center_z_m", "length_m", "width_m", "height_m", "yaw_rad", "score")
+    columns: dict[str, Any] = {"frame": ["b", "a", "b"], "label": ["car", "bus", "car"]}
+    columns |= {name: [1.0, 2.0, 3.0] for name in names}
+    columns |= changes
+    return {name: column for name, column in columns.items() if column is not None}
+
+
+def written(path: Path, **changes: Any) -> Path:
+    pq.write_table(pa.table(plain(**changes)), path)
+    return path
+
+
+def test_files_of_other_programs(tmp_path: Path) -> None:
+    boxes = parquet.read(written(tmp_path / "x.parquet", weather=["sun", "rain", "fog"], num_points=[1, None, 3]))
+    assert boxes.frames == ("b", "a")
+    assert not boxes.is_complete
+    assert boxes.score is not None
+    assert boxes.score.tolist() == [1, 3, 2]
+    assert boxes.box_columns["weather"].tolist() == ["sun", "fog", "rain"]
+    assert boxes.num_points is not None
+    assert np.isnan(boxes.num_points[2])
+    assert boxes.size_lwh_m[0].tolist() == [1, 1, 1]
+    assert dm.io.load(tmp_path / "x.parquet").digest == boxes.digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"yaw_rad": None, "label": None}, r"x.parquet lacks the columns 'label', 'yaw_rad'"),
+        ({"center_x_m": ["a", "b", "c"]}, r"x.parquet: column center_x_m must be numbers, got 'string'"),
+        ({"center_x_m": [1.0, None, 2.0]}, r"column center_x_m must be without missing values, got '1'"),
+        ({"label": ["car", None, "car"]}, r"column label must be without missing values"),
+        ({"label": [1, 2, 3]}, r"column label must be text, got 'int64'"),
+        ({"velocity_x_mps": [1.0, 2.0, 3.0]}, r"has 'velocity_x_mps' but lacks 'velocity_y_mps'"),
+        (
+            {"length_m": [1.0, 0.0, 1.0]},
+            r"x.parquet.size_lwh_m\[1\] must be positive, got \[0.0, 2.0, 2.0\] in frame 'a'",
+        ),
+        ({"score": [0.5, -1.0, 0.5]}, r"score\[1\] must be zero or more"),
+    ],
+)
+def test_bad_columns(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parquet.read(written(tmp_path / "x.parquet", **changes))
+
+
+def test_bad_files(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot read .*none.parquet: No such file"):
+        parquet.read(tmp_path / "none.parquet")
+    with pytest.raises(InputError, match="must be a file, got 'a folder'"):
+        parquet.read(tmp_path)
+    (tmp_path / "x.parquet").write_bytes(b"{}")
+    with pytest.raises(InputError, match=r"x.parquet is not a Parquet file"):
+        parquet.read(tmp_path / "x.parquet")
+    whole = written(tmp_path / "y.parquet").read_bytes()
+    (tmp_path / "y.parquet").write_bytes(whole[:-20])
+    with pytest.raises(InputError, match=r"cannot read .*y.parquet"):
+        parquet.read(tmp_path / "y.parquet")
+    table = pa.table(plain()).replace_schema_metadata({"detmetrics": '{"format": 99}'})
+    pq.write_table(table, tmp_path / "z.parquet")
+    with pytest.raises(InputError, match=r"z.parquet: format must be 1, got 99"):
+        parquet.read(tmp_path / "z.parquet")
+
+
+def test_bad_writes(tmp_path: Path) -> None:
+    _, pred = make.scene(0)
+    with pytest.raises(InputError, match=r"cannot write .*nowhere"):
+        parquet.write(pred, tmp_path / "nowhere" / "x.parquet")
+    with pytest.raises(InputError, match="have the names of columns of the file"):
+        parquet.write(pred.replace(box_columns={"score": np.zeros(len(pred))}), tmp_path / "x.parquet")
+    with pytest.raises(InputError, match="codes without labels="):
+        parquet.write(pred.replace(labels=None), tmp_path / "x.parquet")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path / "x.parquet")
+    real = builtins.__import__
+
+    def missing(name: str, *rest: Any) -> Any:
+        if name.startswith("pyarrow"):
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(InputError, match=r"pip install 'detmetrics\[parquet\]'"):
+        parquet.read(path)
