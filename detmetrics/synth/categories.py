@@ -192,7 +192,7 @@ KINDS = (
         0.0,
         "Something left on the road.",
     ),
-    Kind("static_object.bicycle_rack", "", 0.1, (8.0, 2.3, 1.4), 26, (7, 18), 1, 10.0, 0.0, 0.0, "Bicycle rack."),
+    Kind("static_object.bicycle_rack", "", 0.6, (8.0, 2.3, 1.4), 26, (7, 18), 1, 10.0, 0.0, 0.0, "Bicycle rack."),
 )
 
 #: Attributes as the devkit names them, in the protocol's order, with their families and our own words.
