@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from detmetrics.errors import InputError, listing
 from detmetrics.io._files import open_file
 
-PIECE = 16 << 20  # bytes
+PIECE = 1 << 20  # bytes; small, so that text and objects stay in the processor's cache
 _HEAD = re.compile(rb'"results"\s*:\s*\{')
 _CUT = re.compile(rb'\}\s*\]\s*(,)\s*"')
 _BARE = re.compile(rb'"(?:[^"\\]|\\.)*"|(NaN)', re.DOTALL)
@@ -263,7 +263,7 @@ def find_middle(file: BinaryIO, start: int) -> int | None:
     size = file.seek(0, 2)
     at = start + (size - start) // 2
     file.seek(at)
-    found = _CUT.search(file.read(PIECE))
+    found = _CUT.search(file.read(PIECE << 4))
     return at + found.end() - 1 if found else None
 
 

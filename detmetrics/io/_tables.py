@@ -7,6 +7,7 @@ reader, a cut between two rows is a guess that the decoding of the piece proves.
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from detmetrics.io import _cache, _tables_worker
 from detmetrics.io._files import open_file
 from detmetrics.io._splits import VERSION, scenes_of
 
-PIECE = 4 << 20  # bytes
+PIECE = 1 << 20  # bytes; small, so that text and objects stay in the processor's cache
 #: Tables larger than this are read by two processes.
 LARGE = 32 << 20
 _CUT = re.compile(rb"\}\s*(,)\s*\{")
@@ -362,7 +363,8 @@ def _all(root: Root, name: str, kind: type[T]) -> list[T]:
 
 
 def _array(values: list[tuple[float, ...]], width: int) -> NDArray[np.float64]:
-    return np.array(values, np.float64).reshape(-1, width)
+    flat = itertools.chain.from_iterable(values)
+    return np.fromiter(flat, np.float64, width * len(values)).reshape(-1, width)
 
 
 def _root(dataroot: Path, version: str | None) -> Root:

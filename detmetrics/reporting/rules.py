@@ -44,7 +44,8 @@ def as_renderable(protocol: Protocol) -> RenderableType:
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column()
     affinity, curve, composite = protocol.affinity, protocol.curve, protocol.composite
-    weights = [f"{composite.map_weight:g} × mAP", *(f"{w:g} × (1 - {name})" for name, w in composite.error_weights.items())]
+    weights = [f"{composite.map_weight:g} × mAP"]
+    weights += [f"{weight:g} × (1 - {name})" for name, weight in composite.error_weights.items()]
     rows = {
         "protocol": protocol.name,
         "match": f"{affinity.kind} nearer than {', '.join(f'{t:g}' for t in affinity.thresholds)} m (strictly)",

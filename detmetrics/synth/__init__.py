@@ -1,4 +1,4 @@
-"""Seeded synthetic driving scenes, boxes only, written in the nuScenes format, and an imperfect detector's predictions."""
+"""Seeded synthetic driving scenes, boxes only, in the nuScenes format, and predictions of an imperfect detector."""
 
 from __future__ import annotations
 

@@ -1,0 +1,34 @@
+"""The README keeps its word: its Python runs, its commands exist."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README.read_text(), re.DOTALL)
+
+
+def test_the_python_runs() -> None:
+    (code,) = [text for language, text in BLOCKS if language == "python"]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "NDS" in done.stdout
+    assert "nuscenes|detection_cvpr_2019#" in done.stdout
+
+
+def test_the_commands_and_options_exist() -> None:
+    lines = [line for _, text in BLOCKS for line in text.splitlines() if line.startswith("detmetrics ")]
+    assert len(lines) >= 4
+    for line in lines:
+        command = line.split()[1]
+        shown = subprocess.run(
+            [sys.executable, "-m", "detmetrics", command, "--help"], capture_output=True, text=True, check=True
+        ).stdout
+        for option in re.findall(r"--[a-z-]+", line.split("#")[0]):
+            assert option in shown, (command, option)
+    text = README.read_text()
+    for target in ("make demo", "make test"):
+        assert target in text
