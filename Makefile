@@ -43,6 +43,7 @@ soak: .venv/dev
 	$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
 
 bench: .venv/dev .venv-parity/dev
+	$(BIN)/python -m pytest tests/bench --benchmark-enable -q
 	$(BIN)/python tests/bench/whole.py $(ARGS)
 
 .venv/python:

@@ -326,7 +326,11 @@ class Boxes:
             columns.append(self.place)
         present = ",".join(name for name in OPTIONAL if getattr(self, name) is not None).encode()
         offsets = self.offsets.tolist()
-        views = [(column.tobytes(), column.nbytes // len(self)) for column in columns if len(self)]
+        views = [  # bytes without a copy
+            (np.ascontiguousarray(column).reshape(-1).view(np.uint8).data, column.nbytes // len(self))
+            for column in columns
+            if len(self)
+        ]
         digests = []
         for code, name in enumerate(self.frames):
             start, stop = offsets[code], offsets[code + 1]

@@ -288,9 +288,10 @@ def _places(truth: Boxes, pred: Boxes, frame_map: Codes) -> Ints:
     if not truth.partial:
         return pred.place
     rank = np.where(frame_map >= 0, truth.frame_place[frame_map] if truth.n_frames else 0, 0)
-    position = np.empty(len(pred), np.int64)
-    order = np.lexsort((pred.place, pred.frame))
-    position[order] = np.arange(len(pred)) - pred.offsets[pred.frame[order]]
+    position = np.arange(len(pred)) - pred.offsets[pred.frame]
+    if np.any((pred.place[1:] < pred.place[:-1]) & (pred.frame[1:] == pred.frame[:-1])):  # not in the order of the file
+        order = np.lexsort((pred.place, pred.frame))
+        position[order] = position.copy()
     return (rank[pred.frame].astype(np.int64) << 32) + position
 
 
