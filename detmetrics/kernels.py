@@ -117,12 +117,13 @@ def pairs_center_xy(
 ) -> tuple[Ints, Ints, Floats]:
     """Pairs within a group whose centres are nearer than ``limit`` on the ground.
 
+    Predictions of group ``g`` are ``pred_rows[pred_offsets[g]:pred_offsets[g + 1]]``, from 0; truths likewise.
+
     Returns
     -------
-    offsets (n_pred_of_these_groups + 1,), truth row and distance of each pair; truths in the order of their group.
+    offsets (n_pred + 1,), truth row and distance of each pair; truths in the order of their group.
     """
-    first = pred_offsets[0]
-    n_pred = pred_offsets[-1] - first
+    n_pred = pred_offsets[-1]
     most = 0
     for g in range(len(pred_offsets) - 1):
         most += (pred_offsets[g + 1] - pred_offsets[g]) * (truth_offsets[g + 1] - truth_offsets[g])
@@ -144,7 +145,7 @@ def pairs_center_xy(
                         truth[n] = row
                         distance[n] = d
                         n += 1
-            offsets[p - first + 1] = n
+            offsets[p + 1] = n
     return offsets, truth[:n], distance[:n]
 
 

@@ -75,17 +75,24 @@ def match(truth: Boxes, pred: Boxes, protocol: Protocol, *, threads: int | None 
     place = _places(truth, pred, frame_map)
     event_offsets, event_pred = kernels.group(_kept(pred_task, pred_fate).astype(np.int32), n_tasks)
 
+    n_events = len(event_pred)
+    event_score, event_place = np.empty(n_events), np.empty(n_events, np.int64)
+    event_frame, event_group = np.empty(n_events, np.int32), np.empty(n_events, np.int32)
+
     def sort(task: int) -> None:
-        rows = event_pred[event_offsets[task] : event_offsets[task + 1]]
-        rows[:] = rows[order_by_score(score[rows], place[rows])]
+        part = slice(event_offsets[task], event_offsets[task + 1])
+        rows = event_pred[part]
+        scores, places = score[rows], place[rows]
+        order = order_by_score(scores, places)
+        event_score[part], event_place[part] = scores[order], places[order]
+        rows[:] = rows[order]
+        event_frame[part] = frame_map[pred.frame[rows]]
+        event_group[part] = event_frame[part] * np.int32(n_tasks) + np.int32(task)
 
     _run(sort, list(range(n_tasks)), threads)
-    event_frame = frame_map[pred.frame[event_pred]]
 
     # groups: frame x task
-    event_task = np.repeat(np.arange(n_tasks, dtype=np.int32), np.diff(event_offsets))
-    p_offsets, p_events = kernels.group(event_frame * np.int32(n_tasks) + event_task, n_frames * n_tasks)
-    p_rows = event_pred[p_events]
+    p_offsets, p_events = kernels.group(event_group, n_frames * n_tasks)
     key = truth.frame * np.int32(n_tasks) + truth_task
     t_offsets, t_rows = kernels.group(np.where(truth_fate == Fate.KEPT, key, np.int32(-1)), n_frames * n_tasks)
 
@@ -96,12 +103,11 @@ def match(truth: Boxes, pred: Boxes, protocol: Protocol, *, threads: int | None 
     columns = _error_columns(truth, pred, protocol)
 
     def pairs(part: slice) -> tuple[Ints, Ints, Ints, Floats]:
-        mine = p_offsets[part.start : part.stop + 1]
-        near = affinity(
-            mine, p_rows, pred.center_m, t_offsets[part.start : part.stop + 1], t_rows, truth.center_m, thresholds[-1]
-        )
+        mine, theirs = p_offsets[part.start : part.stop + 1], t_offsets[part.start : part.stop + 1]
+        events = p_events[mine[0] : mine[-1]]
+        p_rows = event_pred[events]
+        near = affinity(mine - mine[0], p_rows, pred.center_m, theirs, t_rows, truth.center_m, thresholds[-1])
         index, truth_row, bits = assign(*near, thresholds, taken)
-        index += mine[0]
         rows = p_rows[index]
         errors = np.full((len(index), len(protocol.errors)), np.nan)
         one = np.empty(len(index))
@@ -110,7 +116,7 @@ def match(truth: Boxes, pred: Boxes, protocol: Protocol, *, threads: int | None 
             if column is not None:
                 rule.kernel(rows, truth_row, column[0], column[1], periods, one)
                 errors[:, i] = one
-        return p_events[index], truth_row, bits, errors
+        return events[index], truth_row, bits, errors
 
     edges = _even(p_offsets, threads * JOBS_PER_THREAD)
     parts = _run(pairs, [slice(a, b) for a, b in itertools.pairwise(edges)], threads)
@@ -126,8 +132,8 @@ def match(truth: Boxes, pred: Boxes, protocol: Protocol, *, threads: int | None 
         event_offsets=event_offsets,
         event_pred=event_pred,
         event_frame=event_frame,
-        event_score=score[event_pred],
-        event_place=place[event_pred],
+        event_score=event_score,
+        event_place=event_place,
         pair_event=pair_event[order],
         pair_truth=pair_truth[order],
         pair_bits=pair_bits[order],

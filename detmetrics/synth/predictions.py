@@ -284,7 +284,7 @@ def _found(rng: np.random.Generator, scene: Scene, detector: Detector) -> Detect
     first, count = _ATTRIBUTE_RANGE[label].T
     any_attribute = first + rng.integers(0, count)
     truth = boxes.attribute[row]
-    is_kept = (truth >= first) & (truth < first + count) & (rng.random(n) < 0.6 + 0.3 * quality)
+    is_kept = (truth >= first) & (truth < first + count) & (rng.random(n) < 0.5 + 0.3 * quality)
     surprise = np.linalg.norm(error_m[:, :2], axis=1) / (0.3 + spread_m)
     logit = -0.9 + 0.75 * np.log1p(n_points) - 0.5 * surprise - 2.0 * is_copy - 1.5 * is_confused
     logit += rng.normal(0, 0.8, n) - 2 * (1 - quality)
