@@ -15,7 +15,7 @@ import msgspec
 
 from detmetrics.errors import InputError, listing
 
-AffinityKind = Literal["center_xy", "center_xyz"]
+AffinityKind = Literal["center_xy"]
 AssignmentKind = Literal["nearest_free"]
 CurveKind = Literal["linear"]
 ErrorKind = Literal["translation_xy", "scale_aligned", "orientation", "velocity_xy", "attribute"]
@@ -49,7 +49,7 @@ class Affinity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Attributes
     ----------
     kind : str
-        ``center_xy``: distance of the centres on the ground; ``center_xyz``: in space. Metres.
+        ``center_xy``: distance of the centres on the ground, metres.
     thresholds : tuple of float
         A match is nearer than this (strictly); one precision-recall curve each.
     error_threshold : float

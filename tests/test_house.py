@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -104,6 +105,19 @@ def test_import_is_fast() -> None:
         "print(time.perf_counter() - t)"
     )
     assert min(float(run(code)) for _ in range(3)) < 0.15
+
+
+def test_every_word_of_a_protocol_has_its_function() -> None:
+    from detmetrics import curves, kernels, protocol, scoring
+
+    for kinds, table in (
+        (protocol.AffinityKind, kernels.AFFINITY),
+        (protocol.AssignmentKind, kernels.ASSIGN),
+        (protocol.ErrorKind, kernels.ERROR),
+        (protocol.CurveKind, curves.CURVE),
+        (protocol.CompositeKind, scoring.COMPOSITE),
+    ):
+        assert set(get_args(kinds)) == set(table)
 
 
 def test_every_public_name_is_there() -> None:

@@ -200,6 +200,16 @@ def test_s19_the_rack_test_includes_the_height() -> None:
     assert ledger.pred_fate.tolist() == [dm.Fate.IN_REGION, dm.Fate.KEPT]
 
 
+def test_s19_the_faces_of_a_rack_belong_to_it() -> None:
+    rack = boxes([0], label=["static_object.bicycle_rack"], size_lwh_m=[[6, 4, 2]])
+    faces = np.array([[3, 0, 0], [-3, 0, 0], [0, 2, 0], [0, -2, 0], [0, 0, 1], [0, 0, -1], [3, 2, 1]], float)
+    beyond = faces * (1 + 1e-9)
+    n = len(faces)
+    for center, fate in ((faces, dm.Fate.IN_REGION), (beyond, dm.Fate.KEPT)):
+        pred = boxes([0.0] * n, center_m=center, label=["bicycle"] * n, score=np.linspace(0.9, 0.1, n))
+        assert set(dm.match(rack, pred, dm.NUSCENES).pred_fate.tolist()) == {fate}
+
+
 def test_s20_no_predictions_at_all_score_zero() -> None:
     scores = evaluate(boxes([0]), boxes([], score=[], attribute=[]))
     assert (scores.nds, scores.mean_ap) == (0, 0)
