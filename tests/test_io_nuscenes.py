@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 import detmetrics as dm
 from detmetrics.errors import InputError
-from detmetrics.io import _results, _splits, _tables, nuscenes
+from detmetrics.io import _results, _results_worker, _splits, _tables, nuscenes
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not SHARED.exists(), reason="real data lies in ../shared/data, which is not here")
@@ -280,6 +281,88 @@ def test_paths_that_are_no_file(tmp_path: Path) -> None:
         nuscenes.load_results(tmp_path / "bytes.json")
 
 
+PARTS = {"parts": [{"a": 1}], "n": 2}
+
+
+@pytest.mark.parametrize("size", [1, 200, 500, 900])
+@pytest.mark.parametrize("extra", [PARTS, {"more": [], "parts": [{"a": 1}], "also": [{"b": []}], "size": 0}])
+def test_lists_of_objects_inside_a_box_mislead_no_cut(
+    tmp_path: Path, size: int, extra: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_results, "PIECE", size)
+    results = {f"s{i}": [extra | box(f"s{i}")] * 2 for i in range(20)}  # before what a box needs
+    assert len(nuscenes.load_results(written(tmp_path, {"meta": {}, "results": results}))) == 40
+
+
+@pytest.mark.parametrize("text", [b"?", b'Infinity, 1, 1], "x": "'])
+def test_a_wrong_file_is_refused_at_the_piece_where_it_is_wrong(
+    tmp_path: Path, text: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_results, "PIECE", 2000)
+    content = json.dumps({"meta": {}, "results": {f"s{i}": [box(f"s{i}")] for i in range(300)}}).encode()
+    at = content.index(b'"size": [', 5000) + 9
+    path = tmp_path / "results.json"
+    path.write_bytes(content[:at] + text + content[at:])
+    seen: list[int] = []
+    judge = _results.diagnosis
+
+    def diagnosis(name: str, piece: bytes, *rest: Any) -> InputError:
+        seen.append(len(piece))
+        return judge(name, piece, *rest)
+
+    monkeypatch.setattr(_results, "diagnosis", diagnosis)
+    with pytest.raises(InputError):
+        nuscenes.load_results(path)
+    assert seen
+    assert max(seen) <= 4000  # not the whole rest of the file
+
+
+@pytest.mark.parametrize("order", ["meta first", "results first"])
+def test_nan_in_meta_is_taken_as_officially(tmp_path: Path, order: str) -> None:
+    parts = ['"meta": {"loss": NaN}', '"results": {"s0": []}']
+    text = "{" + ", ".join(parts if order == "meta first" else parts[::-1]) + "}"
+    assert nuscenes.load_results(written(tmp_path, text)).meta == {"loss": None}
+
+
+def test_names_in_messages_are_those_of_the_file(tmp_path: Path) -> None:
+    text = json.dumps({"meta": {}, "results": {"sä": [box("sä", size=[1, 1])]}}, ensure_ascii=False)
+    with pytest.raises(InputError, match="box 0 of sample 'sä' must be 3 numbers"):
+        nuscenes.load_results(written(tmp_path, text))
+
+
+@pytest.mark.parametrize("value", ["1" + "0" * 5000, "[" * 5000 + "]" * 5000])
+def test_values_beyond_measure(tmp_path: Path, value: str) -> None:
+    with pytest.raises(InputError):
+        nuscenes.load_results(written(tmp_path, json.dumps(with_boxes(box(size="V"))).replace('"V"', value)))
+    with pytest.raises(InputError):
+        nuscenes.load_results(
+            written(tmp_path, json.dumps(with_boxes(box(extra="V"), box(size=3))).replace('"V"', value))
+        )
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(InputError, match="must be a file on disk"):
+        dm.io.load(tmp_path / "pipe.json")
+
+
+def test_the_second_process_takes_nothing_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "msgspec.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')\nraise ImportError")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    path = written(tmp_path, {"results": {f"s{i}": [box(f"s{i}")] for i in range(9)}, "meta": {}})
+    start, _ = _results.find_body(path.open("rb"), str(path))
+    worker = _results_worker.start(str(path), start, None)
+    assert worker is not None
+    columns = _results_worker.finish(worker)
+    assert columns is not None  # it has found detmetrics, wherever that lies
+    assert len(columns.tokens) == 9
+    assert not (tmp_path / "run").exists()
+
+
 # tables
 
 
@@ -430,7 +513,7 @@ def test_a_track_of_one_has_no_velocity(root: Path) -> None:
         ("sample_annotation", lambda rows: rows[1].update(instance_token="zz"), r"annotation 'x1' refers to 'zz'"),
         ("sample_annotation", lambda rows: rows[1].update(attribute_tokens=["a0", "a0"]), r"attributes of annotation 'x1' must be at most one, got 2"),
         ("sample_annotation", lambda rows: rows[1].update(prev="gone"), r"lacks the neighbours 'gone'"),
-        ("sample_annotation", lambda rows: rows[1].update(size=[1, -1, 1]), r"size_lwh_m\[1\] must be positive"),
+        ("sample_annotation", lambda rows: rows[1].update(size=[1, -1, 1]), r"sample_annotation.json: size of annotation 'x1' must be positive"),
         ("sample_annotation", lambda rows: rows[1].update(rotation=[0, 0, 0, 0]), r"rotation of annotation 'x1'"),
         ("sample_data", lambda rows: rows[0].update(is_key_frame=False), r"no key frame of LIDAR_TOP for samples 's00'"),
         ("ego_pose", lambda rows: rows.pop(0), r"ego_pose.json lacks the ego poses 'e000'"),
@@ -441,6 +524,46 @@ def test_broken_tables(root: Path, table: str, edit: Any, message: str) -> None:
     change(root, table, edit)
     with pytest.raises(InputError, match=message):
         load(root)
+
+
+@pytest.mark.parametrize("size", [1, 300, 1 << 20])
+def test_rows_are_counted_from_the_start_of_the_table(root: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_tables, "PIECE", size)
+    change(root, "sample_annotation", lambda rows: rows[2].update(translation=[0.0, None, 0.0]))
+    with pytest.raises(
+        InputError, match=r"sample_annotation.json: row 2, translation\[1\]: Expected `float`, got `null`"
+    ):
+        load(root)
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "?"])
+def test_the_byte_counts_from_the_start_of_the_table(root: Path, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_tables, "PIECE", 100)
+    path = root / "v1.0-mine" / "ego_pose.json"
+    text = path.read_text()
+    at = text.rindex("10.0")
+    path.write_text(text[:at] + word + text[at:])
+    with pytest.raises(InputError, match=rf"ego_pose.json is not valid JSON: .* at byte {at}$"):
+        load(root)
+
+
+def test_samples_of_unknown_scenes_and_samples_twice(root: Path) -> None:
+    change(root, "sample", lambda rows: rows[0].update(scene_token="zz"))
+    with pytest.raises(InputError, match=r"sample.json refers to scenes 'zz', which no table has"):
+        load(root)
+    change(root, "sample", lambda rows: rows[0].update(scene_token="n0"))
+    change(root, "sample", lambda rows: rows.append(rows[0]))
+    with pytest.raises(InputError, match=r"sample.json has samples more than once: 's00'"):
+        load(root)
+
+
+def test_tables_of_lyft(root: Path) -> None:
+    """Fractions of microseconds, and -1 where points were not counted."""
+    change(root, "sample", lambda rows: [row.update(timestamp=row["timestamp"] + 0.25) for row in rows])
+    change(root, "sample_annotation", lambda rows: rows[1].update(num_lidar_pts=-1))
+    truth = load(root)
+    np.testing.assert_array_equal(truth.num_points, [1, np.nan, 3])
+    assert truth.frame_columns["timestamp_us"].tolist() == [0, 500_000, 1_000_000] * 2
 
 
 def test_files_that_are_no_tables(root: Path) -> None:
@@ -477,6 +600,20 @@ def test_the_cache(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     changed = load(root, cache=True, notice=told.append)
     assert changed.digest != first.digest
     assert load(root, split=None, scenes=["one-0"], cache=True).n_frames == 3
+
+
+def test_a_damaged_cache_is_no_error(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    whole = load(root, cache=True)
+    (file,) = (tmp_path / "cache" / "detmetrics").iterdir()
+    content = file.read_bytes()
+    random = np.random.default_rng(0)
+    for _ in range(100):
+        broken = bytearray(content)
+        for at in random.integers(0, len(content), 3):
+            broken[at] = random.integers(256)
+        file.write_bytes(broken)
+        assert load(root, cache=True).digest == whole.digest
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(
@@ -526,3 +663,39 @@ def test_real_tables(tmp_path: Path) -> None:
     (tmp_path / "copy" / "v1.0-mini" / "attribute.json").unlink()
     with pytest.raises(InputError, match=r"table .*attribute.json is missing"):
         nuscenes.load_truth(tmp_path / "copy", cache=False)
+
+
+@needs_data
+@pytest.mark.parity
+def test_truth_is_what_the_devkit_loads() -> None:
+    """Against ``load_gt`` and ``box_velocity`` of nuscenes-devkit 1.2.0, to the last bit."""
+    pytest.importorskip("nuscenes")
+    from nuscenes import NuScenes
+    from nuscenes.eval.common.loaders import add_center_dist, load_gt
+    from nuscenes.eval.detection.data_classes import DetectionBox
+
+    root = SHARED / "nuscenes" / "minival_tables"
+    official = NuScenes("v1.0-mini", str(root), verbose=False)
+    boxes = add_center_dist(official, load_gt(official, "mini_val", DetectionBox))
+    truth = nuscenes.load_truth(root, cache=False)
+    assert truth.labels is not None
+    assert truth.velocity_mps is not None
+    assert truth.num_points is not None
+    assert truth.attribute is not None
+    assert truth.rotation_wxyz is not None
+    assert list(truth.frames) == boxes.sample_tokens
+    seen = 0
+    for code, token in enumerate(truth.frames):
+        rows = range(truth.offsets[code], truth.offsets[code + 1])
+        ours = [row for row in rows if dm.NUSCENES.task_of(truth.labels[truth.label[row]]) is not None]
+        assert len(ours) == len(boxes[token])
+        for row, theirs in zip(ours, boxes[token], strict=True):
+            assert truth.center_m[row].tolist() == list(theirs.translation)
+            assert truth.size_lwh_m[row, [1, 0, 2]].tolist() == list(theirs.size)
+            assert truth.rotation_wxyz[row].tolist() == list(theirs.rotation)
+            np.testing.assert_array_equal(truth.velocity_mps[row], theirs.velocity)
+            assert truth.num_points[row] == theirs.num_pts
+            assert truth.attributes[truth.attribute[row]] == theirs.attribute_name
+            np.testing.assert_array_equal(truth.center_m[row, :2] - truth.ego_xy_m[code], theirs.ego_translation[:2])
+            seen += 1
+    assert seen > 4000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +143,44 @@ def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(InputError, match=r"pip install 'detmetrics\[parquet\]'"):
         parquet.read(path)
+
+
+def test_columns_of_any_shape_and_type_come_back(tmp_path: Path) -> None:
+    truth, _ = make.scene(0, n_frames=3)
+    n = len(truth)
+    truth = truth.replace(
+        box_columns={"part": np.arange(2.0 * n).reshape(n, 2), "level": np.arange(n, dtype=np.int8)},
+        frame_columns={"wet": np.array([1.0, np.nan, np.inf], np.float32), "no": np.arange(3, dtype=np.int16)},
+    )
+    parquet.write(truth, tmp_path / "x.parquet")
+    again = parquet.read(tmp_path / "x.parquet")
+    for kind in ("box_columns", "frame_columns"):
+        for name, values in getattr(truth, kind).items():
+            assert getattr(again, kind)[name].dtype == values.dtype
+            np.testing.assert_array_equal(getattr(again, kind)[name], values)
+
+
+def test_missing_text_is_empty_text(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.parquet", note=["x", None, "y"], attribute=["p", None, "p"])
+    boxes = parquet.read(path)
+    assert boxes.box_columns["note"].tolist() == ["x", "y", ""]
+    assert boxes.attribute is not None
+    assert [boxes.attributes[code] for code in boxes.attribute] == ["p", "p", ""]
+
+
+@pytest.mark.parametrize("column", [[[1], [2, 3], None], [{"a": 1}, {"a": 2}, None], [True, None, False]])
+def test_columns_that_no_array_can_hold(tmp_path: Path, column: list[Any]) -> None:
+    with pytest.raises(InputError, match=r"x.parquet: column note must be numbers, truth values, text or times"):
+        parquet.read(written(tmp_path / "x.parquet", note=column))
+
+
+def test_a_damaged_file_is_an_input_error(tmp_path: Path) -> None:
+    whole = written(tmp_path / "x.parquet").read_bytes()
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        broken = bytearray(whole)
+        for at in random.integers(4, len(whole), 3):
+            broken[at] = random.integers(256)
+        (tmp_path / "x.parquet").write_bytes(broken)
+        with contextlib.suppress(InputError):
+            parquet.read(tmp_path / "x.parquet")

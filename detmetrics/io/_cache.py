@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import struct
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,7 +64,16 @@ class Entry:
                 }
             given: dict[str, Any] = {**columns, **extra, **{name: told[name] for name in _TABLES}}
             boxes = Boxes(**given)
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            EOFError,
+            RuntimeError,
+            struct.error,
+            zipfile.BadZipFile,
+        ) as error:
             notice(f"cache file {self.path} cannot be used ({type(error).__name__}): reading the tables")
             return None
         notice(f"truth from cache {self.path}")

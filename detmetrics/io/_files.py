@@ -17,6 +17,8 @@ def open_file(path: str | Path) -> BinaryIO:
     try:
         if Path(path).is_dir():
             raise InputError(f"{path}", expected="a file", got="a folder")
+        if Path(path).exists() and not Path(path).is_file():  # opening a pipe may wait for ever; none can be read twice
+            raise InputError(f"{path}", expected="a file on disk", got="a pipe or device")
         return open(path, "rb")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None

@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 
 from detmetrics.errors import InputError, listing
 from detmetrics.io._files import open_file
+from detmetrics.io._json import REFUSALS, is_wrong_cut
 
 PIECE = 1 << 20  # bytes; small, so that text and objects stay in the processor's cache
 _HEAD = re.compile(rb'"results"\s*:\s*\{')
-_CUT = re.compile(rb'\}\s*\]\s*(,)\s*"')
-_BARE = re.compile(rb'"(?:[^"\\]|\\.)*"|(NaN)', re.DOTALL)
+#: The end of a list of objects, then a name with such a list or an empty one.
+_CUT = re.compile(rb'\}\s*\]\s*(,)\s*"(?=[^"\\]*"\s*:\s*\[\s*[\]{])')
 _MESSAGE = re.compile(r"(?P<text>.*?)(?: - at `\$(?P<path>[^`]*)`)?", re.DOTALL)
 
 Progress = Callable[[int, int], None]
@@ -191,7 +192,7 @@ def _pieces(
             if is_last and stop is None:
                 try:
                     tail = _tail_decoder.decode(b'{"results":{' + without_bare_nan(text))
-                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                except REFUSALS as error:
                     raise diagnosis(name, text, position, b'{"results":{', b"", error) from None
                 columns.meta = bytes(tail.meta) or columns.meta
                 yield tail.results, size, size
@@ -199,13 +200,12 @@ def _pieces(
             end = len(text) if is_last else last_cut(text)
             if end > 0:
                 piece = text[:end]
+                plain = b"{" + without_bare_nan(piece) + b"}"
                 try:
-                    samples = _piece_decoder.decode(b"{" + without_bare_nan(piece) + b"}")
+                    samples = _piece_decoder.decode(plain)
                     break
-                except msgspec.ValidationError as error:
-                    raise diagnosis(name, piece, position, b'{"results":{', b"}}", error) from None
-                except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                    if is_last:
+                except REFUSALS as error:
+                    if is_last or not is_wrong_cut(plain, len(plain) - 1):
                         raise diagnosis(name, piece, position, b'{"results":{', b"}}", error) from None
             length *= 2
         yield samples, position + end, size
@@ -238,16 +238,17 @@ def find_body(file: BinaryIO, name: str) -> tuple[int, bytes | None]:
         text = file.read(length)
         for match in _HEAD.finditer(text):
             try:
-                head = msgspec.json.decode(text[: match.start()] + b'"results":{}}', type=_Head)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+                plain = without_bare_nan(text[: match.start()] + b'"results":{}}')
+                head = msgspec.json.decode(plain, type=_Head)
+            except REFUSALS:
                 continue
             return match.end(), bytes(head.meta) or None
         if len(text) < length:
             break
         length *= 8
     try:
-        head = msgspec.json.decode(text, type=_Head)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        head = msgspec.json.decode(without_bare_nan(text), type=_Head)
+    except REFUSALS as error:
         raise diagnosis(name, text, 0, b"", b"", error) from None
     if not bytes(head.results):
         raise InputError(f"{name} has no results: it must be {{'meta': …, 'results': {{sample_token: [box, …]}}}}")
@@ -271,30 +272,32 @@ def without_bare_nan(text: bytes) -> bytes:
     """Write ``null`` for ``NaN`` outside of strings; the inside of strings is untouched."""
     if b"NaN" not in text:
         return text
-    if b"\\" not in text:
-        quotes = np.flatnonzero(np.frombuffer(text, np.uint8) == ord('"'))
-        places = np.fromiter((match.start() for match in re.finditer(b"NaN", text)), np.int64)
-        if not (np.searchsorted(quotes, places) & 1).any():
-            return text.replace(b"NaN", b"null")
-    return _BARE.sub(lambda match: b"null" if match.group(1) else match.group(0), text)
+    bare = text
+    if b"\\" in text:  # backslashes stand in strings only: hide escaped backslashes, then escaped quotes
+        bare = text.replace(b"\\\\", b"__").replace(b'\\"', b"__")
+    quotes = np.flatnonzero(np.frombuffer(bare, np.uint8) == ord('"'))
+    places = np.fromiter((match.start() for match in re.finditer(b"NaN", text)), np.int64)
+    places = places[np.searchsorted(quotes, places) % 2 == 0]  # after an even number of quotes: outside of strings
+    starts, ends = [0, *(places + 3).tolist()], [*places.tolist(), len(text)]
+    return b"null".join(text[start:end] for start, end in zip(starts, ends, strict=True))
 
 
 def diagnosis(name: str, text: bytes, position: int, before: bytes, after: bytes, error: Exception) -> InputError:
     """Say what is wrong in a piece of text that did not decode, more slowly and in full."""
     shift = position - len(before)
     try:
-        content = json.loads((before + text + after).decode("latin-1"))  # one character a byte
+        content = json.loads((before + text + after).decode("utf-8"))
+    except UnicodeDecodeError as failure:
+        return InputError(f"{name} is not UTF-8 at byte {failure.start + shift}")
     except json.JSONDecodeError as failure:
-        at = failure.pos + shift
+        at = len(failure.doc[: failure.pos].encode()) + shift
         end = position + len(text)
         what = "ends too early" if at >= end or "ntermin" in failure.msg else "is not valid JSON"
         return InputError(f"{name} {what}: {failure.msg} at byte {at}")
     except RecursionError:
         return InputError(f"{name} is nested too deeply to be a result file")
-    try:
-        (before + text + after).decode("utf-8")
-    except UnicodeDecodeError as failure:
-        return InputError(f"{name} is not UTF-8 at byte {failure.start + shift}")
+    except ValueError as failure:  # a number of more digits than Python takes
+        return InputError(f"{name}, bytes {position} to {position + len(text)}: {failure}")
     if not isinstance(content, dict):
         return InputError(f"{name}", expected="an object with meta and results", got=content)
     results = content.get("results")
@@ -310,7 +313,7 @@ def diagnosis(name: str, text: bytes, position: int, before: bytes, after: bytes
                 field_name, expected, got = problem
                 got = "null" if got is None else got
                 return InputError(f"{name}: {field_name} of box {i} {where}", expected=expected, got=got)
-    return InputError(f"{name}: {error}")
+    return InputError(f"{name}, bytes {position} to {position + len(text)}: {error}")
 
 
 def _box_problem(box: object) -> tuple[str, str, object] | None:

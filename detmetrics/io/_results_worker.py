@@ -1,7 +1,6 @@
 """A second process that reads part of a result file: ``python -m detmetrics.io._results_worker PATH START STOP``.
 
-Started as a program, not forked (forking a threaded process is unsafe) and not by multiprocessing (which would run the
-user's script again). Its columns come back through a pipe as plain arrays.
+Its columns come back through a pipe as plain arrays.
 """
 
 from __future__ import annotations
@@ -15,16 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detmetrics.errors import InputError
+from detmetrics.io import _process
 from detmetrics.io._results import Columns, read_range
 
 
 def start(path: str, begin: int, end: int | None) -> subprocess.Popen[bytes] | None:
     """Start the reading of a range of bytes, or give None where no process can be started."""
-    command = [sys.executable, "-m", "detmetrics.io._results_worker", path, str(begin), str(end or 0)]
-    try:
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
-    except OSError:
-        return None
+    return _process.start("detmetrics.io._results_worker", path, str(begin), str(end or 0))
 
 
 def finish(worker: subprocess.Popen[bytes]) -> Columns | None:

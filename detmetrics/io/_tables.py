@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import gc
 import itertools
-import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detmetrics.boxes import Boxes
-from detmetrics.errors import InputError, listing, shorten
+from detmetrics.errors import InputError, listing
 from detmetrics.geometry import yaw_of_rotation
 from detmetrics.io import _cache, _tables_worker
 from detmetrics.io._files import open_file
+from detmetrics.io._json import REFUSALS, flaw, is_wrong_cut
 from detmetrics.io._splits import VERSION, scenes_of
 
 PIECE = 1 << 20  # bytes; small, so that text and objects stay in the processor's cache
@@ -52,7 +53,7 @@ class _Log(_Row, gc=False, frozen=True):
 
 
 class _Sample(_Row, gc=False, frozen=True):
-    timestamp: int
+    timestamp: float  # whole in nuScenes, not in Lyft
     scene_token: str
 
 
@@ -185,7 +186,7 @@ def rows(path: Path, kind: type[T], progress: Callable[[int], None] | None = Non
         raise InputError(f"table {path} is missing")
     with open_file(path) as file:
         size = file.seek(0, 2)
-        position, opening = 0, b""
+        position, opening, n_rows = 0, b"", 0
         while position < size or size == 0:
             length = PIECE
             while True:
@@ -195,18 +196,18 @@ def rows(path: Path, kind: type[T], progress: Callable[[int], None] | None = Non
                 cuts = [] if is_last else [found.start(1) for found in _CUT.finditer(text, max(0, len(text) - 65536))]
                 end = len(text) if is_last else cuts[-1] if cuts else 0
                 if end:
+                    piece = opening + text[:end] + (b"" if is_last else b"]")
                     try:
-                        got = decoder.decode(opening + text[:end] + (b"" if is_last else b"]"))
+                        got = decoder.decode(piece)
                         break
-                    except msgspec.ValidationError as error:
-                        raise _wrong_row(path, error) from None
-                    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                        if is_last:
-                            raise _not_json(path, opening + text, position - len(opening), error) from None
+                    except REFUSALS as error:
+                        if is_last or not is_wrong_cut(piece, len(piece) - 1):
+                            raise _diagnosis(path, piece, position - len(opening), n_rows, error) from None
                 elif is_last:
                     raise InputError(f"{path} is empty")
                 length *= 2
             yield got
+            n_rows += len(got)
             position += end + (0 if is_last else 1)
             opening = b"["
             if progress:
@@ -246,15 +247,22 @@ def ego_positions(
 
 
 def _read(root: Root, names: set[str], is_predefined: bool, channel: str, progress: Progress) -> Boxes:
-    scene_of = {row.token: row for row in _all(root, "scene", _Scene) if row.name in names}
+    all_scenes = _all(root, "scene", _Scene)
+    scene_of = {row.token: row for row in all_scenes if row.name in names}
     missing = names - {scene.name for scene in scene_of.values()}
     if missing and not is_predefined:  # the devkit, too, takes what is there of a predefined split
         raise InputError(f"{root.table('scene')} has no scenes {listing(sorted(missing))}")
     all_samples = _all(root, "sample", _Sample)
+    stray = {row.scene_token for row in all_samples} - {row.token for row in all_scenes}
+    if stray:
+        raise InputError(f"{root.table('sample')} refers to scenes {listing(sorted(stray))}, which no table has")
     samples = [row for row in all_samples if row.scene_token in scene_of]
     if not samples:
         raise InputError(f"{root.table('sample')} has no samples of the {len(names)} scenes asked for")
     frames = {row.token: code for code, row in enumerate(samples)}
+    if len(frames) < len(samples):
+        twice = [token for token, n in Counter(row.token for row in samples).items() if n > 1]
+        raise InputError(f"{root.table('sample')} has samples more than once: {listing(twice)}")
 
     sizes = [
         root.table(name).stat().st_size
@@ -290,15 +298,22 @@ def _read(root: Root, names: set[str], is_predefined: bool, channel: str, progre
         except KeyError as error:
             raise InputError(f"{table}: annotation {row.token!r} refers to {error}, which no table has") from None
     scene = [scene_of[row.scene_token] for row in samples]
-    points = np.array([row.num_lidar_pts + row.num_radar_pts for row in annotations], np.float64)
+    lidar_points = np.array([row.num_lidar_pts for row in annotations], np.int64)
+    radar_points = np.array([row.num_radar_pts for row in annotations], np.int64)
+    unknown = (lidar_points < 0) | (radar_points < 0)  # -1 in Lyft
+    points = np.where(unknown, np.nan, (lidar_points + radar_points).astype(np.float64))
     rotation = _array([row.rotation for row in annotations], 4)
     if (zero := np.flatnonzero((rotation == 0).all(axis=1))).size:
         raise InputError(
             f"{table}: rotation of annotation {annotations[zero[0]].token!r}", expected="a quaternion", got="zeros"
         )
+    size_wlh = _array([row.size for row in annotations], 3)
+    if (flat := np.flatnonzero((size_wlh <= 0).any(axis=1))).size:
+        row = annotations[flat[0]]
+        raise InputError(f"{table}: size of annotation {row.token!r}", expected="positive", got=row.size)
     return Boxes(
         center_m=_array([row.translation for row in annotations], 3),
-        size_lwh_m=_array([row.size for row in annotations], 3)[:, [1, 0, 2]],
+        size_lwh_m=size_wlh[:, [1, 0, 2]],
         yaw_rad=yaw_of_rotation(rotation),
         rotation_wxyz=rotation,
         label=labels,
@@ -310,12 +325,12 @@ def _read(root: Root, names: set[str], is_predefined: bool, channel: str, progre
         ego_xy_m=np.array([ego[row.token] for row in samples]),
         box_columns={
             "visibility": np.array([row.visibility_token for row in annotations], dtype=str),
-            "num_lidar_pts": np.array([row.num_lidar_pts for row in annotations], np.int64),
+            "num_lidar_pts": lidar_points,
             "instance": np.array([row.instance_token for row in annotations], dtype=str),
         },
         frame_columns={
             "scene": np.array([one.name for one in scene]),
-            "timestamp_us": np.array([row.timestamp for row in samples], np.int64),
+            "timestamp_us": np.array([round(row.timestamp) for row in samples], np.int64),
             "location": np.array([location.get(one.log_token, "") for one in scene]),
             "description": np.array([one.description for one in scene]),
         },
@@ -331,7 +346,7 @@ def _annotations(root: Root, frames: dict[str, int], progress: Callable[[int], N
     return found
 
 
-def _velocities(root: Root, annotations: list[_Annotation], timestamp: dict[str, int]) -> NDArray[np.float64]:
+def _velocities(root: Root, annotations: list[_Annotation], timestamp: dict[str, float]) -> NDArray[np.float64]:
     """Velocity (N, 2) from the neighbours on the track; NaN where there is none, or too long a gap."""
     known = {row.token: row for row in annotations}
     strange = {token for row in annotations for token in (row.prev, row.next) if token and token not in known}
@@ -420,13 +435,15 @@ def _scene_names(root: Root, split: str | None, scenes: list[str] | None) -> tup
     return set(custom[split]), False
 
 
-def _wrong_row(path: Path, error: msgspec.ValidationError) -> InputError:
-    return InputError(f"{path}: {error}")
-
-
-def _not_json(path: Path, text: bytes, position: int, error: Exception) -> InputError:
-    try:
-        json.loads(text.decode("latin-1"))
-    except json.JSONDecodeError as failure:
-        return InputError(f"{path} is not valid JSON: {failure.msg} at byte {failure.pos + position}")
-    return InputError(f"{path}: {shorten(str(error))}")
+def _diagnosis(path: Path, piece: bytes, position: int, n_rows: int, error: Exception) -> InputError:
+    """Say what is wrong with a piece that starts at a byte of the file and after so many rows."""
+    found = flaw(piece)
+    if found:
+        return InputError(f"{path} is not valid JSON: {found[1]} at byte {position + found[0]}")
+    if isinstance(error, UnicodeDecodeError):
+        return InputError(f"{path} is not UTF-8: {error.reason} between bytes {position} and {position + len(piece)}")
+    message, _, place = str(error).rstrip("`").partition(" - at `$[")
+    row, _, rest = place.partition("]")
+    if not row.isdigit():
+        return InputError(f"{path}: {error}")
+    return InputError(f"{path}: row {n_rows + int(row)}{rest and f', {rest.lstrip(chr(46))}'}: {message}")

@@ -13,6 +13,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from detmetrics.errors import InputError
+from detmetrics.io import _process
 
 if TYPE_CHECKING:
     from detmetrics.io._tables import Root
@@ -23,10 +24,8 @@ def start(root: Root, samples: list[str], channel: str) -> subprocess.Popen[byte
     order = json.dumps(
         {"dataroot": str(root.dataroot), "version": root.version, "samples": samples, "channel": channel}
     ).encode()
-    command = [sys.executable, "-m", "detmetrics.io._tables_worker"]
-    try:
-        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    except OSError:
+    worker = _process.start("detmetrics.io._tables_worker", stdin=subprocess.PIPE)
+    if worker is None:
         return None
 
     def hand_over() -> None:

@@ -2,7 +2,8 @@
 
 One row a box. Needed: ``frame``, ``label``, ``center_x_m``, ``center_y_m``, ``center_z_m``, ``length_m``, ``width_m``,
 ``height_m``, ``yaw_rad``, and ``score`` for predictions. Optional: ``velocity_x_mps`` and ``velocity_y_mps``,
-``attribute``, ``num_points``, ``rotation_w`` … ``rotation_z``, ``place``; every other column is kept as a box column.
+``attribute``, ``num_points``, ``rotation_w`` … ``rotation_z``, ``place``; every other column of numbers, truth values,
+text or times is kept as a box column (missing text becomes ``""``).
 The key ``detmetrics`` of the file's metadata holds, as JSON, what is known per frame and of the whole; a file without
 it is read as plain boxes.
 """
@@ -34,6 +35,10 @@ _NUMBERS = {
 _NEEDED = ("frame", "label", *_NUMBERS["center_m"], *_NUMBERS["size_lwh_m"], "yaw_rad")
 _KNOWN = {"frame", "label", "attribute", "place", *(name for names in _NUMBERS.values() for name in names)}
 _NAMES = ("frame", "label", "attribute")
+_TOLD = (
+    *("frames", "labels", "attributes", "ego_xy_m", "frame_place", "frame_columns"),
+    *("is_complete", "partial", "meta"),
+)
 
 
 def write(boxes: Boxes, path: str | Path) -> None:
@@ -68,7 +73,7 @@ def write(boxes: Boxes, path: str | Path) -> None:
     if boxes.attribute is not None:
         columns["attribute"] = _dictionary(pa, boxes.attribute, boxes.attributes)
     columns["place"] = pa.array(boxes.place)
-    columns |= {name: pa.array(values) for name, values in boxes.box_columns.items()}
+    columns |= {name: _cells(pa, values) for name, values in boxes.box_columns.items()}
     told = {
         "format": FORMAT,
         "frames": boxes.frames,
@@ -76,7 +81,9 @@ def write(boxes: Boxes, path: str | Path) -> None:
         "attributes": boxes.attributes,
         "ego_xy_m": boxes.ego_xy_m.tolist(),
         "frame_place": boxes.frame_place.tolist(),
-        "frame_columns": {name: values.tolist() for name, values in boxes.frame_columns.items()},
+        "frame_columns": {
+            name: {"dtype": values.dtype.str, "values": values.tolist()} for name, values in boxes.frame_columns.items()
+        },
         "is_complete": boxes.is_complete,
         "partial": boxes.partial,
         "meta": dict(boxes.meta),
@@ -110,36 +117,41 @@ def read(path: str | Path, *, progress: Callable[[int, int], None] | None = None
         try:
             file.seek(0)
             table = pq.read_table(file, use_threads=True)
-        except (pa.ArrowException, OSError) as error:
+            there = set(table.column_names)
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read {path}: {str(error).splitlines()[0]}") from None
-    missing = [name for name in _NEEDED if name not in table.column_names]
+    missing = [name for name in _NEEDED if name not in there]
     if missing:
         raise InputError(f"{path} lacks the columns {listing(missing, shown=len(missing))}")
     told = _told(table.schema.metadata, path)
     given: dict[str, Any] = {}
     for name, parts in _NUMBERS.items():
-        there = [part for part in parts if part in table.column_names]
-        if not there:
+        has = [part for part in parts if part in there]
+        if not has:
             continue
-        if len(there) < len(parts):
-            raise InputError(f"{path} has {listing(there)} but lacks {listing(sorted(set(parts) - set(there)))}")
+        if len(has) < len(parts):
+            raise InputError(f"{path} has {listing(has)} but lacks {listing(sorted(set(parts) - there))}")
         given[name] = np.empty((table.num_rows, len(parts)))
         for i, part in enumerate(parts):
             given[name][:, i] = _floats(pa, table[part], part, path)
         if len(parts) == 1:
             given[name] = given[name][:, 0]
     for name in _NAMES:
-        if name in table.column_names:
+        if name in there:
             given[name], given[f"{name}s"] = _codes(pa, table[name], name, told.get(f"{name}s"), path)
-    if "place" in table.column_names:
-        given["place"] = _floats(pa, table["place"], "place", path).astype(np.int64)
-    given["box_columns"] = {name: _plain(pa, table[name]) for name in table.column_names if name not in _KNOWN}
+    if "place" in there:
+        place = table["place"]
+        if not pa.types.is_integer(place.type) or place.null_count:
+            raise InputError(f"{path}: column place", expected="whole numbers, none missing", got=str(place.type))
+        given["place"] = place.to_numpy()
+    given["box_columns"] = {
+        name: _plain(pa, table[name], name, path) for name in table.column_names if name not in _KNOWN
+    }
     if not told:
         frames = given.pop("frames")
         given["frame"] = [frames[code] for code in given["frame"]]  # those that occur, not a complete list
     else:
-        given |= {name: told[name] for name in ("ego_xy_m", "frame_place", "partial", "meta") if name in told}
-        given["frame_columns"] = {name: np.array(values) for name, values in told["frame_columns"].items()}
+        given |= {name: told[name] for name in ("ego_xy_m", "frame_place", "partial", "meta", "frame_columns")}
     if not given.get("attributes"):
         given.pop("attributes", None)
     try:
@@ -169,11 +181,16 @@ def _told(metadata: dict[bytes, bytes] | None, path: str | Path) -> dict[str, An
     try:
         told: dict[str, Any] = json.loads(text)
         found = told["format"]
-    except (ValueError, KeyError, TypeError):
+        if found != FORMAT:
+            raise InputError(f"{path}: format", expected=f"{FORMAT}", got=found, hint="written by another version")
+        told["frame_columns"] = {
+            name: np.array(column["values"], column["dtype"]) for name, column in told["frame_columns"].items()
+        }
+        return {name: told[name] for name in _TOLD}
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{path}: its detmetrics metadata cannot be read") from None
-    if found != FORMAT:
-        raise InputError(f"{path}: format", expected=f"{FORMAT}", got=found, hint="written by another version")
-    return told
 
 
 def _dictionary(pa: Any, codes: NDArray[np.int32], names: tuple[str, ...]) -> Any:
@@ -194,13 +211,15 @@ def _codes(
     pa: Any, column: Any, name: str, table: list[str] | None, path: str | Path
 ) -> tuple[NDArray[np.int32], list[str]]:
     """Codes and their table, in the order of the file's own table where it has one."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not _is_text(pa, kind):
+        raise InputError(f"{path}: column {name}", expected="text", got=str(kind))
+    if column.null_count and name == "attribute":
+        column = column.cast(pa.string()).fill_null("")
     if column.null_count:
         raise InputError(f"{path}: column {name}", expected="without missing values", got=f"{column.null_count}")
-    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
     if not pa.types.is_dictionary(column.type):
-        if not is_text:
-            raise InputError(f"{path}: column {name}", expected="text", got=str(column.type))
-        column = column.dictionary_encode()
+        column = column.cast(pa.string()).dictionary_encode()
     whole = column.unify_dictionaries().combine_chunks()
     if isinstance(whole, pa.ChunkedArray):
         whole = whole.chunk(0) if whole.num_chunks else pa.array([], column.type)
@@ -215,8 +234,34 @@ def _codes(
     return np.array([index[entry] for entry in names] or [0], np.int32)[codes], table
 
 
-def _plain(pa: Any, column: Any) -> NDArray[Any]:
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    values: NDArray[Any] = column.to_numpy()
-    return values.astype(str) if values.dtype == object else values
+def _cells(pa: Any, values: NDArray[Any]) -> Any:
+    """One cell a row; where a row has several values, a list of fixed length."""
+    if values.ndim == 1:
+        return pa.array(values)
+    width = int(np.prod(values.shape[1:]))
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), width)
+
+
+def _plain(pa: Any, column: Any, name: str, path: str | Path) -> NDArray[Any]:
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column, kind = column.cast(kind.value_type), kind.value_type
+    if pa.types.is_fixed_size_list(kind) and not column.null_count:
+        flat: NDArray[Any] = _plain(
+            pa, pa.chunked_array([c.flatten() for c in column.chunks], kind.value_type), name, path
+        )
+        return flat.reshape(-1, kind.list_size)
+    if _is_text(pa, kind):
+        return np.array(column.cast(pa.string()).fill_null("").to_pylist(), dtype=str)
+    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_temporal(kind)
+    if is_number or (pa.types.is_boolean(kind) and not column.null_count):
+        values: NDArray[Any] = column.to_numpy()
+        if values.dtype != object:
+            return values
+    lacks = f" with {column.null_count} missing" if column.null_count else ""
+    raise InputError(f"{path}: column {name}", expected="numbers, truth values, text or times", got=f"{kind}{lacks}")
+
+
+def _is_text(pa: Any, kind: Any) -> bool:
+    is_view = getattr(pa.types, "is_string_view", None)  # since pyarrow 16
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or (is_view and is_view(kind)))
