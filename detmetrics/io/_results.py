@@ -11,11 +11,11 @@ import gc
 import itertools
 import json
 import re
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from operator import attrgetter
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 import numpy as np
@@ -32,6 +32,7 @@ _CUT = re.compile(rb'\}\s*\]\s*(,)\s*"(?=[^"\\]*"\s*:\s*\[\s*[\]{])')
 _MESSAGE = re.compile(r"(?P<text>.*?)(?: - at `\$(?P<path>[^`]*)`)?", re.DOTALL)
 
 Progress = Callable[[int, int], None]
+T = TypeVar("T")
 
 
 class Box(msgspec.Struct, gc=False, frozen=True):
@@ -80,14 +81,22 @@ _tail_decoder = msgspec.json.Decoder(_Tail, dec_hook=_sample)
 _raw_decoder = msgspec.json.Decoder(_RawTail, dec_hook=_sample)
 
 
+class _Codes(dict[str, int]):
+    """Code of each name, in the order in which they were asked for first."""
+
+    def __missing__(self, name: str) -> int:
+        self[name] = code = len(self)
+        return code
+
+
 @dataclass
 class Columns:
     """Columns of boxes in file order; codes point into the tables."""
 
     tokens: list[str] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
-    labels: dict[str, int] = field(default_factory=dict)
-    attributes: dict[str, int] = field(default_factory=dict)
+    labels: dict[str, int] = field(default_factory=lambda: _Codes())
+    attributes: dict[str, int] = field(default_factory=lambda: _Codes())
     parts: list[dict[str, NDArray[Any]]] = field(default_factory=list)
     meta: bytes | None = None
 
@@ -95,30 +104,29 @@ class Columns:
         """Append the boxes of some samples, refusing values that no box can have."""
         for sample, boxes in samples.items():
             token = sample.token
-            for i, box in enumerate(boxes):
-                if box.sample_token != token:
-                    raise InputError(
-                        f"{file}: sample_token of box {i} of sample {token!r}",
-                        expected="that of its sample",
-                        got=box.sample_token,
-                    )
+            inside = [box.sample_token for box in boxes]
+            if inside.count(token) < len(boxes):
+                i = next(i for i, other in enumerate(inside) if other != token)
+                raise InputError(
+                    f"{file}: sample_token of box {i} of sample {token!r}",
+                    expected="that of its sample",
+                    got=inside[i],
+                )
             self.tokens.append(token)
             self.counts.append(len(boxes))
         boxes = list(itertools.chain.from_iterable(samples.values()))
-        n = len(boxes)
         labels, attributes = self.labels, self.attributes
+        numbers = _numbers(boxes)
         self.parts.append(
             {
-                "translation": _floats(boxes, "translation", 3),
-                "size": _floats(boxes, "size", 3),
-                "rotation": _floats(boxes, "rotation", 4),
-                "velocity": _velocities(boxes),
-                "score": _floats(boxes, "detection_score"),
-                "num_pts": _floats(boxes, "num_pts"),
-                "label": np.fromiter((labels.setdefault(b.detection_name, len(labels)) for b in boxes), np.int32, n),
-                "attribute": np.fromiter(
-                    (attributes.setdefault(b.attribute_name, len(attributes)) for b in boxes), np.int32, n
-                ),
+                "translation": numbers[:, :3].copy(),
+                "size": numbers[:, 3:6].copy(),
+                "rotation": numbers[:, 6:10].copy(),
+                "velocity": numbers[:, 10:12].copy(),
+                "score": numbers[:, 12].copy(),
+                "num_pts": numbers[:, 13].copy(),
+                "label": np.array([labels[box.detection_name] for box in boxes], np.int32),
+                "attribute": np.array([attributes[box.attribute_name] for box in boxes], np.int32),
             }
         )
         self._check(samples, file)
@@ -191,7 +199,7 @@ def _pieces(
             is_last = position + len(text) >= size
             if is_last and stop is None:
                 try:
-                    tail = _tail_decoder.decode(b'{"results":{' + without_bare_nan(text))
+                    tail = _decoded(_tail_decoder, b'{"results":{' + text)
                 except REFUSALS as error:
                     raise diagnosis(name, text, position, b'{"results":{', b"", error) from None
                 columns.meta = bytes(tail.meta) or columns.meta
@@ -200,11 +208,11 @@ def _pieces(
             end = len(text) if is_last else last_cut(text)
             if end > 0:
                 piece = text[:end]
-                plain = b"{" + without_bare_nan(piece) + b"}"
                 try:
-                    samples = _piece_decoder.decode(plain)
+                    samples = _decoded(_piece_decoder, b"{" + piece + b"}")
                     break
                 except REFUSALS as error:
+                    plain = b"{" + without_bare_nan(piece) + b"}"
                     if is_last or not is_wrong_cut(plain, len(plain) - 1):
                         raise diagnosis(name, piece, position, b'{"results":{', b"}}", error) from None
             length *= 2
@@ -212,6 +220,16 @@ def _pieces(
         if is_last:
             return
         position += text.index(b'"', end)  # past the comma and white space, which the cut has shown
+
+
+def _decoded(decoder: msgspec.json.Decoder[T], text: bytes) -> T:
+    """Decode a text that may hold bare ``NaN``; looking for them first would cost a tenth of the whole time."""
+    try:
+        return decoder.decode(text)
+    except REFUSALS:
+        if b"NaN" not in text:
+            raise
+    return decoder.decode(without_bare_nan(text))
 
 
 def last_cut(text: bytes) -> int:
@@ -346,21 +364,22 @@ def _is_finite(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
 
 
-def _floats(boxes: list[Box], name: str, width: int = 0) -> NDArray[np.float64]:
-    values = map(attrgetter(name), boxes)
-    if not width:
-        return np.fromiter(values, np.float64, len(boxes))
-    return np.fromiter(itertools.chain.from_iterable(values), np.float64, width * len(boxes)).reshape(-1, width)
-
-
-def _velocities(boxes: list[Box]) -> NDArray[np.float64]:
+def _numbers(boxes: list[Box]) -> NDArray[np.float64]:
+    """All numbers of the boxes, (N, 14): one call a box takes less time than one pass a column."""
+    pack = struct.Struct("14d").pack
     try:
-        return _floats(boxes, "velocity", 2)
-    except TypeError:  # some are null
-        nothing = (None, None)
-        values = itertools.chain.from_iterable(box.velocity or nothing for box in boxes)
-        numbers = (np.nan if value is None else value for value in values)
-        return np.fromiter(numbers, np.float64, 2 * len(boxes)).reshape(-1, 2)
+        rows = [
+            pack(*b.translation, *b.size, *b.rotation, *b.velocity, b.detection_score, b.num_pts)  # type: ignore[misc]
+            for b in boxes
+        ]
+    except (struct.error, TypeError):  # some velocities are null
+        rows = [pack(*b.translation, *b.size, *b.rotation, *_velocity(b), b.detection_score, b.num_pts) for b in boxes]
+    return np.frombuffer(b"".join(rows)).reshape(-1, 14)
+
+
+def _velocity(box: Box) -> tuple[float, float]:
+    x, y = box.velocity or (None, None)
+    return np.nan if x is None else x, np.nan if y is None else y
 
 
 def check_samples(tokens: list[str], name: str) -> None:
