@@ -14,6 +14,7 @@ import typer
 
 from detmetrics import __version__
 from detmetrics.errors import InputError, listing
+from detmetrics.files import check_output, whole_file
 
 if TYPE_CHECKING:
     from detmetrics.boxes import Boxes
@@ -89,7 +90,8 @@ def evaluate(
 
     contents: dict[str, Callable[[], Any]] = {"--json": scores.to_summary, "--details": scores.to_details}
     for option, path in outputs.items():
-        _write(path, json.dumps(without_nan(contents[option]()), indent=2, allow_nan=False) + "\n")
+        with whole_file(path) as file:
+            file.write(json.dumps(without_nan(contents[option]()), indent=2, allow_nan=False).encode() + b"\n")
     _console().print(as_renderable(scores))
 
 
@@ -274,27 +276,10 @@ def _protocol(name: str) -> Protocol:
 
 def _writable(**paths: Path | None) -> dict[str, Path]:
     """Check that files can be written before any work is done."""
-    wanted = {option: path for option, path in paths.items() if path is not None}
-    for option, path in wanted.items():
-        if path.is_dir():
-            raise InputError(option, expected="a file", got=f"the folder {path}")
-        if not path.absolute().parent.is_dir():
-            raise InputError(option, expected="in a folder that exists", got=str(path))
-        if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
-            raise InputError(option, expected="writable", got=str(path))
-    if len({path.absolute() for path in wanted.values()}) < len(wanted):
+    wanted = {option: check_output(path, option) for option, path in paths.items() if path is not None}
+    if len(set(wanted.values())) < len(wanted):
         raise InputError(" and ".join(wanted), expected="different files")
     return wanted
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a whole file or nothing."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _console() -> Any:

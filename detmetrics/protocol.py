@@ -15,6 +15,9 @@ import msgspec
 
 from detmetrics.errors import InputError, listing
 
+#: A ledger keeps the thresholds of a match as the bits of one number.
+MAX_THRESHOLDS = 62
+
 AffinityKind = Literal["center_xy"]
 AssignmentKind = Literal["nearest_free"]
 CurveKind = Literal["linear"]
@@ -175,6 +178,7 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             _need(task.yaw_period_rad > 0, f"{where}.yaw_period_rad", "positive", task.yaw_period_rad)
             _need(set(task.undefined) <= set(names), f"{where}.undefined", f"among {names}", task.undefined)
         thresholds = self.affinity.thresholds
+        _need(len(thresholds) <= MAX_THRESHOLDS, "affinity.thresholds", f"at most {MAX_THRESHOLDS}", len(thresholds))
         _need(
             bool(thresholds) and all(a > 0 for a in thresholds) and list(thresholds) == sorted(set(thresholds)),
             "affinity.thresholds",

@@ -129,6 +129,20 @@ def test_bad_input_is_one_clear_error(data: Path, tmp_path: Path, arguments: lis
     assert not list(tmp_path.iterdir())  # nothing is written
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_pipes_are_not_replaced_and_links_are_followed(data: Path, tmp_path: Path) -> None:
+    command = ("evaluate", data / "results_synth_val.json", "--data", data, "--no-cache", "--json")
+    os.mkfifo(tmp_path / "pipe")
+    done = run(*command, tmp_path / "pipe", code=2)
+    assert "--json must be a file on disk, got 'the pipe or device" in done.stderr
+    assert (tmp_path / "pipe").is_fifo()
+    (tmp_path / "real.json").write_text("old")
+    (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
+    run(*command, tmp_path / "link.json")
+    assert (tmp_path / "link.json").is_symlink()
+    assert "nd_score" in json.loads((tmp_path / "real.json").read_text())
+
+
 def test_our_own_faults_are_named_so(data: Path) -> None:
     code = (
         "import detmetrics.evaluation as e, sys; e.evaluate = lambda *a, **k: 1 / 0; from detmetrics.cli import main; "

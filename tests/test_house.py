@@ -19,6 +19,7 @@ ENGINE = ("kernels", "matching", "ledger", "curves", "scoring", "weights", "eval
 #: What each module of the engine may import from detmetrics.
 ALLOWED = {
     "errors": set(),
+    "files": {"errors"},
     "geometry": set(),
     "kernels": set(),
     "curves": {"kernels"},
@@ -32,9 +33,9 @@ ALLOWED = {
     "evaluation": {"boxes", "matching", "protocol", "scoring"},
 }
 ROOMS = {
-    "io": {"boxes", "errors", "geometry", "io"},
+    "io": {"boxes", "errors", "files", "geometry", "io"},
     "protocols": {"protocol", "protocols"},
-    "synth": {"boxes", "errors", "geometry", "protocols", "synth"},
+    "synth": {"boxes", "errors", "files", "geometry", "protocols", "synth"},
     "reporting": {"protocol", "scoring", "errors", "reporting"},
 }
 

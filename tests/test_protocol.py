@@ -14,7 +14,7 @@ import pytest
 import detmetrics as dm
 import make
 from detmetrics.errors import InputError
-from detmetrics.protocol import Protocol
+from detmetrics.protocol import MAX_THRESHOLDS, Protocol
 from detmetrics.protocols import PROTOCOLS, by_name
 from detmetrics.reporting import rules
 from detmetrics.reporting.official import config
@@ -91,6 +91,11 @@ def test_a_protocol_of_ones_own(tmp_path: Path) -> None:
             {"affinity": {"error_threshold": 3}},
             r"affinity.error_threshold must be one of \(0.5, 1.0, 2.0, 4.0\), got 3",
         ),
+        (
+            {"affinity": {"thresholds": [i / 10 for i in range(1, 71)]}},
+            "affinity.thresholds must be at most 62, got 70",
+        ),
+        ({"affinity": {"thresholds": []}}, "affinity.thresholds must be positive and ascending"),
         ({"tasks": []}, "protocol.tasks must be at least one"),
         ({"tasks": [{"label": "a"}, {"label": "a"}]}, "protocol.tasks must be of distinct labels"),
         ({"tasks": [{"label": "car", "undefined": ["XYZ"]}]}, "undefined must be among"),
@@ -126,6 +131,18 @@ def test_a_protocol_is_frozen() -> None:
         dm.NUSCENES.name = "other"  # type: ignore[misc]
     changed = msgspec.structs.replace(dm.NUSCENES, max_boxes_per_frame=7)
     assert changed.digest != dm.NUSCENES.digest
+
+
+def test_as_many_thresholds_as_there_are_bits() -> None:
+    """With all 62 the same AP as with each alone."""
+    many = [i / 15 for i in range(1, MAX_THRESHOLDS + 1)]
+    rules = {"extends": "nuscenes", "name": "many"}
+    truth, pred = make.scene(2, n_frames=6, n_truth=20)
+    every = Protocol.from_dict({**rules, "affinity": {"thresholds": many, "error_threshold": many[0]}})
+    together = dm.evaluate(truth, pred, every).ap
+    for t in (0, 30, 31, 32, 60, 61):
+        one = Protocol.from_dict({**rules, "affinity": {"thresholds": [many[t]], "error_threshold": many[t]}})
+        np.testing.assert_array_equal(together[:, t], dm.evaluate(truth, pred, one).ap[:, 0])
 
 
 def test_undefined_errors_stay_out_of_the_mean() -> None:

@@ -35,8 +35,8 @@ def load(path: str | Path, *, progress: Callable[[int, int], None] | None = None
     InputError
         See :func:`detmetrics.io.nuscenes.load_results` and :func:`detmetrics.io.parquet.read`.
     """
+    from detmetrics.files import open_file
     from detmetrics.io import nuscenes, parquet
-    from detmetrics.io._files import open_file
 
     with open_file(path) as file:
         is_parquet = file.read(4) == b"PAR1"

@@ -16,7 +16,7 @@ import numpy as np
 
 from detmetrics.boxes import OPTIONAL, Boxes
 from detmetrics.errors import InputError
-from detmetrics.io._files import whole_file
+from detmetrics.files import whole_file
 
 if TYPE_CHECKING:
     from detmetrics.io._tables import Root

@@ -22,14 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detmetrics.errors import InputError, listing
-from detmetrics.io._files import open_file
+from detmetrics.files import open_file
 from detmetrics.io._json import REFUSALS, is_wrong_cut
 
 PIECE = 1 << 20  # bytes; small, so that text and objects stay in the processor's cache
 _HEAD = re.compile(rb'"results"\s*:\s*\{')
 #: The end of a list of objects, then a name with such a list or an empty one.
 _CUT = re.compile(rb'\}\s*\]\s*(,)\s*"(?=[^"\\]*"\s*:\s*\[\s*[\]{])')
-_MESSAGE = re.compile(r"(?P<text>.*?)(?: - at `\$(?P<path>[^`]*)`)?", re.DOTALL)
 
 Progress = Callable[[int, int], None]
 T = TypeVar("T")
@@ -63,10 +62,6 @@ class _Tail(msgspec.Struct, gc=False):
     meta: msgspec.Raw = msgspec.Raw()
 
 
-class _RawTail(msgspec.Struct, gc=False):
-    results: dict[Sample, msgspec.Raw]
-
-
 class _Head(msgspec.Struct, gc=False):
     meta: msgspec.Raw = msgspec.Raw()
     results: msgspec.Raw = msgspec.Raw()
@@ -78,7 +73,6 @@ def _sample(_: type, token: str) -> Sample:
 
 _piece_decoder = msgspec.json.Decoder(dict[Sample, list[Box]], dec_hook=_sample)
 _tail_decoder = msgspec.json.Decoder(_Tail, dec_hook=_sample)
-_raw_decoder = msgspec.json.Decoder(_RawTail, dec_hook=_sample)
 
 
 class _Codes(dict[str, int]):

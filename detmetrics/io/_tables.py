@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from detmetrics.boxes import Boxes
 from detmetrics.errors import InputError, listing
+from detmetrics.files import open_file
 from detmetrics.geometry import yaw_of_rotation
 from detmetrics.io import _cache, _tables_worker
-from detmetrics.io._files import open_file
 from detmetrics.io._json import REFUSALS, flaw, is_wrong_cut
 from detmetrics.io._splits import VERSION, scenes_of
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from detmetrics.boxes import Boxes
 from detmetrics.errors import InputError
+from detmetrics.files import open_file, whole_file
 from detmetrics.geometry import rotation_of_yaw, yaw_of_rotation
 from detmetrics.io import _results, _results_worker
-from detmetrics.io._files import open_file, whole_file
 from detmetrics.io._results import Columns, Progress
 from detmetrics.io._tables import load_truth
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from detmetrics.boxes import Boxes
 from detmetrics.errors import InputError, listing
-from detmetrics.io._files import open_file, whole_file
+from detmetrics.files import open_file, whole_file
 
 FORMAT = 1
 _NUMBERS = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from detmetrics.errors import InputError
+from detmetrics.files import whole_file
 from detmetrics.geometry import rotation_of_yaw, wrap_angle, yaw_of_rotation
 from detmetrics.protocols import NUSCENES
 from detmetrics.synth.categories import ATTRIBUTES, CATEGORY_NAMES, CLASS_OF_KIND, CLASSES, KINDS, attributes_of
@@ -146,23 +146,17 @@ def write_predictions(
         raise InputError(f"{dataset_dir} has no scenes in split {split!r}")
     path = Path(out_json).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     n_samples = n_boxes = 0
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(f'{{"meta": {json.dumps(_META)}, "results": {{')
-            for done, scene in enumerate(plan.scenes(known), start=1):
-                found = detect(scene, detector, seed)
-                for token, boxes in _result_rows(scene, found):
-                    file.write(f'{", " if n_samples else ""}"{token}": {json.dumps(boxes)}')
-                    n_samples, n_boxes = n_samples + 1, n_boxes + len(boxes)
-                if progress is not None:
-                    progress(done, plan.n_scenes(known))
-            file.write("}}")
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with whole_file(path) as file:
+        file.write(f'{{"meta": {json.dumps(_META)}, "results": {{'.encode())
+        for done, scene in enumerate(plan.scenes(known), start=1):
+            found = detect(scene, detector, seed)
+            for token, boxes in _result_rows(scene, found):
+                file.write(f'{", " if n_samples else ""}"{token}": {json.dumps(boxes)}'.encode())
+                n_samples, n_boxes = n_samples + 1, n_boxes + len(boxes)
+            if progress is not None:
+                progress(done, plan.n_scenes(known))
+        file.write(b"}}")
     return PredictionSummary(path, n_samples, n_boxes)
 
 

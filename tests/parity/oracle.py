@@ -29,7 +29,6 @@ from nuscenes.nuscenes import NuScenes
 from detmetrics.boxes import Boxes
 
 DEVKIT = "1.2.0"
-ERROR_KEYS = ("trans_err", "vel_err", "scale_err", "orient_err", "attr_err")
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,28 +24,33 @@ def open_file(path: str | Path) -> BinaryIO:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
+def check_output(path: str | Path, what: str = "output") -> Path:
+    """Give the file that a path names, links followed, or raise an InputError where it cannot become our output.
+
+    A device or pipe is refused: a file that takes its place would destroy it.
+    """
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise InputError(what, expected="a file", got=f"the folder {path}")
+    if target.exists() and not target.is_file():
+        raise InputError(what, expected="a file on disk", got=f"the pipe or device {path}")
+    if not target.parent.is_dir():
+        raise InputError(what, expected="in a folder that exists", got=str(path))
+    if not os.access(target if target.exists() else target.parent, os.W_OK):
+        raise InputError(what, expected="writable", got=str(path))
+    return target
+
+
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path`` that takes its name only when the block ends well."""
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path}", expected="a file", got="a folder")
+    target = check_output(path)
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     try:
-        handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from None
-    try:
-        with open(handle, "wb") as file:
+        with open(partial, "xb") as file:
             yield file
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
+        os.replace(partial, target)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        partial.unlink(missing_ok=True)
