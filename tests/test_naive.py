@@ -84,6 +84,17 @@ def test_weights_are_repetitions(seed: int) -> None:
     assert weighted.mean_ap == pytest.approx(expected.mean_ap, abs=1e-12)
 
 
+@pytest.mark.parametrize("partial", [False, True])
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_ties_follow_the_place_not_the_row(partial: bool, seed: int) -> None:
+    """Rows that stand in another order than in their file still settle ties as the file does."""
+    truth, pred = make.scene(seed, score_digits=1, classes=("car",), n_truth=20, n_false=20, partial=partial)
+    pred = pred.replace(place=np.random.default_rng(seed).permutation(len(pred)))
+    scores, expected = dm.evaluate(truth, pred, dm.NUSCENES), naive.evaluate(truth, pred, dm.NUSCENES)
+    assert not naive.apart(scores.to_details(), naive.details(expected))
+
+
 @settings(max_examples=200, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_small_things(seed: int) -> None:
