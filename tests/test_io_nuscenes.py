@@ -107,7 +107,9 @@ def test_every_layout_and_size_of_piece(
     assert boxes.center_m.tolist() == [one["translation"] for entries in results.values() for one in entries]
 
 
-def test_two_processes_read_what_one_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_two_processes_read_what_one_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unbuffered: str) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     rng = np.random.default_rng(1)
     results = {
         f"s{i}": [
@@ -121,11 +123,15 @@ def test_two_processes_read_what_one_reads(tmp_path: Path, monkeypatch: pytest.M
     path = written(tmp_path, {"results": results, "meta": {"x": 1}})
     one = nuscenes.load_results(path, workers=1)
     monkeypatch.setattr(nuscenes, "LARGE", 100)
-    started = []
-    start = nuscenes._results_worker.start
-    monkeypatch.setattr(nuscenes._results_worker, "start", lambda *a: started.append(a) or start(*a))
+    finished = []
+    finish = nuscenes._results_worker.finish
+    monkeypatch.setattr(
+        nuscenes._results_worker, "finish", lambda worker: finished.append(finish(worker)) or finished[-1]
+    )
     two = nuscenes.load_results(path, workers=2)
-    assert len(started) == 1
+    (columns,) = finished
+    assert columns is not None  # it was not read again by one
+    assert 0 < len(columns.tokens) < 50
     assert two.digest == one.digest
     assert (two.frames, two.meta) == (one.frames, one.meta)
     monkeypatch.setattr(nuscenes._results_worker, "start", lambda *a: None)  # no process to be had

@@ -79,11 +79,12 @@ def main() -> None:
         "meta": None if columns.meta is None else columns.meta.decode(),
         "names": list(arrays),
     }
-    out = sys.stdout.buffer
-    out.write(json.dumps(told).encode() + b"\n")
-    for array in arrays.values():
-        np.lib.format.write_array(out, np.ascontiguousarray(array), version=(1, 0))
-    out.flush()
+    # a buffer of our own, whatever PYTHONUNBUFFERED says of sys.stdout; numpy's write_array seeks, which a pipe cannot
+    with open(sys.stdout.fileno(), "wb", closefd=False) as out:
+        out.write(json.dumps(told).encode() + b"\n")
+        for array in arrays.values():
+            np.lib.format.write_array_header_1_0(out, np.lib.format.header_data_from_array_1_0(array))
+            out.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 if __name__ == "__main__":
