@@ -14,29 +14,90 @@ from numpy.typing import NDArray
 
 from detmetrics.kernels import Codes, Floats, Ints, kernel
 
-
-@kernel
-def running_weight(frame: Codes, frame_weight: Ints, out: Ints) -> None:
-    """Running sum (n + 1,) of the weight of each event, which is the weight of its frame."""
-    total = 0
-    out[0] = 0
-    for i in range(len(frame)):
-        total += frame_weight[frame[i]]
-        out[i + 1] = total
+#: In ``code``: this event counts in no shard, in every shard.
+NOWHERE, EVERYWHERE = -1, -2
 
 
 @kernel
-def last_before(running: Ints, stop: int) -> int:
-    """Index of the last event before ``stop`` that has weight, or -1."""
-    i = stop - 1
-    while i >= 0 and running[i + 1] == running[i]:
-        i -= 1
-    return i
+def walk(
+    event: Ints,
+    score: Floats,
+    frame: Codes,
+    frame_weight: Ints,
+    event_weight: Ints,
+    code: NDArray[np.int16],
+    n_shards: int,
+) -> tuple[Ints, Ints, Floats, Ints, Floats]:
+    """Walk once over the events of a task and note, for each match, what a curve needs to know of the events before it.
+
+    Parameters
+    ----------
+    event : int64 (M,)
+        Event of each match, ascending, repeats allowed.
+    score, frame : float64 (E,), int32 (E,)
+        Score of each event, descending, and its frame.
+    frame_weight, event_weight : int64 (F,) or (0,), int64 (E,) or (0,)
+        Multiplicity of each frame and event; they multiply; empty: 1.
+    code : int16 (E,) or (0,)
+        Shard of each event, :data:`NOWHERE` or :data:`EVERYWHERE`; empty: shard 0.
+    n_shards : int
+
+    Returns
+    -------
+    before, weight, previous : int64 (M,), int64 (M,), float64 (M,)
+        Weight of the events before each match in its shard, its own weight, and the score of the last event before it
+        that has weight (NaN where there is none).
+    total, last : int64 (n_shards,), float64 (n_shards,)
+        Weight of all events of each shard, and the score of the last one that has weight (NaN).
+    """
+    before = np.zeros(len(event), np.int64)
+    weight = np.zeros(len(event), np.int64)
+    previous = np.full(len(event), np.nan)
+    count = np.zeros(n_shards, np.int64)
+    latest = np.full(n_shards, -1, np.int64)
+    everywhere, latest_everywhere = 0, -1
+    m = 0
+    for e in range(len(score)):
+        w = frame_weight[frame[e]] if len(frame_weight) else 1
+        if len(event_weight):
+            w *= event_weight[e]
+        shard = code[e] if len(code) else 0
+        while m < len(event) and event[m] == e:
+            if shard >= 0:
+                before[m] = count[shard] + everywhere
+                weight[m] = w
+                at = max(latest[shard], latest_everywhere)
+                if at >= 0:
+                    previous[m] = score[at]
+            m += 1
+        if w == 0:
+            continue
+        if shard >= 0:
+            count[shard] += w
+            latest[shard] = e
+        elif shard == EVERYWHERE:
+            everywhere += w
+            latest_everywhere = e
+    last = np.full(n_shards, np.nan)
+    for shard in range(n_shards):
+        count[shard] += everywhere
+        at = max(latest[shard], latest_everywhere)
+        if at >= 0:
+            last[shard] = score[at]
+    return before, weight, previous, count, last
 
 
 @kernel
 def linear_curve(
-    event: Ints, bits: Ints, bit: int, errors: Floats, score: Floats, running: Ints, n_truth: int, grid: Floats
+    before: Ints,
+    weight: Ints,
+    score: Floats,
+    previous: Floats,
+    errors: Floats,
+    total: int,
+    last: float,
+    n_truth: int,
+    grid: Floats,
 ) -> tuple[Floats, Floats, Floats]:
     """Read precision, confidence and mean errors at the recalls of ``grid`` by linear interpolation, no envelope.
 
@@ -46,14 +107,14 @@ def linear_curve(
 
     Parameters
     ----------
-    event : int64 (P,)
-        Event of each matched pair of the task, ascending.
-    bits, bit : int64 (P,), int
-        Pairs that match at this threshold have this bit set.
-    errors : float64 (P, n_errors)
-        Errors of each pair; NaN is left out of the running mean.
-    score, running : float64 (E,), int64 (E + 1,)
-        Score of each event, descending, and the running sum of the weights.
+    before, weight : int64 (M,)
+        Weight of all events before each match, and its own (positive): a weight stands for so many equal events.
+    score, previous : float64 (M,)
+        Score of each match, descending, and of the last event before it (NaN where there is none).
+    errors : float64 (M, n_errors)
+        Errors of each match; NaN is left out of the running mean.
+    total, last : int, float
+        Weight of all events, and the score of the last one.
     n_truth : int
         Weighted number of truths.
     grid : float64 (S,)
@@ -70,24 +131,18 @@ def linear_curve(
     confidence = np.zeros(n_samples)
     curves = np.ones((n_errors, n_samples))
 
-    # matches that have weight, the weight of the matches before each, sums and counts of the errors before each
-    match = np.empty(len(event), np.int64)
-    before = np.zeros(len(event) + 1, np.int64)
-    total = np.zeros((len(event) + 1, n_errors))
-    count = np.zeros((len(event) + 1, n_errors))
-    m = 0
-    for p in range(len(event)):
-        weight = running[event[p] + 1] - running[event[p]]
-        if weight == 0 or not bits[p] >> bit & 1:
-            continue
-        match[m] = p
-        before[m + 1] = before[m] + weight
+    # the weight of the matches before each, sums and counts of the errors before each
+    m = len(before)
+    found_before = np.zeros(m + 1, np.int64)
+    error_sum = np.zeros((m + 1, n_errors))
+    error_count = np.zeros((m + 1, n_errors))
+    for i in range(m):
+        found_before[i + 1] = found_before[i] + weight[i]
         for k in range(n_errors):
-            known = not math.isnan(errors[p, k])
-            total[m + 1, k] = total[m, k] + (weight * errors[p, k] if known else 0.0)
-            count[m + 1, k] = count[m, k] + (weight if known else 0)
-        m += 1
-    found = before[m]
+            known = not math.isnan(errors[i, k])
+            error_sum[i + 1, k] = error_sum[i, k] + (weight[i] * errors[i, k] if known else 0.0)
+            error_count[i + 1, k] = error_count[i, k] + (weight[i] if known else 0)
+    found = found_before[m]
     if found == 0 or n_truth == 0:
         return precision, confidence, curves
 
@@ -101,22 +156,21 @@ def linear_curve(
             j -= 1
         if j > found or (j == found and j / n_truth < recall):
             break  # beyond the last recall: zeros
-        while i < m and before[i + 1] <= j:
+        while i < m and found_before[i + 1] <= j:
             i += 1
         # point L: the last of the plateau of j true positives; point R: the first of the next
         if i == m:  # j is all: the plateau ends with the last event
-            precision[g] = j / running[-1]
-            confidence[g] = score[last_before(running, len(score))]
+            precision[g] = j / total
+            confidence[g] = last
             continue
-        start = running[event[match[i]]]  # weight of all events before this match
-        right_precision = (j + 1) / (start + j + 1 - before[i])
-        right_confidence = score[event[match[i]]]
-        if j > before[i]:  # between two copies of one match
-            left_precision = j / (start + j - before[i])
+        right_precision = (j + 1) / (before[i] + j + 1 - found_before[i])
+        right_confidence = score[i]
+        if j > found_before[i]:  # between two copies of one match
+            left_precision = j / (before[i] + j - found_before[i])
             left_confidence = right_confidence
-        elif start > 0:
-            left_precision = j / start
-            left_confidence = score[last_before(running, event[match[i]])]
+        elif before[i] > 0:
+            left_precision = j / before[i]
+            left_confidence = previous[i]
         else:  # the first event of all is a true positive: nothing lies left of it
             precision[g] = right_precision
             confidence[g] = right_confidence
@@ -134,25 +188,23 @@ def linear_curve(
     i = 0
     for g in range(n_samples):
         c = confidence[g]
-        while i < m and score[event[match[i]]] > c:
+        while i < m and score[i] > c:
             i += 1
         for k in range(n_errors):
-            if count[m, k] == 0:
+            if error_count[m, k] == 0:
                 continue  # never known: 1
             if i == m:  # lower than every match
-                curves[k, g] = total[m, k] / count[m, k]
+                curves[k, g] = error_sum[m, k] / error_count[m, k]
                 continue
-            x0 = score[event[match[i]]]
-            error = errors[match[i], k]
+            error = errors[i, k]
             known = not math.isnan(error)
-            y0_total, y0_count = total[i, k] + (error if known else 0.0), count[i, k] + (1 if known else 0)
-            y0 = y0_total / y0_count if y0_count else 0.0
-            if i == 0 or x0 == c:
+            count = error_count[i, k] + (1 if known else 0)
+            y0 = (error_sum[i, k] + (error if known else 0.0)) / count if count else 0.0
+            if i == 0 or score[i] == c:
                 curves[k, g] = y0
                 continue
-            x1 = score[event[match[i - 1]]]
-            y1 = total[i, k] / count[i, k] if count[i, k] else 0.0
-            curves[k, g] = (y1 - y0) / (x1 - x0) * (c - x0) + y0
+            y1 = error_sum[i, k] / error_count[i, k] if error_count[i, k] else 0.0
+            curves[k, g] = (y1 - y0) / (score[i - 1] - score[i]) * (c - score[i]) + y0
     return precision, confidence, curves
 
 
@@ -182,26 +234,29 @@ def average_precision(precision: Floats, min_recall: float, min_precision: float
     return result
 
 
-def mean_error(errors: Floats, confidence: Floats, min_recall: float, worst: float) -> float:
-    """Mean of an error curve from ``min_recall`` to the last recall reached; ``worst`` where that is empty.
+def mean_errors(errors: Floats, confidence: Floats, min_recall: float, worst: Floats) -> Floats:
+    """Mean of each error curve from ``min_recall`` to the last recall reached; ``worst`` where that is empty.
 
     Parameters
     ----------
-    errors, confidence : float64 (S,)
+    errors, confidence : float64 (n_errors, S), float64 (S,)
         Curves at S equidistant recalls; the last recall reached is the last one with a confidence other than 0.
     min_recall : float
         What lies at or below does not count.
-    worst : float
-        Value where the recall never exceeds ``min_recall``.
+    worst : float64 (n_errors,)
+        Values where the recall never exceeds ``min_recall``.
 
     Notes
     -----
     nuscenes-devkit ``eval/detection/algo.py: calc_tp``.
     """
     reached = np.flatnonzero(confidence)
-    first = first_sample(len(errors), min_recall)
+    first = first_sample(len(confidence), min_recall)
     last = int(reached[-1]) if len(reached) else 0
-    return worst if last < first else float(errors[first : last + 1].mean())
+    if last < first:
+        return worst
+    mean: Floats = errors[:, first : last + 1].mean(axis=1)
+    return mean
 
 
 def first_sample(n_samples: int, min_recall: float) -> int:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detmetrics.curves import CURVE, average_precision, mean_error, running_weight
+from detmetrics.curves import CURVE, average_precision, mean_errors, walk
 from detmetrics.errors import InputError
 from detmetrics.kernels import Floats, Ints
 from detmetrics.ledger import Ledger
@@ -192,96 +192,224 @@ def score(ledger: Ledger, weights: Weights | None = None, *, absent: Absent = "o
     """
     if absent not in get_args(Absent):
         raise InputError("absent", expected=f"one of {get_args(Absent)}", got=absent)
-    protocol = ledger.protocol
-    n_tasks, n_thresholds = len(protocol.tasks), len(protocol.affinity.thresholds)
-    n_errors, grid = len(protocol.errors), np.linspace(0, 1, protocol.curve.n_samples)
-    weights = (weights or Weights()).checked(ledger.n_frames, n_thresholds, len(ledger.event_pred), len(ledger.truth))
-    n_truth = _truth_counts(ledger, weights)
-    n_pred = np.empty(n_tasks, np.int64)
-    precision = np.empty((n_tasks, n_thresholds, len(grid)))
-    confidence = np.empty_like(precision)
-    curves = np.empty((n_tasks, n_thresholds, n_errors, len(grid)))
-    read = CURVE[protocol.curve.kind]
-    for k in range(n_tasks):
-        events = slice(ledger.event_offsets[k], ledger.event_offsets[k + 1])
+    plan = Plan(ledger, weights or Weights())
+    tables = plan.run(details=True)
+    return plan.scores(tables, 0, absent)
+
+
+class Shards(NamedTuple):
+    """Which shard each event and truth belongs to.
+
+    Attributes
+    ----------
+    names : tuple of str (S,)
+    event : int16 (T, E) or (1, E)
+        Shard of each event at each threshold (one row where it is the same at all), or ``NOWHERE`` or ``EVERYWHERE``.
+    truth : int16 (N_truth,)
+        Shard of each truth row, or ``NOWHERE``.
+    """
+
+    names: tuple[str, ...]
+    event: NDArray[np.int16]
+    truth: NDArray[np.int16]
+
+
+class _Part(NamedTuple):
+    """The matches of one threshold and shard among those of a walk."""
+
+    threshold: int
+    shard: int
+    rows: Ints
+    score: Floats
+    errors: Floats
+
+
+class _Walk(NamedTuple):
+    """One pass over the events of a task."""
+
+    task: int
+    events: slice
+    match_event: Ints
+    event_weight: Ints
+    code: NDArray[np.int16]
+    parts: list[_Part]
+
+
+class Tables(NamedTuple):
+    """What a run counts and reads: shards x tasks (x thresholds, errors, samples)."""
+
+    n_truth: Ints
+    n_pred: Ints
+    ap: Floats
+    errors: Floats
+    precision: Floats
+    confidence: Floats
+    error_curves: Floats
+
+
+class Plan:
+    """A ledger made ready to be scored many times under different frame weights, whole or in shards.
+
+    Parameters
+    ----------
+    ledger : Ledger
+    weights : Weights
+        Checked here; they multiply into every run.
+    shards : Shards, optional
+        All are scored in the same walk; default: one shard, the whole.
+    """
+
+    def __init__(self, ledger: Ledger, weights: Weights, shards: Shards | None = None) -> None:
+        protocol = ledger.protocol
+        n_tasks, n_thresholds = len(protocol.tasks), len(protocol.affinity.thresholds)
+        self.ledger, self.shards = ledger, shards
+        self.n_shards = 1 if shards is None else len(shards.names)
+        self.weights = weights.checked(ledger.n_frames, n_thresholds, len(ledger.event_pred), len(ledger.truth))
+        self.truth_counts = self._truth_counts()
+        same = self.weights.event is None and (shards is None or len(shards.event) == 1)
+        self.walks = [
+            self._walk(k, thresholds)
+            for k in range(n_tasks)
+            for thresholds in ([range(n_thresholds)] if same else [[t] for t in range(n_thresholds)])
+        ]
+
+    def _truth_counts(self) -> Floats:
+        """Truths by frame, shard and task (F, S * K), as float for a fast product."""
+        ledger, shards, weight = self.ledger, self.shards, self.weights.truth
+        if shards is None and weight is None:
+            return ledger.truth_counts.astype(np.float64)
+        n_tasks = len(ledger.protocol.tasks)
+        rows = ledger.truth_rows
+        shard = np.zeros(len(rows), np.int64) if shards is None else shards.truth[rows].astype(np.int64)
+        key = (ledger.truth.frame[rows] * self.n_shards + shard) * n_tasks + ledger.truth_task[rows]
+        rows, key = rows[shard >= 0], key[shard >= 0]
+        size = ledger.n_frames * self.n_shards * n_tasks
+        counts = np.bincount(key, None if weight is None else weight[rows], minlength=size)
+        return counts.astype(np.float64).reshape(ledger.n_frames, -1)
+
+    def _walk(self, k: int, thresholds: Sequence[int]) -> _Walk:
+        ledger, shards, weight = self.ledger, self.shards, self.weights.event
+        events = slice(int(ledger.event_offsets[k]), int(ledger.event_offsets[k + 1]))
         pairs = slice(ledger.pair_offsets[k], ledger.pair_offsets[k + 1])
-        running = _running(ledger, weights, events)
-        for t in range(n_thresholds):
-            running_t = running if weights.event is None else _running_events(running, weights.event[t, events])
-            precision[k, t], confidence[k, t], curves[k, t] = read(
-                ledger.pair_event[pairs] - events.start,
-                ledger.pair_bits[pairs],
-                t,
-                ledger.pair_errors[pairs],
-                ledger.event_score[events],
-                running_t,
-                n_truth[k],
-                grid,
+        match_event, bits = ledger.pair_event[pairs] - events.start, ledger.pair_bits[pairs]
+        t = thresholds[0]
+        code = np.zeros(0, np.int16)
+        shard = np.zeros(len(match_event), np.int16)
+        if shards is not None:
+            code = shards.event[t if len(shards.event) > 1 else 0, events]
+            shard = code[match_event]
+        parts = []
+        for t in thresholds:
+            for s in range(self.n_shards):
+                rows = np.flatnonzero((bits >> t & 1 == 1) & (shard == s))
+                score = ledger.event_score[events][match_event[rows]]
+                parts.append(_Part(t, s, rows, score, ledger.pair_errors[pairs][rows]))
+        event_weight = np.zeros(0, np.int64) if weight is None else weight[t, events]
+        return _Walk(k, events, match_event, event_weight, code, parts)
+
+    def run(self, frame_weight: Ints | None = None, *, details: bool = False) -> Tables:
+        """Count and read everything once.
+
+        Parameters
+        ----------
+        frame_weight : int64 (F,), optional
+            Multiplicity of each frame, on top of the plan's own weights.
+        details : bool
+            Read the error curves at every threshold, not only where the errors are taken.
+        """
+        ledger, protocol = self.ledger, self.ledger.protocol
+        n_tasks, n_thresholds = len(protocol.tasks), len(protocol.affinity.thresholds)
+        grid = np.linspace(0, 1, protocol.curve.n_samples)
+        shape = (self.n_shards, n_tasks, n_thresholds)
+        weight = self.weights.frame
+        if weight is not None and frame_weight is not None:
+            weight = weight * frame_weight
+        elif frame_weight is not None:
+            weight = frame_weight
+        counts = self.truth_counts.sum(axis=0) if weight is None else weight.astype(np.float64) @ self.truth_counts
+        tables = Tables(
+            n_truth=counts.astype(np.int64).reshape(shape[:2]),
+            n_pred=np.zeros(shape[:2], np.int64),
+            ap=np.empty(shape),
+            errors=np.empty((*shape[:2], len(protocol.errors))),
+            precision=np.empty((*shape, len(grid))),
+            confidence=np.empty((*shape, len(grid))),
+            error_curves=np.full((*shape, len(protocol.errors), len(grid)), np.nan),
+        )
+        read, rule = CURVE[protocol.curve.kind], protocol.curve
+        worst = np.array([error.worst for error in protocol.errors])
+        none = np.zeros(0, np.int64)
+        for one in self.walks:
+            score = ledger.event_score[one.events]
+            before, own, previous, total, last = walk(
+                one.match_event,
+                score,
+                ledger.event_frame[one.events],
+                none if weight is None else weight,
+                one.event_weight,
+                one.code,
+                self.n_shards,
             )
-            if t == protocol.error_index:
-                n_pred[k] = running_t[-1]
-    ap, errors = _numbers(protocol, precision, confidence, curves, n_truth, absent)
-    return Scores(
-        protocol=protocol,
-        ap=ap,
-        class_errors=errors,
-        n_truth=n_truth,
-        n_pred=n_pred,
-        precision=precision,
-        confidence=confidence,
-        error_curves=curves,
-        absent=absent,
-        notes=ledger.notes,
-        nan_velocity_share=ledger.nan_velocity_share,
-        meta=ledger.pred.meta,
-        sign=partial(ledger.signature, absent),
-    )
+            for part in one.parts:
+                at, rows, errors, scores = (part.shard, one.task, part.threshold), part.rows, part.errors, part.score
+                has_weight = own[rows] > 0
+                if not has_weight.all():
+                    rows, errors, scores = rows[has_weight], errors[has_weight], scores[has_weight]
+                is_error = part.threshold == protocol.error_index
+                tables.precision[at], tables.confidence[at], curves = read(
+                    before[rows],
+                    own[rows],
+                    scores,
+                    previous[rows],
+                    errors if is_error or details else errors[:, :0],
+                    total[part.shard],
+                    last[part.shard],
+                    tables.n_truth[at[:2]],
+                    grid,
+                )
+                if is_error or details:
+                    tables.error_curves[at] = curves
+                if is_error:
+                    tables.n_pred[at[:2]] = total[part.shard]
+                    tables.errors[at[:2]] = mean_errors(curves, tables.confidence[at], rule.min_recall, worst)
+        tables.ap[:] = average_precision(tables.precision, rule.min_recall, rule.min_precision)
+        return tables
+
+    def scores(self, tables: Tables, shard: int, absent: Absent) -> Scores:
+        """Make the scores of one shard."""
+        ledger = self.ledger
+        ap, errors = official(ledger.protocol, tables.ap[shard], tables.errors[shard], tables.n_truth[shard], absent)
+        return Scores(
+            protocol=ledger.protocol,
+            ap=ap,
+            class_errors=errors,
+            n_truth=tables.n_truth[shard],
+            n_pred=tables.n_pred[shard],
+            precision=tables.precision[shard],
+            confidence=tables.confidence[shard],
+            error_curves=tables.error_curves[shard],
+            absent=absent,
+            notes=ledger.notes,
+            nan_velocity_share=ledger.nan_velocity_share,
+            meta=ledger.pred.meta,
+            sign=partial(ledger.signature, absent),
+        )
 
 
-def _truth_counts(ledger: Ledger, weights: Weights) -> Ints:
-    """Weighted number of truths of each task, (K,)."""
-    if weights.truth is None:
-        counts = ledger.truth_counts
-        return counts.sum(axis=0) if weights.frame is None else weights.frame @ counts
-    rows = ledger.truth_rows
-    weight = weights.truth[rows]
-    if weights.frame is not None:
-        weight = weight * weights.frame[ledger.truth.frame[rows]]
-    counts = np.zeros(len(ledger.protocol.tasks), np.int64)
-    np.add.at(counts, ledger.truth_task[rows], weight)
-    return counts
+def official(protocol: Protocol, ap: Floats, errors: Floats, n_truth: Ints, absent: Absent) -> tuple[Floats, Floats]:
+    """Put in what a class without truth counts, and NaN where an error means nothing; the one place that does.
 
-
-def _running(ledger: Ledger, weights: Weights, events: slice) -> Ints:
-    """Running sum of the frame weights of the events of a task, (E_task + 1,)."""
-    n_events = events.stop - events.start
-    if weights.frame is None:
-        return np.arange(n_events + 1)
-    out = np.empty(n_events + 1, np.int64)
-    running_weight(ledger.event_frame[events], weights.frame, out)
-    return out
-
-
-def _running_events(running: Ints, weight: Ints) -> Ints:
-    """Multiply further weights of events into a running sum."""
-    return np.concatenate(([0], np.cumsum(np.diff(running) * weight)))
-
-
-def _numbers(
-    protocol: Protocol, precision: Floats, confidence: Floats, curves: Floats, n_truth: Ints, absent: Absent
-) -> tuple[Floats, Floats]:
-    """Reduce curves to AP (K, T) and errors (K, n_errors); the one place where undefined becomes official."""
-    rule, names = protocol.curve, protocol.error_names
-    ap: NDArray[np.float64] = average_precision(precision, rule.min_recall, rule.min_precision)
-    errors = np.empty((len(protocol.tasks), len(names)))
-    t = protocol.error_index
+    Parameters
+    ----------
+    ap, errors, n_truth : (..., K, T), (..., K, n_errors), (..., K)
+    """
+    ap, errors = ap.copy(), errors.copy()
+    missing = n_truth == 0
+    ap[missing] = 0 if absent == "official" else np.nan
+    errors[missing] = [error.worst if absent == "official" else np.nan for error in protocol.errors]
     for k, task in enumerate(protocol.tasks):
-        for i, error in enumerate(protocol.errors):
-            errors[k, i] = mean_error(curves[k, t, i], confidence[k, t], rule.min_recall, error.worst)
-        if n_truth[k] == 0:
-            ap[k] = 0 if absent == "official" else np.nan
-            errors[k] = [error.worst if absent == "official" else np.nan for error in protocol.errors]
-        errors[k, [names.index(name) for name in task.undefined]] = np.nan
+        for name in task.undefined:
+            errors[..., k, protocol.error_names.index(name)] = np.nan
     return ap, errors
 
 
