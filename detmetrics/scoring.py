@@ -84,7 +84,7 @@ class Scores:
     @property
     def mean_ap(self) -> float:
         """Mean over classes of the mean over thresholds (mAP)."""
-        return float(_mean(self.ap.mean(axis=1)))
+        return float(mean_of_defined(self.ap.mean(axis=1)))
 
     @property
     def class_ap(self) -> dict[str, float]:
@@ -94,8 +94,7 @@ class Scores:
     @property
     def tp_errors(self) -> dict[str, float]:
         """Each error by name, mean over the classes in which it is defined."""
-        means = (_mean(column) for column in self.class_errors.T)
-        return {name: float(mean) for name, mean in zip(self.protocol.error_names, means, strict=True)}
+        return dict(zip(self.protocol.error_names, mean_of_defined(self.class_errors.T).tolist(), strict=True))
 
     @property
     def tp_scores(self) -> dict[str, float]:
@@ -105,7 +104,7 @@ class Scores:
     @property
     def composite(self) -> float:
         """The one weighted score of the protocol, e.g. NDS."""
-        return COMPOSITE[self.protocol.composite.kind](self)
+        return float(COMPOSITE[self.protocol.composite.kind](self.protocol, self.ap, self.class_errors))
 
     @property
     def nds(self) -> float:
@@ -413,22 +412,26 @@ def official(protocol: Protocol, ap: Floats, errors: Floats, n_truth: Ints, abse
     return ap, errors
 
 
-def _mean(values: Floats) -> np.floating[Any]:
-    """Mean of what is defined; NaN, without a warning, where nothing is."""
-    defined = values[~np.isnan(values)]
-    return defined.mean() if len(defined) else np.float64(np.nan)
+def mean_of_defined(values: Floats) -> Floats:
+    """Mean over the last axis of what is defined; NaN where nothing is."""
+    defined = ~np.isnan(values)
+    n_defined = defined.sum(axis=-1)
+    mean: Floats = np.where(defined, values, 0).sum(axis=-1) / np.where(n_defined, n_defined, np.nan)
+    return mean
 
 
-def _weighted_mean(scores: Scores) -> float:
-    """Mean of mAP and the scores of the errors with the weights of the composite."""
-    composite = scores.protocol.composite
-    total = composite.map_weight * scores.mean_ap
+def _weighted_mean(protocol: Protocol, ap: Floats, errors: Floats) -> Floats:
+    """Mean of mAP and of the scores of the errors with the weights of the composite."""
+    composite = protocol.composite
+    total = composite.map_weight * mean_of_defined(ap.mean(axis=-1))
+    scores = np.maximum(1 - mean_of_defined(np.swapaxes(errors, -1, -2)), 0)
     for name, weight in composite.error_weights.items():
-        total += weight * scores.tp_scores[name]
+        total = total + weight * scores[..., protocol.error_names.index(name)]
     return total / (composite.map_weight + sum(composite.error_weights.values()))
 
 
-COMPOSITE: dict[str, Callable[[Scores], float]] = {"weighted_mean": _weighted_mean}
+#: From ap (..., K, T) and errors (..., K, n_errors) to the composite (...).
+COMPOSITE: dict[str, Callable[[Protocol, Floats, Floats], Floats]] = {"weighted_mean": _weighted_mean}
 
 
 def with_time(scores: Scores, seconds: float) -> Scores:
