@@ -27,6 +27,8 @@ _WHERE = {
     "PROTOCOLS": "detmetrics.protocols",
     "Scores": "detmetrics.scoring",
     "score": "detmetrics.scoring",
+    "Slices": "detmetrics.slicing",
+    "slices": "detmetrics.slicing",
     "Weights": "detmetrics.weights",
 }
 _ROOMS = ("geometry", "io", "protocols", "reporting", "synth")
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from detmetrics.protocol import Protocol
     from detmetrics.protocols import NUSCENES, PROTOCOLS
     from detmetrics.scoring import Scores, score
+    from detmetrics.slicing import Slices, slices
     from detmetrics.weights import Weights
 
 __all__ = [
@@ -53,6 +56,7 @@ __all__ = [
     "Ledger",
     "Protocol",
     "Scores",
+    "Slices",
     "Weights",
     "__version__",
     "concat",
@@ -63,6 +67,7 @@ __all__ = [
     "protocols",
     "reporting",
     "score",
+    "slices",
     "synth",
 ]
 

@@ -242,6 +242,62 @@ def attribute(pred: Ints, truth: Ints, attribute_p: Codes, attribute_t: Codes, p
         out[i] = math.nan if code < 0 else (0.0 if code == attribute_p[pred[i]] else 1.0)
 
 
+@kernel
+def bin_of(values: Floats, edges: Floats, out: NDArray[np.int16], counts: Ints) -> None:
+    """Write how many of the ascending ``edges`` are at or below each value, one more than there are for NaN.
+
+    ``counts`` (len(edges) + 2,) is added to.
+    """
+    for i in range(len(values)):
+        value, code = values[i], 0
+        while code < len(edges) and edges[code] <= value:
+            code += 1
+        if math.isnan(value):
+            code = len(edges) + 1
+        out[i] = code
+        counts[code] += 1
+
+
+@kernel
+def distance_to(rows: Ints, center: Floats, frame: Codes, ego: Floats, out: Floats) -> None:
+    """Distance on the ground of each row from the position of its frame; ``frame`` is one a row asked for."""
+    for i in range(len(rows)):
+        dx, dy = center[rows[i], 0] - ego[frame[i], 0], center[rows[i], 1] - ego[frame[i], 1]
+        out[i] = math.sqrt(dx * dx + dy * dy)
+
+
+@kernel
+def length_xy(rows: Ints, vector: Floats, out: Floats) -> None:
+    """Length of the vector (N, 2) of each row asked for."""
+    for i in range(len(rows)):
+        x, y = vector[rows[i], 0], vector[rows[i], 1]
+        out[i] = math.sqrt(x * x + y * y)
+
+
+@kernel
+def longest_side(rows: Ints, size: Floats, out: Floats) -> None:
+    """Largest of length, width and height of each row asked for."""
+    for i in range(len(rows)):
+        out[i] = max(size[rows[i], 0], size[rows[i], 1], size[rows[i], 2])
+
+
+@kernel
+def only_shard(offsets: Ints, truth: Ints, shard: NDArray[np.int16], out: NDArray[np.int16]) -> None:
+    """Write the shard of the truths near each event: -2 without any, -1 where they are of several or of none.
+
+    Truths near event ``e`` are ``truth[offsets[e]:offsets[e + 1]]``; ``shard`` (N_truth,) is -1 for no shard.
+    """
+    for e in range(len(offsets) - 1):
+        found = -2
+        for i in range(offsets[e], offsets[e + 1]):
+            code = shard[truth[i]]
+            if found == -2:
+                found = code
+            elif found != code:
+                found = -1
+        out[e] = found
+
+
 class ErrorRule(NamedTuple):
     """A true-positive error: its kernel and the column of :class:`detmetrics.Boxes` that it compares."""
 

@@ -14,7 +14,7 @@ import numpy as np
 from detmetrics.boxes import Boxes
 from detmetrics.curves import order_by_score
 from detmetrics.errors import InputError
-from detmetrics.kernels import Bytes, Codes, Floats, Ints, group
+from detmetrics.kernels import AFFINITY, Bytes, Codes, Floats, Ints, group
 from detmetrics.protocol import Protocol
 
 if TYPE_CHECKING:
@@ -144,6 +144,25 @@ class Ledger:
         )
         pair = pair[order]
         return Matches(offsets, self.pair_event[pair], self.pair_truth[pair], self.pair_errors[pair])
+
+    @cached_property
+    def near(self) -> tuple[Ints, Ints]:
+        """Offsets (E + 1,) and rows of the truths of each event's task within the loosest threshold of it."""
+        n_tasks, n_groups = len(self.protocol.tasks), self.n_frames * len(self.protocol.tasks)
+        task = np.repeat(np.arange(n_tasks, dtype=np.int32), np.diff(self.event_offsets))
+        p_offsets, p_events = group(self.event_frame * np.int32(n_tasks) + task, n_groups)
+        key = self.truth.frame * np.int32(n_tasks) + self.truth_task
+        t_offsets, t_rows = group(np.where(self.truth_fate == Fate.KEPT, key, np.int32(-1)), n_groups)
+        pairs = AFFINITY[self.protocol.affinity.kind]
+        centers, loosest = (self.pred.center_m, self.truth.center_m), self.protocol.affinity.thresholds[-1]
+        offsets, rows, _ = pairs(
+            p_offsets, self.event_pred[p_events], centers[0], t_offsets, t_rows, centers[1], loosest
+        )
+        # from the order of groups to the order of events
+        counts = np.empty(len(p_events), np.int64)
+        counts[p_events] = np.diff(offsets)
+        event = np.repeat(p_events, np.diff(offsets))
+        return np.concatenate(([0], np.cumsum(counts))), rows[np.argsort(event, kind="stable")]
 
     match_offsets = property(lambda self: self.matches.offsets)
     match_event = property(lambda self: self.matches.event)

@@ -10,17 +10,23 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from detmetrics.scoring import Scores
+    from detmetrics.slicing import Slices
 
 
 def as_text(scores: Scores) -> str:
     """Give the table as plain text."""
+    return as_plain(as_renderable(scores))
+
+
+def as_plain(renderable: RenderableType) -> str:
+    """Print anything that rich can print as plain text."""
     from io import StringIO
 
     from rich.console import Console
 
     width = max(100, shutil.get_terminal_size((100, 24)).columns)
     console = Console(file=StringIO(), width=width, color_system=None, legacy_windows=False)
-    console.print(as_renderable(scores))
+    console.print(renderable)
     assert isinstance(console.file, StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().rstrip().splitlines())
 
@@ -65,3 +71,31 @@ def as_renderable(scores: Scores) -> RenderableType:
 def number(value: float) -> str:
     """Four decimals, or a dash where undefined."""
     return "–" if math.isnan(value) else f"{value:.4f}"
+
+
+def slices_table(slices: Slices) -> RenderableType:
+    """Give the table of slices: one line each, and the whole under the same rule."""
+    from rich import box
+    from rich.table import Table
+
+    protocol = slices.whole.protocol
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"by {slices.by}", title_justify="left")
+    table.add_column("slice")
+    n_tasks = len(protocol.tasks)
+    for name in ("truth", "pred", "classes", "mAP", *protocol.error_names):
+        table.add_column(name, justify="right")
+    table.add_column(protocol.composite.name, justify="right", style="bold")
+    entries = [*slices, ("all", slices.whole)]
+    for i, (name, scores) in enumerate(entries):
+        present = int((scores.n_truth > 0).sum())
+        table.add_row(
+            name,
+            f"{int(scores.n_truth.sum()):,}",
+            f"{int(scores.n_pred.sum()):,}",
+            f"{present}/{n_tasks}",
+            number(scores.mean_ap),
+            *(number(value) for value in scores.tp_errors.values()),
+            number(scores.composite),
+            end_section=i == len(entries) - 2,
+        )
+    return table
