@@ -25,6 +25,10 @@ _WHERE = {
     "Protocol": "detmetrics.protocol",
     "NUSCENES": "detmetrics.protocols",
     "PROTOCOLS": "detmetrics.protocols",
+    "Bootstrap": "detmetrics.resampling",
+    "Comparison": "detmetrics.resampling",
+    "bootstrap": "detmetrics.resampling",
+    "compare": "detmetrics.resampling",
     "Scores": "detmetrics.scoring",
     "score": "detmetrics.scoring",
     "Slices": "detmetrics.slicing",
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
     from detmetrics.matching import match
     from detmetrics.protocol import Protocol
     from detmetrics.protocols import NUSCENES, PROTOCOLS
+    from detmetrics.resampling import Bootstrap, Comparison, bootstrap, compare
     from detmetrics.scoring import Scores, score
     from detmetrics.slicing import Slices, slices
     from detmetrics.weights import Weights
@@ -49,7 +54,9 @@ if TYPE_CHECKING:
 __all__ = [
     "NUSCENES",
     "PROTOCOLS",
+    "Bootstrap",
     "Boxes",
+    "Comparison",
     "DetmetricsError",
     "Fate",
     "InputError",
@@ -59,6 +66,8 @@ __all__ = [
     "Slices",
     "Weights",
     "__version__",
+    "bootstrap",
+    "compare",
     "concat",
     "evaluate",
     "geometry",

@@ -147,6 +147,17 @@ class Scores:
         """Recalls at which the curves are read, (S,)."""
         return np.linspace(0, 1, self.protocol.curve.n_samples)
 
+    def to_flat_dict(self, prefix: str = "") -> dict[str, float]:
+        """Give all numbers under stable names, for loggers; see :func:`metric_names`.
+
+        Parameters
+        ----------
+        prefix : str
+            Put before every name, e.g. ``"val/"``.
+        """
+        values = metric_values(self.protocol, self.ap, self.class_errors).tolist()
+        return {prefix + name: value for name, value in zip(metric_names(self.protocol), values, strict=True)}
+
     def to_summary(self) -> dict[str, Any]:
         """Give the numbers under the keys of the official ``metrics_summary.json``, and ``signature``."""
         from detmetrics.reporting.official import summary
@@ -432,6 +443,35 @@ def _weighted_mean(protocol: Protocol, ap: Floats, errors: Floats) -> Floats:
 
 #: From ap (..., K, T) and errors (..., K, n_errors) to the composite (...).
 COMPOSITE: dict[str, Callable[[Protocol, Floats, Floats], Floats]] = {"weighted_mean": _weighted_mean}
+
+
+def metric_names(protocol: Protocol) -> tuple[str, ...]:
+    """Stable names of all numbers: the composite, ``mAP``, the errors, ``AP/car`` …, ``ATE/car`` …, in this order."""
+    kinds = ("AP", *protocol.error_names)
+    by_class = (f"{kind}/{label}" for kind in kinds for label in protocol.labels)
+    return (protocol.composite.name, "mAP", *protocol.error_names, *by_class)
+
+
+def metric_values(protocol: Protocol, ap: Floats, errors: Floats) -> Floats:
+    """Values of :func:`metric_names` (..., M) from ap (..., K, T) and errors (..., K, n_errors)."""
+    class_ap = ap.mean(axis=-1)
+    by_error = np.swapaxes(errors, -1, -2)
+    whole = COMPOSITE[protocol.composite.kind](protocol, ap, errors)
+    return np.concatenate(
+        (
+            whole[..., None],
+            mean_of_defined(class_ap)[..., None],
+            mean_of_defined(by_error),
+            class_ap,
+            by_error.reshape(*by_error.shape[:-2], -1),
+        ),
+        axis=-1,
+    )
+
+
+def higher_is_better(name: str, protocol: Protocol) -> bool:
+    """Whether more of a metric of :func:`metric_names` is better: all but the errors."""
+    return name.partition("/")[0] not in protocol.error_names
 
 
 def with_time(scores: Scores, seconds: float) -> Scores:

@@ -7,8 +7,11 @@ import shutil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import RenderableType
 
+    from detmetrics.resampling import Bootstrap, Comparison
     from detmetrics.scoring import Scores
     from detmetrics.slicing import Slices
 
@@ -99,3 +102,85 @@ def slices_table(slices: Slices) -> RenderableType:
             end_section=i == len(entries) - 2,
         )
     return table
+
+
+def intervals_table(bootstrap: Bootstrap) -> RenderableType:
+    """Give the intervals of the whole, and class by class AP with its interval and each error with half its width."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    protocol = bootstrap.protocol
+    percent = f"{bootstrap.level * 100:g} %"
+    whole = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("", "value", f"{percent} from", "to", "standard error"):
+        whole.add_column(name, justify="right" if name else "left")
+    for name in (protocol.composite.name, "mAP", *protocol.error_names):
+        one = bootstrap[name]
+        whole.add_row(name, *(number(value) for value in one))
+    classes = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    classes.add_column("class")
+    for name in ("AP", f"{percent} from", "to", *(f"{name} ±" for name in protocol.error_names)):
+        classes.add_column(name, justify="right")
+    for label in protocol.labels:
+        ap = bootstrap[f"AP/{label}"]
+        errors = (bootstrap[f"{name}/{label}"] for name in protocol.error_names)
+        classes.add_row(
+            label,
+            *(number(value) for value in ap[:3]),
+            *(
+                "–"
+                if math.isnan(one.value)
+                else f"{number(one.value)} {(one.high - one.low) / 2:.3f}".replace(" 0.", " .")
+                for one in errors
+            ),
+        )
+    lines = [Text(note, style="yellow") for note in bootstrap.notes]
+    return Group(whole, classes, *lines, Text(bootstrap.signature, style="dim", overflow="fold"))
+
+
+def comparison_table(comparison: Comparison, names: Sequence[str] | None = None) -> RenderableType:
+    """Give baseline, candidate, difference with interval, p-value and smallest detectable difference."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    protocol = comparison.protocol
+    percent = f"{comparison.level * 100:g} %"
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=comparison.slice or None, title_justify="left")
+    table.add_column("")
+    for name in ("baseline", "candidate", "difference", f"{percent} from", "to", "p", "detectable"):
+        table.add_column(name, justify="right")
+    headline = (protocol.composite.name, "mAP", *protocol.error_names)
+    shown = names or (*headline, *(f"AP/{label}" for label in protocol.labels))
+    for name in shown:
+        one = comparison[name]
+        style = "" if not one.is_significant else ("green" if one.gain > 0 else "red")
+        table.add_row(
+            name,
+            number(one.baseline),
+            number(one.candidate),
+            signed(one.difference),
+            signed(one.low),
+            signed(one.high),
+            number(one.p_value),
+            number(one.detectable),
+            style=style,
+            end_section=name == headline[-1],
+        )
+    lines = [Text(note, style="yellow") for note in comparison.notes]
+    lines.append(
+        Text(
+            f"{comparison.n_units} {comparison.unit}s drawn alike for both; detectable: the smallest true difference "
+            "that would be significant four times out of five",
+            style="dim",
+        )
+    )
+    return Group(table, *lines)
+
+
+def signed(value: float) -> str:
+    """Write a difference with its sign."""
+    return "–" if math.isnan(value) else f"{value:+.4f}"

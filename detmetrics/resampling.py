@@ -1,0 +1,670 @@
+"""How sure: intervals by resampling scenes, and the paired comparison of two detectors.
+
+Frames of one scene look alike, so whole scenes are drawn, with replacement and with multiplicity; a replicate is the
+ledger under frame weights, so nothing is matched again. Sources: B. Efron, R. Tibshirani, *An Introduction to the
+Bootstrap*, 1993, chapters 13 (percentile) and 14 (BCa); T. Hesterberg, *What Teachers Should Know About the Bootstrap*,
+2015, section 4 (few units). How often the intervals hold the truth is measured, see ``tests/bench/results.md``.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal, NamedTuple, get_args, overload
+
+import numpy as np
+
+from detmetrics.errors import InputError, listing
+from detmetrics.kernels import Floats, Ints
+from detmetrics.ledger import Ledger
+from detmetrics.protocol import Protocol, unknown_name
+from detmetrics.scoring import Absent, Plan, Shards, higher_is_better, metric_names, metric_values, official
+from detmetrics.slicing import By, parse, shards_by, text_of
+from detmetrics.weights import Weights
+
+#: How an interval is read off the replicates.
+Method = Literal["bca", "percentile"]
+
+Progress = Callable[[int, int], None]
+
+FEW_UNITS = 20
+MAX_LEFT_OUT = 400  # with more units, the jackknife leaves out groups of them
+POWER = 0.8
+
+NORMAL = NormalDist()
+
+
+class Interval(NamedTuple):
+    """A number and how sure it is.
+
+    Attributes
+    ----------
+    value : float
+        The number of the whole data set.
+    low, high : float
+        Confidence interval; NaN where the number is undefined.
+    standard_error : float
+        Standard deviation of the replicates.
+    """
+
+    value: float
+    low: float
+    high: float
+    standard_error: float
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Bootstrap:
+    """Intervals of every number of one ledger.
+
+    Attributes
+    ----------
+    protocol : Protocol
+    names : tuple of str (M,)
+        See :func:`detmetrics.scoring.metric_names`.
+    value : float64 (M,)
+        The numbers of the whole data set.
+    replicates : float64 (n, M)
+        The numbers of each replicate; NaN where undefined.
+    left_out : float64 (J, M)
+        The numbers without each unit in turn (jackknife), for BCa.
+    level : float
+        Confidence level.
+    method : str
+        ``bca`` or ``percentile``.
+    unit, n_units : str, int
+        What was drawn, and how many there are.
+    signature : str
+    notes : tuple of str
+    """
+
+    protocol: Protocol
+    names: tuple[str, ...]
+    value: Floats
+    replicates: Floats
+    left_out: Floats
+    level: float
+    method: Method
+    unit: str
+    n_units: int
+    signature: str
+    notes: tuple[str, ...]
+
+    def __getitem__(self, name: str) -> Interval:
+        """Interval of a number by name, e.g. ``"NDS"``, ``"mAP"``, ``"ATE"``, ``"AP/car"``, ``"AOE/bus"``."""
+        return self.interval(name)
+
+    def __iter__(self) -> Iterator[tuple[str, Interval]]:
+        """Name and interval of each number."""
+        return ((name, self.interval(name)) for name in self.names)
+
+    def __len__(self) -> int:
+        """Count the numbers."""
+        return len(self.names)
+
+    def interval(self, name: str, *, level: float | None = None, method: Method | None = None) -> Interval:
+        """Give the interval of a number, at another level or by another method if asked.
+
+        Raises
+        ------
+        InputError
+            On an unknown name, level or method.
+        """
+        if name not in self.names:
+            raise unknown_name("metric", name, self.names)
+        m = self.names.index(name)
+        level, method = _checked(self.level if level is None else level, method or self.method)
+        low, high = limits(self.value[m], self.replicates[:, m], self.left_out[:, m], level, method)
+        return Interval(float(self.value[m]), low, high, _spread(self.replicates[:, m]))
+
+    def to_rows(self) -> list[dict[str, float | str]]:
+        """Give one dict a number: metric, value, low, high, standard error."""
+        return [
+            {"metric": name, "value": one.value, "low": one.low, "high": one.high, "standard_error": one.standard_error}
+            for name, one in self
+        ]
+
+    def __str__(self) -> str:
+        """Give the table."""
+        from detmetrics.reporting.table import as_plain, intervals_table
+
+        return as_plain(intervals_table(self))
+
+    def __repr__(self) -> str:
+        """Say the headline with its interval."""
+        one = self.interval(self.names[0])
+        return (
+            f"<Bootstrap {self.names[0]} {one.value:.4f} [{one.low:.4f}, {one.high:.4f}], {self.n_units} {self.unit}s>"
+        )
+
+
+@overload
+def bootstrap(
+    ledger: Ledger,
+    n: int = ...,
+    unit: str = ...,
+    seed: int = ...,
+    *,
+    by: None = ...,
+    level: float = ...,
+    method: Method = ...,
+    absent: Absent | None = ...,
+    threads: int | None = ...,
+    progress: Progress | None = ...,
+) -> Bootstrap: ...
+@overload
+def bootstrap(
+    ledger: Ledger,
+    n: int = ...,
+    unit: str = ...,
+    seed: int = ...,
+    *,
+    by: By,
+    level: float = ...,
+    method: Method = ...,
+    absent: Absent | None = ...,
+    threads: int | None = ...,
+    progress: Progress | None = ...,
+) -> dict[str, Bootstrap]: ...
+def bootstrap(
+    ledger: Ledger,
+    n: int = 1000,
+    unit: str = "scene",
+    seed: int = 0,
+    *,
+    by: By | None = None,
+    level: float = 0.95,
+    method: Method = "bca",
+    absent: Absent | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Bootstrap | dict[str, Bootstrap]:
+    """Give confidence intervals of every number by resampling scenes.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        From :func:`detmetrics.match`.
+    n : int
+        Number of replicates.
+    unit : str
+        What is drawn as one: a frame column of truth (``"scene"``, ``"log"``, ``"location"``, …), or ``"frame"``.
+        Neighbouring frames are alike, so intervals from single frames come out too narrow.
+    seed : int
+        The same seed gives the same bits, for any number of threads and any order of frames.
+    by : str or mapping, optional
+        Also slice, see :func:`detmetrics.slices`; the result is then a dict by name of the slice.
+    level : float
+        Confidence level.
+    method : {"bca", "percentile"}
+        How the interval is read off the replicates: bias-corrected and accelerated, or plain quantiles.
+    absent : {"official", "omit"}, optional
+        What a class without truth counts, in the estimate and in every replicate. Default: ``official`` for the whole,
+        ``omit`` for slices.
+    threads : int, optional
+        Worker threads; default one a core.
+    progress : callable, optional
+        Called with (done, total).
+
+    Returns
+    -------
+    Bootstrap, or dict of str to Bootstrap
+
+    Raises
+    ------
+    InputError
+        On an unknown unit, fewer than two of them, or options out of range.
+    """
+    absent = absent or ("official" if by is None else "omit")
+    level, method = _checked(level, method)
+    groups = [None] if by is None else shards_by(ledger, parse(by))
+    draws = Draws(ledger, n, unit, seed)
+    found: dict[str, Bootstrap] = {}
+    done = _Counter(progress, sum(1 for _ in groups) * (n + 1 + len(draws.left_out)))
+    for group in groups:
+        value, replicates, left_out = _resample(ledger, draws, group, absent, threads, done)
+        for shard, name in enumerate(group.names if group else [""]):
+            which = f"boot:{n}/{unit}/seed{seed}/{method}{level * 100:g}"
+            if by is not None:
+                which = f"slice:{text_of(parse(by))}:{name}|{which}"
+            head, _, tail = ledger.signature(absent).rpartition("|")
+            found[name] = Bootstrap(
+                protocol=ledger.protocol,
+                names=metric_names(ledger.protocol),
+                value=value[shard],
+                replicates=replicates[:, shard],
+                left_out=left_out[:, shard],
+                level=level,
+                method=method,
+                unit=unit,
+                n_units=draws.n_units,
+                signature=f"{head}|{which}|{tail}",
+                notes=draws.notes,
+            )
+    return found[""] if by is None else found
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison:
+    """Two detectors on the same truth: what differs, and is it more than chance.
+
+    Attributes
+    ----------
+    protocol : Protocol
+    names : tuple of str (M,)
+        See :func:`detmetrics.scoring.metric_names`.
+    baseline, candidate : float64 (M,)
+        The numbers of each.
+    replicates, left_out : float64 (n, M), float64 (J, M)
+        Candidate less baseline, in each replicate and without each unit.
+    level, method, unit, n_units, notes
+        As in :class:`Bootstrap`.
+    signatures : tuple of str
+        Of the baseline and of the candidate.
+    slice : str
+        Which slice this is, or empty.
+    """
+
+    protocol: Protocol
+    names: tuple[str, ...]
+    baseline: Floats
+    candidate: Floats
+    replicates: Floats
+    left_out: Floats
+    level: float
+    method: Method
+    unit: str
+    n_units: int
+    signatures: tuple[str, str]
+    notes: tuple[str, ...]
+    slice: str = ""
+
+    def __getitem__(self, name: str) -> Difference:
+        """Difference in a number by name, e.g. ``"NDS"``, ``"AP/car"``."""
+        if name not in self.names:
+            raise unknown_name("metric", name, self.names)
+        m = self.names.index(name)
+        value = self.candidate[m] - self.baseline[m]
+        replicates, left_out = self.replicates[:, m], self.left_out[:, m]
+        low, high = limits(value, replicates, left_out, self.level, self.method)
+        spread = _spread(replicates)
+        return Difference(
+            baseline=float(self.baseline[m]),
+            candidate=float(self.candidate[m]),
+            difference=float(value),
+            low=low,
+            high=high,
+            p_value=p_value(value, replicates, left_out, self.method),
+            detectable=(NORMAL.inv_cdf((1 + self.level) / 2) + NORMAL.inv_cdf(POWER)) * spread,
+            higher_is_better=higher_is_better(name, self.protocol),
+        )
+
+    def __iter__(self) -> Iterator[tuple[str, Difference]]:
+        """Name and difference of each number."""
+        return ((name, self[name]) for name in self.names)
+
+    def __len__(self) -> int:
+        """Count the numbers."""
+        return len(self.names)
+
+    def to_rows(self) -> list[dict[str, float | str | bool]]:
+        """Give one dict a number: metric, and the fields of :class:`Difference`."""
+        return [{"metric": name, **one._asdict()} for name, one in self]
+
+    def __str__(self) -> str:
+        """Give the table."""
+        from detmetrics.reporting.table import as_plain, comparison_table
+
+        return as_plain(comparison_table(self))
+
+    def __repr__(self) -> str:
+        """Say the headline difference."""
+        one = self[self.names[0]]
+        return (
+            f"<Comparison {self.names[0]} {one.difference:+.4f} [{one.low:+.4f}, {one.high:+.4f}], p {one.p_value:.3f}>"
+        )
+
+
+class Difference(NamedTuple):
+    """One number of two detectors.
+
+    Attributes
+    ----------
+    baseline, candidate, difference : float
+        ``difference`` is candidate less baseline.
+    low, high : float
+        Confidence interval of the difference.
+    p_value : float
+        Two-sided: the smallest 1 - level whose interval still leaves out zero.
+    detectable : float
+        The smallest true difference that this data set would show as significant four times out of five.
+    higher_is_better : bool
+    """
+
+    baseline: float
+    candidate: float
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    detectable: float
+    higher_is_better: bool
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.low > 0 or self.high < 0
+
+    @property
+    def gain(self) -> float:
+        """The difference, counted so that more is better."""
+        return self.difference if self.higher_is_better else -self.difference
+
+
+@overload
+def compare(
+    baseline: Ledger,
+    candidate: Ledger,
+    n: int = ...,
+    unit: str = ...,
+    seed: int = ...,
+    *,
+    by: None = ...,
+    level: float = ...,
+    method: Method = ...,
+    absent: Absent | None = ...,
+    threads: int | None = ...,
+    progress: Progress | None = ...,
+) -> Comparison: ...
+@overload
+def compare(
+    baseline: Ledger,
+    candidate: Ledger,
+    n: int = ...,
+    unit: str = ...,
+    seed: int = ...,
+    *,
+    by: By,
+    level: float = ...,
+    method: Method = ...,
+    absent: Absent | None = ...,
+    threads: int | None = ...,
+    progress: Progress | None = ...,
+) -> dict[str, Comparison]: ...
+def compare(
+    baseline: Ledger,
+    candidate: Ledger,
+    n: int = 1000,
+    unit: str = "scene",
+    seed: int = 0,
+    *,
+    by: By | None = None,
+    level: float = 0.95,
+    method: Method = "bca",
+    absent: Absent | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Comparison | dict[str, Comparison]:
+    """Compare two detectors on the same truth: the same scenes are drawn for both.
+
+    Parameters
+    ----------
+    baseline, candidate : Ledger
+        Of one protocol and the same truth.
+    n, unit, seed, by, level, method, absent, threads, progress
+        As in :func:`bootstrap`.
+
+    Returns
+    -------
+    Comparison, or dict of str to Comparison by name of the slice
+
+    Raises
+    ------
+    InputError
+        Where the ledgers differ in protocol, frames or truth, naming the field; else as :func:`bootstrap`.
+    """
+    check_comparable(baseline, candidate)
+    absent = absent or ("official" if by is None else "omit")
+    level, method = _checked(level, method)
+    ledgers = (baseline, candidate)
+    parts: list[dict[str, tuple[Floats, Floats, Floats]]] = []
+    all_draws = [Draws(ledger, n, unit, seed) for ledger in ledgers]
+    all_groups: list[list[Shards | None]] = [
+        [None] if by is None else list(shards_by(ledger, parse(by))) for ledger in ledgers
+    ]
+    total = sum(len(groups) * (n + 1 + len(all_draws[0].left_out)) for groups in all_groups)
+    done = _Counter(progress, total)
+    for ledger, draws, groups in zip(ledgers, all_draws, all_groups, strict=True):
+        found: dict[str, tuple[Floats, Floats, Floats]] = {}
+        for group in groups:
+            value, replicates, left_out = _resample(ledger, draws, group, absent, threads, done)
+            for shard, name in enumerate(group.names if group else [""]):
+                found[name] = (value[shard], replicates[:, shard], left_out[:, shard])
+        parts.append(found)
+    first, second = parts
+    comparisons = {}
+    for name in dict.fromkeys((*first, *second)):
+        if name not in first or name not in second:
+            continue  # a slice of predictions only, which one of them does not have
+        (value_a, replicates_a, left_a), (value_b, replicates_b, left_b) = first[name], second[name]
+        comparisons[name] = Comparison(
+            protocol=baseline.protocol,
+            names=metric_names(baseline.protocol),
+            baseline=value_a,
+            candidate=value_b,
+            replicates=replicates_b - replicates_a,
+            left_out=left_b - left_a,
+            level=level,
+            method=method,
+            unit=unit,
+            n_units=all_draws[0].n_units,
+            signatures=(baseline.signature(absent), candidate.signature(absent)),
+            notes=all_draws[0].notes,
+            slice="" if by is None else f"{text_of(parse(by))}:{name}",
+        )
+    return comparisons[""] if by is None else comparisons
+
+
+def check_comparable(baseline: Ledger, candidate: Ledger) -> None:
+    """Refuse two ledgers that differ in protocol, frames or truth.
+
+    Raises
+    ------
+    InputError
+        Naming the field that differs and both values.
+    """
+    if baseline.protocol.digest != candidate.protocol.digest:
+        names = [f"{ledger.protocol.name}#{ledger.protocol.digest[:6]}" for ledger in (baseline, candidate)]
+        raise InputError("protocol of baseline and candidate", expected="the same", got=" and ".join(names))
+    frames = [set(ledger.truth.frames) for ledger in (baseline, candidate)]
+    if frames[0] != frames[1]:
+        only = [sorted(frames[0] - frames[1]), sorted(frames[1] - frames[0])]
+        raise InputError(
+            "frames of baseline and candidate",
+            expected="the same",
+            got=f"{len(frames[0])} and {len(frames[1])}",
+            hint="; ".join(
+                f"only in the {side}: {listing(names)}"
+                for side, names in zip(("baseline", "candidate"), only, strict=True)
+                if names
+            ),
+        )
+    digests = [ledger.truth.digest[:12] for ledger in (baseline, candidate)]
+    if digests[0] != digests[1]:
+        raise InputError("truth of baseline and candidate", expected="the same", got=" and ".join(digests))
+
+
+class Draws:
+    """Which units are drawn how often in each replicate; the same for every ledger with the same units.
+
+    Attributes
+    ----------
+    unit_of_frame : int64 (F,)
+        Unit of each frame; units are numbered in the order of their names.
+    counts : int32 (n, U)
+        Multiplicity of each unit in each replicate.
+    left_out : list of int64 arrays
+        Units that each jackknife sample leaves out: one each, or groups where there are very many.
+    """
+
+    def __init__(self, ledger: Ledger, n: int, unit: str, seed: int) -> None:
+        if n < 2:
+            raise InputError("number of replicates", expected="at least 2", got=n)
+        if seed < 0:
+            raise InputError("seed", expected="zero or more", got=seed)
+        truth = ledger.truth
+        if unit == "frame":
+            names, self.unit_of_frame = np.unique(np.array(truth.frames), return_inverse=True)
+        elif unit in truth.frame_columns:
+            names, self.unit_of_frame = np.unique(truth.frame_columns[unit], return_inverse=True)
+        else:
+            raise InputError(
+                f"unit {unit!r} to draw",
+                expected=f"'frame' or a column of the frames of {truth.source}, "
+                f"which has {listing(truth.frame_columns) or 'none'}",
+                hint="'frame' draws single frames; neighbouring frames are alike, so intervals come out too narrow",
+            )
+        self.n_units = len(names)
+        if self.n_units < 2:
+            raise InputError(f"units to draw ({unit})", expected="at least 2", got=self.n_units)
+        random = np.random.default_rng(seed)
+        self.counts = np.empty((n, self.n_units), np.int32)
+        for row in self.counts:
+            row[:] = np.bincount(random.integers(0, self.n_units, self.n_units), minlength=self.n_units)
+        order = random.permutation(self.n_units) if self.n_units > MAX_LEFT_OUT else np.arange(self.n_units)
+        self.left_out = np.array_split(order, min(self.n_units, MAX_LEFT_OUT))
+        self.notes: tuple[str, ...] = ()
+        if self.n_units < FEW_UNITS:
+            note = f"only {self.n_units} {unit}s: with fewer than {FEW_UNITS}, intervals are too narrow"
+            self.notes = (f"{note} (a 95 % interval holds the truth less than 95 times in 100)",)
+
+    def weights(self, i: int) -> Ints:
+        """Frame weights (F,) of replicate ``i``."""
+        weights: Ints = self.counts[i].astype(np.int64)[self.unit_of_frame]
+        return weights
+
+    def without(self, j: int) -> Ints:
+        """Frame weights (F,) without the units of jackknife sample ``j``."""
+        keep = np.ones(self.n_units, np.int64)
+        keep[self.left_out[j]] = 0
+        weights: Ints = keep[self.unit_of_frame]
+        return weights
+
+
+class _Counter:
+    """Progress over several loops."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+
+    def step(self) -> None:
+        self.done += 1
+        if self.progress:
+            self.progress(self.done, self.total)
+
+
+def _resample(
+    ledger: Ledger, draws: Draws, shards: Shards | None, absent: Absent, threads: int | None, done: _Counter
+) -> tuple[Floats, Floats, Floats]:
+    """Numbers of the whole (S, M), of the replicates (n, S, M) and of the jackknife (J, S, M)."""
+    if absent not in get_args(Absent):
+        raise InputError("absent", expected=f"one of {get_args(Absent)}", got=absent)
+    if threads is not None and threads < 1:
+        raise InputError("threads", expected="at least 1", got=threads)
+    plan = Plan(ledger, Weights(), shards)
+    protocol = ledger.protocol
+
+    def numbers(weight: Ints | None) -> Floats:
+        tables = plan.run(weight)
+        return metric_values(protocol, *official(protocol, tables.ap, tables.errors, tables.n_truth, absent))
+
+    value = numbers(None)
+    done.step()
+    n, n_left_out = len(draws.counts), len(draws.left_out)
+    out = np.empty((n + n_left_out, *value.shape))
+
+    def one(i: int) -> None:
+        out[i] = numbers(draws.weights(i) if i < n else draws.without(i - n))
+
+    threads = threads or os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(one, range(len(out))):
+            done.step()
+    return value, out[:n], out[n:]
+
+
+def limits(value: float, replicates: Floats, left_out: Floats, level: float, method: Method) -> tuple[float, float]:
+    """Give the confidence interval of one number; NaN where it is undefined.
+
+    Parameters
+    ----------
+    value : float
+        The estimate.
+    replicates, left_out : float64 (n,), float64 (J,)
+        Its bootstrap replicates and jackknife values.
+    level : float
+    method : {"bca", "percentile"}
+    """
+    replicates = replicates[~np.isnan(replicates)]
+    if math.isnan(value) or len(replicates) < 2:
+        return math.nan, math.nan
+    tails = ((1 - level) / 2, (1 + level) / 2)
+    if method == "bca":
+        bias, acceleration = _bias(value, replicates), _acceleration(left_out)
+        tails = tuple(_bca(NORMAL.inv_cdf(tail), bias, acceleration) for tail in tails)  # type: ignore[assignment]
+    low, high = np.quantile(replicates, tails)
+    return float(low), float(high)
+
+
+def p_value(value: float, replicates: Floats, left_out: Floats, method: Method) -> float:
+    """Give the two-sided p-value of a difference: the smallest 1 - level whose interval leaves out zero."""
+    replicates = replicates[~np.isnan(replicates)]
+    if math.isnan(value) or len(replicates) < 2:
+        return math.nan
+    n = len(replicates)
+    share = (np.sum(replicates < 0) + 0.5 * np.sum(replicates == 0) + 0.5) / (n + 1)
+    z = NORMAL.inv_cdf(float(share))
+    if method == "bca":
+        bias, acceleration = _bias(value, replicates), _acceleration(left_out)
+        shifted = z - bias
+        z = shifted / (1 + acceleration * shifted) - bias
+    return min(1.0, 2 * NORMAL.cdf(-abs(z)))
+
+
+def _bias(value: float, replicates: Floats) -> float:
+    """How far the estimate lies from the median of its replicates, in normal deviations."""
+    below = (np.sum(replicates < value) + 0.5 * np.sum(replicates == value) + 0.5) / (len(replicates) + 1)
+    return NORMAL.inv_cdf(float(below))
+
+
+def _acceleration(left_out: Floats) -> float:
+    """How fast the standard error changes with the estimate, from the jackknife."""
+    left_out = left_out[~np.isnan(left_out)]
+    if len(left_out) < 2:
+        return 0.0
+    deviation = left_out.mean() - left_out
+    scale = float(np.sum(deviation**2)) ** 1.5
+    return float(np.sum(deviation**3)) / (6 * scale) if scale > 0 else 0.0
+
+
+def _bca(z: float, bias: float, acceleration: float) -> float:
+    """Tail of the replicates that a normal deviate stands for, corrected for bias and acceleration."""
+    shifted = bias + z
+    return NORMAL.cdf(bias + shifted / (1 - acceleration * shifted))
+
+
+def _spread(replicates: Floats) -> float:
+    defined = replicates[~np.isnan(replicates)]
+    return float(defined.std(ddof=1)) if len(defined) > 1 else math.nan
+
+
+def _checked(level: float, method: str) -> tuple[float, Method]:
+    if not 0 < level < 1:
+        raise InputError("level", expected="between 0 and 1", got=level)
+    if method not in get_args(Method):
+        raise InputError("method", expected=f"one of {get_args(Method)}", got=method)
+    return level, method  # type: ignore[return-value]
