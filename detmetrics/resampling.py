@@ -27,7 +27,7 @@ from detmetrics.slicing import By, parse, shards_by, text_of
 from detmetrics.weights import Weights
 
 #: How an interval is read off the replicates.
-Method = Literal["bca", "percentile"]
+Method = Literal["expanded", "percentile", "bca"]
 
 Progress = Callable[[int, int], None]
 
@@ -71,11 +71,11 @@ class Bootstrap:
     replicates : float64 (n, M)
         The numbers of each replicate; NaN where undefined.
     left_out : float64 (J, M)
-        The numbers without each unit in turn (jackknife), for BCa.
+        The numbers without each unit in turn (jackknife), for BCa; J is 0 for slices by another method.
     level : float
         Confidence level.
     method : str
-        ``bca`` or ``percentile``.
+        ``expanded``, ``percentile`` or ``bca``.
     unit, n_units : str, int
         What was drawn, and how many there are.
     signature : str
@@ -118,7 +118,9 @@ class Bootstrap:
             raise unknown_name("metric", name, self.names)
         m = self.names.index(name)
         level, method = _checked(self.level if level is None else level, method or self.method)
-        low, high = limits(self.value[m], self.replicates[:, m], self.left_out[:, m], level, method)
+        if method == "bca" and not len(self.left_out):
+            raise InputError("a slice has BCa intervals only if asked for at once", hint='bootstrap(…, method="bca")')
+        low, high = limits(self.value[m], self.replicates[:, m], self.left_out[:, m], self.n_units, level, method)
         return Interval(float(self.value[m]), low, high, _spread(self.replicates[:, m]))
 
     def to_rows(self) -> list[dict[str, float | str]]:
@@ -178,7 +180,7 @@ def bootstrap(
     *,
     by: By | None = None,
     level: float = 0.95,
-    method: Method = "bca",
+    method: Method = "expanded",
     absent: Absent | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -200,8 +202,9 @@ def bootstrap(
         Also slice, see :func:`detmetrics.slices`; the result is then a dict by name of the slice.
     level : float
         Confidence level.
-    method : {"bca", "percentile"}
-        How the interval is read off the replicates: bias-corrected and accelerated, or plain quantiles.
+    method : {"expanded", "percentile", "bca"}
+        How the interval is read off the replicates: quantiles at tails that allow for a small number of units
+        (Hesterberg), plain quantiles, or bias-corrected and accelerated ones (Efron).
     absent : {"official", "omit"}, optional
         What a class without truth counts, in the estimate and in every replicate. Default: ``official`` for the whole,
         ``omit`` for slices.
@@ -222,9 +225,9 @@ def bootstrap(
     absent = absent or ("official" if by is None else "omit")
     level, method = _checked(level, method)
     groups = [None] if by is None else shards_by(ledger, parse(by))
-    draws = Draws(ledger, n, unit, seed)
+    draws = Draws(ledger, n, unit, seed, jackknife=by is None or method == "bca")
     found: dict[str, Bootstrap] = {}
-    done = _Counter(progress, sum(1 for _ in groups) * (n + 1 + len(draws.left_out)))
+    done = _Counter(progress, len(groups) * (n + 1 + len(draws.left_out)))
     for group in groups:
         value, replicates, left_out = _resample(ledger, draws, group, absent, threads, done)
         for shard, name in enumerate(group.names if group else [""]):
@@ -290,7 +293,7 @@ class Comparison:
         m = self.names.index(name)
         value = self.candidate[m] - self.baseline[m]
         replicates, left_out = self.replicates[:, m], self.left_out[:, m]
-        low, high = limits(value, replicates, left_out, self.level, self.method)
+        low, high = limits(value, replicates, left_out, self.n_units, self.level, self.method)
         spread = _spread(replicates)
         return Difference(
             baseline=float(self.baseline[m]),
@@ -298,7 +301,7 @@ class Comparison:
             difference=float(value),
             low=low,
             high=high,
-            p_value=p_value(value, replicates, left_out, self.method),
+            p_value=p_value(value, replicates, left_out, self.n_units, self.method),
             detectable=(NORMAL.inv_cdf((1 + self.level) / 2) + NORMAL.inv_cdf(POWER)) * spread,
             higher_is_better=higher_is_better(name, self.protocol),
         )
@@ -404,7 +407,7 @@ def compare(
     *,
     by: By | None = None,
     level: float = 0.95,
-    method: Method = "bca",
+    method: Method = "expanded",
     absent: Absent | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -432,7 +435,8 @@ def compare(
     level, method = _checked(level, method)
     ledgers = (baseline, candidate)
     parts: list[dict[str, tuple[Floats, Floats, Floats]]] = []
-    all_draws = [Draws(ledger, n, unit, seed) for ledger in ledgers]
+    jackknife = by is None or method == "bca"
+    all_draws = [Draws(ledger, n, unit, seed, jackknife=jackknife) for ledger in ledgers]
     all_groups: list[list[Shards | None]] = [
         [None] if by is None else list(shards_by(ledger, parse(by))) for ledger in ledgers
     ]
@@ -511,7 +515,7 @@ class Draws:
         Units that each jackknife sample leaves out: one each, or groups where there are very many.
     """
 
-    def __init__(self, ledger: Ledger, n: int, unit: str, seed: int) -> None:
+    def __init__(self, ledger: Ledger, n: int, unit: str, seed: int, *, jackknife: bool = True) -> None:
         if n < 2:
             raise InputError("number of replicates", expected="at least 2", got=n)
         if seed < 0:
@@ -536,7 +540,7 @@ class Draws:
         for row in self.counts:
             row[:] = np.bincount(random.integers(0, self.n_units, self.n_units), minlength=self.n_units)
         order = random.permutation(self.n_units) if self.n_units > MAX_LEFT_OUT else np.arange(self.n_units)
-        self.left_out = np.array_split(order, min(self.n_units, MAX_LEFT_OUT))
+        self.left_out = np.array_split(order, min(self.n_units, MAX_LEFT_OUT)) if jackknife else []
         self.notes: tuple[str, ...] = ()
         if self.n_units < FEW_UNITS:
             note = f"only {self.n_units} {unit}s: with fewer than {FEW_UNITS}, intervals are too narrow"
@@ -597,7 +601,9 @@ def _resample(
     return value, out[:n], out[n:]
 
 
-def limits(value: float, replicates: Floats, left_out: Floats, level: float, method: Method) -> tuple[float, float]:
+def limits(
+    value: float, replicates: Floats, left_out: Floats, n_units: int, level: float, method: Method
+) -> tuple[float, float]:
     """Give the confidence interval of one number; NaN where it is undefined.
 
     Parameters
@@ -606,33 +612,69 @@ def limits(value: float, replicates: Floats, left_out: Floats, level: float, met
         The estimate.
     replicates, left_out : float64 (n,), float64 (J,)
         Its bootstrap replicates and jackknife values.
+    n_units : int
+        How many units were drawn from.
     level : float
-    method : {"bca", "percentile"}
+    method : {"expanded", "percentile", "bca"}
     """
     replicates = replicates[~np.isnan(replicates)]
     if math.isnan(value) or len(replicates) < 2:
         return math.nan, math.nan
-    tails = ((1 - level) / 2, (1 + level) / 2)
+    z = NORMAL.inv_cdf((1 + level) / 2)
+    if method == "expanded":  # as wide as Student's t with the unbiased variance would make a mean's interval
+        z = student_quantile((1 + level) / 2, n_units - 1) * math.sqrt(n_units / (n_units - 1))
+    tails = [NORMAL.cdf(-z), NORMAL.cdf(z)]
     if method == "bca":
         bias, acceleration = _bias(value, replicates), _acceleration(left_out)
-        tails = tuple(_bca(NORMAL.inv_cdf(tail), bias, acceleration) for tail in tails)  # type: ignore[assignment]
+        tails = [_bca(-z, bias, acceleration), _bca(z, bias, acceleration)]
     low, high = np.quantile(replicates, tails)
     return float(low), float(high)
 
 
-def p_value(value: float, replicates: Floats, left_out: Floats, method: Method) -> float:
+def p_value(value: float, replicates: Floats, left_out: Floats, n_units: int, method: Method) -> float:
     """Give the two-sided p-value of a difference: the smallest 1 - level whose interval leaves out zero."""
     replicates = replicates[~np.isnan(replicates)]
     if math.isnan(value) or len(replicates) < 2:
         return math.nan
-    n = len(replicates)
-    share = (np.sum(replicates < 0) + 0.5 * np.sum(replicates == 0) + 0.5) / (n + 1)
+    share = (np.sum(replicates < 0) + 0.5 * np.sum(replicates == 0) + 0.5) / (len(replicates) + 1)
     z = NORMAL.inv_cdf(float(share))
+    if method == "expanded":
+        return 2 * student_tail(abs(z) * math.sqrt((n_units - 1) / n_units), n_units - 1)
     if method == "bca":
         bias, acceleration = _bias(value, replicates), _acceleration(left_out)
         shifted = z - bias
         z = shifted / (1 + acceleration * shifted) - bias
-    return min(1.0, 2 * NORMAL.cdf(-abs(z)))
+    return 2 * NORMAL.cdf(-abs(z))
+
+
+def student_tail(t: float, degrees: int) -> float:
+    """Probability that Student's t with ``degrees`` of freedom exceeds ``t`` >= 0.
+
+    Abramowitz and Stegun, *Handbook of Mathematical Functions*, 26.7.3 and 26.7.4.
+    """
+    angle = math.atan2(t, math.sqrt(degrees))
+    square = math.cos(angle) ** 2
+    odd = degrees % 2
+    term = total = math.cos(angle) if odd else 1.0
+    for k in range(3 if odd else 2, degrees - 1, 2):
+        term *= square * (k - 1) / k
+        total += term
+    if odd:
+        inside = (angle + math.sin(angle) * (total if degrees > 1 else 0)) * 2 / math.pi
+    else:
+        inside = math.sin(angle) * total
+    return (1 - inside) / 2
+
+
+def student_quantile(share: float, degrees: int) -> float:
+    """Value that Student's t with ``degrees`` of freedom stays below with probability ``share`` > 0.5; by bisection."""
+    low, high = 0.0, 1.0
+    while student_tail(high, degrees) > 1 - share:
+        high *= 2
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if student_tail(middle, degrees) > 1 - share else (low, middle)
+    return (low + high) / 2
 
 
 def _bias(value: float, replicates: Floats) -> float:

@@ -120,8 +120,8 @@ def intervals_table(bootstrap: Bootstrap) -> RenderableType:
         one = bootstrap[name]
         whole.add_row(name, *(number(value) for value in one))
     classes = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    classes.add_column("class")
-    for name in ("AP", f"{percent} from", "to", *(f"{name} ±" for name in protocol.error_names)):
+    classes.add_column("class", no_wrap=True)
+    for name in ("AP", f"{percent} from", "to", *protocol.error_names):
         classes.add_column(name, justify="right")
     for label in protocol.labels:
         ap = bootstrap[f"AP/{label}"]
@@ -130,9 +130,7 @@ def intervals_table(bootstrap: Bootstrap) -> RenderableType:
             label,
             *(number(value) for value in ap[:3]),
             *(
-                "–"
-                if math.isnan(one.value)
-                else f"{number(one.value)} {(one.high - one.low) / 2:.3f}".replace(" 0.", " .")
+                "–" if math.isnan(one.value) else f"{one.value:.3f}±{(one.high - one.low) / 2:.3f}".replace("±0.", "±.")
                 for one in errors
             ),
         )
@@ -150,7 +148,7 @@ def comparison_table(comparison: Comparison, names: Sequence[str] | None = None)
     protocol = comparison.protocol
     percent = f"{comparison.level * 100:g} %"
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=comparison.slice or None, title_justify="left")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for name in ("baseline", "candidate", "difference", f"{percent} from", "to", "p", "detectable"):
         table.add_column(name, justify="right")
     headline = (protocol.composite.name, "mAP", *protocol.error_names)
