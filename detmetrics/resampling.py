@@ -660,10 +660,10 @@ def student_tail(t: float, degrees: int) -> float:
         term *= square * (k - 1) / k
         total += term
     if odd:
-        inside = (angle + math.sin(angle) * (total if degrees > 1 else 0)) * 2 / math.pi
+        total = (angle + (math.sin(angle) * total if degrees > 1 else 0)) * 2 / math.pi
     else:
-        inside = math.sin(angle) * total
-    return (1 - inside) / 2
+        total *= math.sin(angle)
+    return (1 - total) / 2
 
 
 def student_quantile(share: float, degrees: int) -> float:
