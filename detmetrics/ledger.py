@@ -18,6 +18,8 @@ from detmetrics.kernels import AFFINITY, Bytes, Codes, Floats, Ints, group
 from detmetrics.protocol import Protocol
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
 
@@ -181,6 +183,19 @@ class Ledger:
             return 0.0
         unknown = np.isnan(velocity[self.event_pred, 0]) | np.isnan(velocity[self.event_pred, 1])
         return float(unknown.mean())
+
+    def save(self, path: str | Path) -> None:
+        """Write the ledger to a file, whole or not at all; see :func:`detmetrics.io.ledgers.save`."""
+        from detmetrics.io.ledgers import save
+
+        save(self, path)
+
+    @staticmethod
+    def load(path: str | Path) -> Ledger:
+        """Read a saved ledger; see :func:`detmetrics.io.ledgers.load`."""
+        from detmetrics.io.ledgers import load
+
+        return load(path)
 
     def signature(self, absent: str) -> str:
         """Every choice that could move a number, in one line; see the README."""

@@ -15,7 +15,18 @@ import detmetrics as dm
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = sorted((ROOT / "detmetrics").rglob("*.py"))
 HEAVY = {"torch", "grpc", "open3d", "pandas", "scipy", "shapely", "google"}
-ENGINE = ("kernels", "matching", "ledger", "curves", "scoring", "weights", "evaluation", "firstaid")
+ENGINE = (
+    "kernels",
+    "matching",
+    "ledger",
+    "curves",
+    "scoring",
+    "weights",
+    "evaluation",
+    "firstaid",
+    "slicing",
+    "resampling",
+)
 #: What each module of the engine may import from detmetrics.
 ALLOWED = {
     "errors": set(),
@@ -26,17 +37,20 @@ ALLOWED = {
     "boxes": {"errors"},
     "protocol": {"errors", "protocols"},
     "weights": {"errors"},
-    "ledger": {"boxes", "curves", "errors", "kernels", "protocol"},
+    "ledger": {"boxes", "curves", "errors", "kernels", "protocol", "io"},
     "firstaid": {"errors", "ledger"},
     "matching": {"kernels", "boxes", "curves", "errors", "firstaid", "geometry", "ledger", "protocol"},
     "scoring": {"curves", "errors", "kernels", "ledger", "protocol", "weights", "reporting"},
     "evaluation": {"boxes", "matching", "protocol", "scoring"},
+    "slicing": {"boxes", "curves", "errors", "kernels", "ledger", "protocol", "reporting", "scoring", "weights"},
+    "resampling": {"errors", "kernels", "ledger", "protocol", "reporting", "scoring", "slicing", "weights"},
+    "gate": {"errors", "protocol", "reporting", "resampling", "scoring", "slicing"},
 }
 ROOMS = {
-    "io": {"boxes", "errors", "files", "geometry", "io"},
+    "io": {"boxes", "errors", "files", "geometry", "io", "ledger", "protocol"},
     "protocols": {"protocol", "protocols"},
     "synth": {"boxes", "errors", "files", "geometry", "protocols", "synth"},
-    "reporting": {"protocol", "scoring", "errors", "reporting"},
+    "reporting": {"protocol", "scoring", "errors", "reporting", "slicing", "resampling", "gate"},
 }
 
 

@@ -1,0 +1,185 @@
+"""Saved ledgers: everything that matching left, in one file that needs numpy alone.
+
+A zip of ``.npy`` columns and a header in JSON; no pickle. Slices, intervals, comparison, diagnosis and export need
+nothing else, so a nightly run can keep its ledger and be compared with months later.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detmetrics.boxes import Boxes
+from detmetrics.errors import InputError, listing
+from detmetrics.files import open_file, whole_file
+from detmetrics.ledger import Fate, Ledger
+from detmetrics.protocol import Protocol
+
+FORMAT = 1
+HEADER = "detmetrics"
+
+_EVENTS = ("event_pred", "event_frame", "event_score", "event_place")
+_PAIRS = ("pair_event", "pair_truth", "pair_bits", "pair_errors")
+_COLUMNS = ("truth_fate", "pred_fate", "truth_task", "event_offsets", *_EVENTS, *_PAIRS)
+
+
+def save(ledger: Ledger, path: str | Path) -> None:
+    """Write a ledger, whole or not at all.
+
+    Parameters
+    ----------
+    ledger : Ledger
+    path : path
+        Any name; ``.ledger`` is customary.
+
+    Raises
+    ------
+    InputError
+        Where the file cannot be written.
+    """
+    arrays: dict[str, Any] = {name: getattr(ledger, name) for name in _COLUMNS}
+    header: dict[str, Any] = {
+        "format": FORMAT,
+        "protocol": ledger.protocol.to_dict(),
+        "n_extra_frames": ledger.n_extra_frames,
+        "notes": list(ledger.notes),
+    }
+    for side in ("truth", "pred"):
+        header[side] = _take_apart(getattr(ledger, side), side, arrays)
+    arrays[HEADER] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    with whole_file(path) as file:
+        np.savez(file, **arrays)
+
+
+def load(path: str | Path) -> Ledger:
+    """Read a ledger written by :func:`save`.
+
+    Raises
+    ------
+    InputError
+        Where the file is missing, is no ledger, was damaged, or was written by a newer version.
+    """
+    with open_file(path) as file:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            header = json.loads(arrays[HEADER].tobytes())
+            if header["format"] > FORMAT:
+                raise InputError(f"{path}: format of the ledger", expected=f"at most {FORMAT}", got=header["format"])
+            sides = {side: _put_together(header[side], side, arrays, f"{path}: {side}") for side in ("truth", "pred")}
+            ledger = Ledger(
+                protocol=Protocol.from_dict(header["protocol"], source=str(path)),
+                truth=sides["truth"],
+                pred=sides["pred"],
+                n_extra_frames=header["n_extra_frames"],
+                notes=tuple(header["notes"]),
+                **{name: arrays[name] for name in _COLUMNS},
+            )
+            _check(ledger)
+        except InputError:
+            raise
+        except (zipfile.BadZipFile, EOFError, KeyError, TypeError, ValueError, IndexError) as error:
+            raise InputError(f"{path} is no ledger of detmetrics, or is damaged: {error}") from None
+    return ledger
+
+
+def is_ledger(path: str | Path) -> bool:
+    """Whether a file is a saved ledger, by its content."""
+    with open_file(path) as file:
+        try:
+            return zipfile.is_zipfile(file) and f"{HEADER}.npy" in zipfile.ZipFile(file).namelist()
+        except zipfile.BadZipFile:
+            return False
+
+
+def _take_apart(boxes: Boxes, side: str, arrays: dict[str, Any]) -> dict[str, Any]:
+    """Put the columns of boxes among the arrays and give the rest as plain values."""
+    header: dict[str, Any] = {"columns": {}}
+    for field in dataclasses.fields(boxes):
+        name, value = field.name, getattr(boxes, field.name)
+        if name == "offsets":
+            continue
+        if isinstance(value, np.ndarray):
+            arrays[f"{side}.{name}"] = value
+        elif name in ("box_columns", "frame_columns"):
+            header["columns"][name] = list(value)
+            for i, column in enumerate(value.values()):
+                _take_column(column, f"{side}.{name}.{i}", arrays)
+        else:
+            header[name] = dict(value) if isinstance(value, Mapping) else value
+    return header
+
+
+def _take_column(column: np.ndarray[Any, Any], key: str, arrays: dict[str, Any]) -> None:
+    if column.dtype.kind == "U":  # a table of the names and codes into it: names repeat
+        names, codes = np.unique(column, return_inverse=True)
+        arrays[f"{key}.names"] = names
+        column = codes.reshape(column.shape).astype(np.int32)
+    arrays[key] = column
+
+
+def _put_together(header: dict[str, Any], side: str, arrays: dict[str, Any], source: str) -> Boxes:
+    columns = header.pop("columns")
+    is_complete = header.pop("is_complete")
+    given = dict(header)
+    for name in ("center_m", "size_lwh_m", "yaw_rad", "label", "frame", "ego_xy_m", "place", "frame_place"):
+        given[name] = arrays[f"{side}.{name}"]
+    for name in ("score", "velocity_mps", "attribute", "num_points", "rotation_wxyz"):
+        given[name] = arrays.get(f"{side}.{name}")
+    for name, keys in columns.items():
+        given[name] = {}
+        for i, key in enumerate(keys):
+            column, names = arrays[f"{side}.{name}.{i}"], arrays.get(f"{side}.{name}.{i}.names")
+            given[name][key] = column if names is None else names[column]
+    given["attributes"] = given["attributes"] or None
+    boxes = Boxes(**given)
+    object.__setattr__(boxes, "is_complete", is_complete)
+    if not np.array_equal(boxes.frame, arrays[f"{side}.frame"]):
+        raise InputError(f"{source} is damaged: rows are not grouped by frame")
+    return boxes
+
+
+def _check(ledger: Ledger) -> None:
+    """Refuse indices that point outside: kernels do not check them."""
+    n_tasks, n_errors = len(ledger.protocol.tasks), len(ledger.protocol.errors)
+    n_thresholds = len(ledger.protocol.affinity.thresholds)
+    n_events, n_pairs = len(ledger.event_pred), len(ledger.pair_event)
+    shapes = {
+        "truth_fate": (len(ledger.truth),),
+        "pred_fate": (len(ledger.pred),),
+        "truth_task": (len(ledger.truth),),
+        "event_offsets": (n_tasks + 1,),
+        **dict.fromkeys(_EVENTS, (n_events,)),
+        **dict.fromkeys(_PAIRS, (n_pairs,)),
+        "pair_errors": (n_pairs, n_errors),
+    }
+    ranges = {
+        "truth_fate": len(Fate),
+        "pred_fate": len(Fate),
+        "event_offsets": n_events + 1,
+        "event_pred": len(ledger.pred),
+        "event_frame": ledger.n_frames,
+        "pair_event": n_events,
+        "pair_truth": len(ledger.truth),
+        "pair_bits": 1 << n_thresholds,
+    }
+    kinds = {"event_score": np.float64, "pair_errors": np.float64, "event_frame": np.int32, "truth_task": np.int16}
+    kinds |= {"truth_fate": np.uint8, "pred_fate": np.uint8}
+    wrong = []
+    for name, shape in shapes.items():
+        column = getattr(ledger, name)
+        if column.shape != shape or column.dtype != kinds.get(name, np.int64):
+            wrong.append(name)
+        elif name in ranges and column.size and not (column.min() >= 0 and column.max() < ranges[name]):
+            wrong.append(name)
+        elif name == "truth_task" and column.size and not (column.min() >= -1 and column.max() < n_tasks):
+            wrong.append(name)
+    ascending = not wrong and np.all(np.diff(ledger.event_offsets) >= 0) and np.all(np.diff(ledger.pair_event) >= 0)
+    if wrong or not ascending or ledger.event_offsets[0] != 0 or ledger.event_offsets[-1] != n_events:
+        raise InputError(f"the ledger is damaged: {listing(wrong) if wrong else 'its rows are out of order'}")
