@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
+import msgspec
 import typer
 
 from detmetrics import __version__
@@ -18,6 +20,7 @@ from detmetrics.files import check_output, whole_file
 
 if TYPE_CHECKING:
     from detmetrics.boxes import Boxes
+    from detmetrics.ledger import Ledger
     from detmetrics.protocol import Protocol
 
 app = typer.Typer(
@@ -42,6 +45,13 @@ Truth = Annotated[Path | None, typer.Option("--truth", metavar="FILE", help="Tru
 Rules = Annotated[
     str, typer.Option("--protocol", metavar="NAME|FILE", help="A bundled protocol, or your own as a TOML file.")
 ]
+Slicings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--by", metavar="ATTRIBUTE", help="Also slice: range=0,20,40, weather, scene+class, …; may be repeated."
+    ),
+]
+Unit = Annotated[str, typer.Option(help="What is drawn as one: scene, frame, or another column of the frames.")]
 Cache = Annotated[bool, typer.Option("--cache/--no-cache", help="Keep truth read from tables in the cache folder.")]
 
 
@@ -72,27 +82,141 @@ def evaluate(
     details_out: Annotated[
         Path | None, typer.Option("--details", metavar="FILE", help="Write the curves (official keys).")
     ] = None,
+    ledger_out: Annotated[
+        Path | None, typer.Option("--ledger", metavar="FILE", help="Keep the matching, to slice or compare it later.")
+    ] = None,
+    by: Slicings = None,
+    n: Annotated[
+        int, typer.Option("--bootstrap", metavar="N", help="Intervals from N draws of scenes, e.g. 1000; 0: none.")
+    ] = 0,
+    unit: Unit = "scene",
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
     cache: Cache = True,
 ) -> None:
-    """Score predictions: the table people know, and the official files on request."""
-    outputs = _writable(**{"--json": json_out, "--details": details_out})
+    """Score predictions: the table people know, slices and intervals, and the official files on request."""
+    outputs = _writable(**{"--json": json_out, "--details": details_out, "--ledger": ledger_out})
     rules = _protocol(protocol)
+    from detmetrics import slicing
+
+    slicings = [slicing.parse(text) for text in by or []]
     with _progress() as step:
-        truth_boxes = _truth(data, version, split, scene, truth, cache, step)
+        truth_boxes = _Source(data, version, split, scene, truth, cache).read(step)
         pred = _predictions(results, step)
         with step("matching and scoring"):
-            from detmetrics.evaluation import evaluate as run
+            from detmetrics.matching import match
+            from detmetrics.scoring import score, with_time
 
-            scores = run(truth_boxes, pred, rules, absent=absent)  # type: ignore[arg-type]
+            start = time.perf_counter()
+            ledger = match(truth_boxes, pred, rules)
+            scores = score(ledger, absent=absent)  # type: ignore[arg-type]
+            scores = with_time(scores, time.perf_counter() - start)
             scores.signature  # noqa: B018  hashes are part of the work
-    from detmetrics.reporting.official import without_nan
-    from detmetrics.reporting.table import as_renderable
+            sliced = [slicing.slices(ledger, slicing.text_of(terms)) for terms in slicings]
+        intervals = None
+        if n:
+            from detmetrics.resampling import bootstrap
 
-    contents: dict[str, Callable[[], Any]] = {"--json": scores.to_summary, "--details": scores.to_details}
+            rule: Any = absent
+            with step(f"{n:,} draws of {unit}s") as advance:
+                intervals = bootstrap(ledger, n, unit, seed, absent=rule, progress=advance)
+        if "--ledger" in outputs:
+            with step("writing the ledger"):
+                ledger.save(outputs.pop("--ledger"))
+    from detmetrics.reporting.table import as_renderable, intervals_table, slices_table
+
+    def summary() -> dict[str, Any]:
+        values = scores.to_summary()
+        if intervals is not None:
+            values["intervals"] = {"signature": intervals.signature, "rows": intervals.to_rows()}
+        if sliced:
+            values["slices"] = {one.by: one.to_rows() for one in sliced}
+        return values
+
+    contents: dict[str, Callable[[], Any]] = {"--json": summary, "--details": scores.to_details}
     for option, path in outputs.items():
-        with whole_file(path) as file:
-            file.write(json.dumps(without_nan(contents[option]()), indent=2, allow_nan=False).encode() + b"\n")
-    _console().print(as_renderable(scores))
+        _write_json(path, contents[option]())
+    console = _console()
+    console.print(as_renderable(scores))
+    for one in sliced:
+        console.print(slices_table(one))
+    if intervals is not None:
+        console.print(intervals_table(intervals))
+
+
+@app.command()
+def compare(
+    baseline: Annotated[Path, typer.Argument(help="Predictions, or a ledger saved by evaluate --ledger.")],
+    candidate: Annotated[Path, typer.Argument(help="What may take the place of the baseline.")],
+    data: Data = None,
+    version: Version = None,
+    split: Split = None,
+    scene: Scene = None,
+    truth: Truth = None,
+    protocol: Rules = "nuscenes",
+    gate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Rules in TOML; exit code 3 where one of them is broken.")
+    ] = None,
+    by: Slicings = None,
+    n: Annotated[
+        int | None, typer.Option("-n", "--draws", help="Number of draws; default 1000, or the gate's.")
+    ] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="What is drawn as one; default scene, or the gate's.", show_default=False)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the draws; default 0, or the gate's.")] = None,
+    json_out: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write everything as JSON.")] = None,
+    markdown_out: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="Write a summary for a pull request.")
+    ] = None,
+    cache: Cache = True,
+) -> None:
+    """Compare two detectors on the same truth: what got better or worse, and is it more than chance."""
+    outputs = _writable(**{"--json": json_out, "--markdown": markdown_out})
+    rules = _protocol(protocol)
+    from detmetrics import gate as gates
+    from detmetrics import resampling, slicing
+
+    slicings = [slicing.parse(text) for text in by or []]
+    given = {name: value for name, value in {"n": n, "unit": unit, "seed": seed}.items() if value is not None}
+    rule_set = None
+    settings: Any = given
+    if gate is not None:
+        rule_set = msgspec.structs.replace(gates.Gate.load(gate), **given)
+        settings = {"n": rule_set.n, "unit": rule_set.unit, "seed": rule_set.seed, "level": rule_set.level}
+    with _progress() as step:
+        source = _Source(data, version, split, scene, truth, cache)
+        first, second = _two_ledgers((baseline, candidate), source, rules, step)
+        verdict = None
+        with step("comparing") as advance:
+            if rule_set is None:
+                comparison = resampling.compare(first, second, progress=advance, **settings)
+            else:
+                verdict = rule_set.check(first, second, progress=advance)
+                comparison = verdict.comparison
+        sliced: dict[str, resampling.Comparison] = {}
+        for terms in slicings:
+            text = slicing.text_of(terms)
+            with step(f"comparing by {text}") as advance:
+                parts = resampling.compare(first, second, by=text, progress=advance, **settings)
+            sliced |= {f"{text}:{name}": part for name, part in parts.items()}
+    from detmetrics.reporting import comparing
+    from detmetrics.reporting.table import comparison_table
+
+    if "--json" in outputs:
+        _write_json(outputs["--json"], comparing.as_json(comparison, verdict, sliced))
+    if "--markdown" in outputs:
+        with whole_file(outputs["--markdown"]) as file:
+            names = (baseline.stem, candidate.stem)
+            file.write(comparing.as_markdown(comparison, verdict, sliced, names).encode())
+    console = _console()
+    console.print(comparison_table(comparison))
+    headline = comparison.names[: 2 + len(comparison.protocol.errors)]
+    for part in sliced.values():
+        console.print(comparison_table(part, headline))
+    if verdict is not None:
+        console.print(comparing.verdict_table(verdict))
+        if not verdict.passed:
+            raise typer.Exit(3)
 
 
 @app.command()
@@ -260,6 +384,40 @@ def _truth(
         )
 
 
+class _Source(NamedTuple):
+    """Where truth comes from, as given on the command line."""
+
+    data: Path | None
+    version: str | None
+    split: str | None
+    scenes: list[str] | None
+    truth: Path | None
+    cache: bool
+
+    def read(self, step: Step) -> Boxes:
+        return _truth(*self, step)
+
+
+def _two_ledgers(paths: tuple[Path, Path], source: _Source, rules: Protocol, step: Step) -> tuple[Ledger, Ledger]:
+    """Load ledgers where the files are saved ones; match the others to the same truth."""
+    from detmetrics.io import ledgers
+    from detmetrics.matching import match
+
+    truth = None
+    found = []
+    for path in paths:
+        if ledgers.is_ledger(path):
+            with step(f"reading {path.name}"):
+                found.append(ledgers.load(path))
+            continue
+        if truth is None:
+            truth = source.read(step)
+        pred = _predictions(path, step)
+        with step("matching"):
+            found.append(match(truth, pred, rules))
+    return found[0], found[1]
+
+
 def _predictions(path: Path, step: Step) -> Boxes:
     from detmetrics import io
 
@@ -272,6 +430,13 @@ def _protocol(name: str) -> Protocol:
     from detmetrics.protocols import by_name
 
     return Protocol.load(name) if name.endswith(".toml") else by_name(name)
+
+
+def _write_json(path: Path, values: Any) -> None:
+    from detmetrics.reporting.official import without_nan
+
+    with whole_file(path) as file:
+        file.write(json.dumps(without_nan(values), indent=2, allow_nan=False).encode() + b"\n")
 
 
 def _writable(**paths: Path | None) -> dict[str, Path]:

@@ -76,8 +76,11 @@ class Bootstrap:
         Confidence level.
     method : str
         ``expanded``, ``percentile`` or ``bca``.
-    unit, n_units : str, int
-        What was drawn, and how many there are.
+    unit : str
+        What was drawn.
+    n_units : int64 (M,)
+        How many of them bear on each number: have truth of the class, or of any. With fewer than two there is no
+        interval, however many draws there are.
     signature : str
     notes : tuple of str
     """
@@ -90,7 +93,7 @@ class Bootstrap:
     level: float
     method: Method
     unit: str
-    n_units: int
+    n_units: Ints
     signature: str
     notes: tuple[str, ...]
 
@@ -120,7 +123,9 @@ class Bootstrap:
         level, method = _checked(self.level if level is None else level, method or self.method)
         if method == "bca" and not len(self.left_out):
             raise InputError("a slice has BCa intervals only if asked for at once", hint='bootstrap(…, method="bca")')
-        low, high = limits(self.value[m], self.replicates[:, m], self.left_out[:, m], self.n_units, level, method)
+        low, high = limits(
+            self.value[m], self.replicates[:, m], self.left_out[:, m], int(self.n_units[m]), level, method
+        )
         return Interval(float(self.value[m]), low, high, _spread(self.replicates[:, m]))
 
     def to_rows(self) -> list[dict[str, float | str]]:
@@ -138,10 +143,8 @@ class Bootstrap:
 
     def __repr__(self) -> str:
         """Say the headline with its interval."""
-        one = self.interval(self.names[0])
-        return (
-            f"<Bootstrap {self.names[0]} {one.value:.4f} [{one.low:.4f}, {one.high:.4f}], {self.n_units} {self.unit}s>"
-        )
+        name, one = next(iter(self))
+        return f"<Bootstrap {name} {one.value:.4f} [{one.low:.4f}, {one.high:.4f}], {self.n_units[0]} {self.unit}s>"
 
 
 @overload
@@ -229,7 +232,7 @@ def bootstrap(
     found: dict[str, Bootstrap] = {}
     done = _Counter(progress, len(groups) * (n + 1 + len(draws.left_out)))
     for group in groups:
-        value, replicates, left_out = _resample(ledger, draws, group, absent, threads, done)
+        value, replicates, left_out, n_units = _resample(ledger, draws, group, absent, threads, done)
         for shard, name in enumerate(group.names if group else [""]):
             which = f"boot:{n}/{unit}/seed{seed}/{method}{level * 100:g}"
             if by is not None:
@@ -244,9 +247,9 @@ def bootstrap(
                 level=level,
                 method=method,
                 unit=unit,
-                n_units=draws.n_units,
+                n_units=n_units[shard],
                 signature=f"{head}|{which}|{tail}",
-                notes=draws.notes,
+                notes=_few(int(n_units[shard, 0]), unit),
             )
     return found[""] if by is None else found
 
@@ -281,7 +284,7 @@ class Comparison:
     level: float
     method: Method
     unit: str
-    n_units: int
+    n_units: Ints
     signatures: tuple[str, str]
     notes: tuple[str, ...]
     slice: str = ""
@@ -293,16 +296,19 @@ class Comparison:
         m = self.names.index(name)
         value = self.candidate[m] - self.baseline[m]
         replicates, left_out = self.replicates[:, m], self.left_out[:, m]
-        low, high = limits(value, replicates, left_out, self.n_units, self.level, self.method)
-        spread = _spread(replicates)
+        n_units = int(self.n_units[m])
+        low, high = limits(value, replicates, left_out, n_units, self.level, self.method)
+        detectable = math.nan
+        if n_units > 1:
+            detectable = (critical(self.level, n_units, self.method) + NORMAL.inv_cdf(POWER)) * _spread(replicates)
         return Difference(
             baseline=float(self.baseline[m]),
             candidate=float(self.candidate[m]),
             difference=float(value),
             low=low,
             high=high,
-            p_value=p_value(value, replicates, left_out, self.n_units, self.method),
-            detectable=(NORMAL.inv_cdf((1 + self.level) / 2) + NORMAL.inv_cdf(POWER)) * spread,
+            p_value=p_value(value, replicates, left_out, n_units, self.method),
+            detectable=detectable,
             higher_is_better=higher_is_better(name, self.protocol),
         )
 
@@ -434,7 +440,7 @@ def compare(
     absent = absent or ("official" if by is None else "omit")
     level, method = _checked(level, method)
     ledgers = (baseline, candidate)
-    parts: list[dict[str, tuple[Floats, Floats, Floats]]] = []
+    parts: list[dict[str, tuple[Floats, Floats, Floats, Ints]]] = []
     jackknife = by is None or method == "bca"
     all_draws = [Draws(ledger, n, unit, seed, jackknife=jackknife) for ledger in ledgers]
     all_groups: list[list[Shards | None]] = [
@@ -443,18 +449,18 @@ def compare(
     total = sum(len(groups) * (n + 1 + len(all_draws[0].left_out)) for groups in all_groups)
     done = _Counter(progress, total)
     for ledger, draws, groups in zip(ledgers, all_draws, all_groups, strict=True):
-        found: dict[str, tuple[Floats, Floats, Floats]] = {}
+        found: dict[str, tuple[Floats, Floats, Floats, Ints]] = {}
         for group in groups:
-            value, replicates, left_out = _resample(ledger, draws, group, absent, threads, done)
+            value, replicates, left_out, n_units = _resample(ledger, draws, group, absent, threads, done)
             for shard, name in enumerate(group.names if group else [""]):
-                found[name] = (value[shard], replicates[:, shard], left_out[:, shard])
+                found[name] = (value[shard], replicates[:, shard], left_out[:, shard], n_units[shard])
         parts.append(found)
     first, second = parts
     comparisons = {}
     for name in dict.fromkeys((*first, *second)):
         if name not in first or name not in second:
             continue  # a slice of predictions only, which one of them does not have
-        (value_a, replicates_a, left_a), (value_b, replicates_b, left_b) = first[name], second[name]
+        (value_a, replicates_a, left_a, n_units), (value_b, replicates_b, left_b, _) = first[name], second[name]
         comparisons[name] = Comparison(
             protocol=baseline.protocol,
             names=metric_names(baseline.protocol),
@@ -465,9 +471,9 @@ def compare(
             level=level,
             method=method,
             unit=unit,
-            n_units=all_draws[0].n_units,
+            n_units=n_units,
             signatures=(baseline.signature(absent), candidate.signature(absent)),
-            notes=all_draws[0].notes,
+            notes=_few(int(n_units[0]), unit),
             slice="" if by is None else f"{text_of(parse(by))}:{name}",
         )
     return comparisons[""] if by is None else comparisons
@@ -541,10 +547,6 @@ class Draws:
             row[:] = np.bincount(random.integers(0, self.n_units, self.n_units), minlength=self.n_units)
         order = random.permutation(self.n_units) if self.n_units > MAX_LEFT_OUT else np.arange(self.n_units)
         self.left_out = np.array_split(order, min(self.n_units, MAX_LEFT_OUT)) if jackknife else []
-        self.notes: tuple[str, ...] = ()
-        if self.n_units < FEW_UNITS:
-            note = f"only {self.n_units} {unit}s: with fewer than {FEW_UNITS}, intervals are too narrow"
-            self.notes = (f"{note} (a 95 % interval holds the truth less than 95 times in 100)",)
 
     def weights(self, i: int) -> Ints:
         """Frame weights (F,) of replicate ``i``."""
@@ -557,6 +559,16 @@ class Draws:
         keep[self.left_out[j]] = 0
         weights: Ints = keep[self.unit_of_frame]
         return weights
+
+
+def _few(n_units: int, unit: str) -> tuple[str, ...]:
+    """Warn where there are few units."""
+    if n_units >= FEW_UNITS:
+        return ()
+    note = f"only {n_units} {unit}{'' if n_units == 1 else 's'}"
+    if n_units < 2:
+        return (f"{note}: nothing can be said about how sure these numbers are",)
+    return (f"{note}: with fewer than {FEW_UNITS}, intervals are rough and hold the truth less often than they say",)
 
 
 class _Counter:
@@ -573,8 +585,8 @@ class _Counter:
 
 def _resample(
     ledger: Ledger, draws: Draws, shards: Shards | None, absent: Absent, threads: int | None, done: _Counter
-) -> tuple[Floats, Floats, Floats]:
-    """Numbers of the whole (S, M), of the replicates (n, S, M) and of the jackknife (J, S, M)."""
+) -> tuple[Floats, Floats, Floats, Ints]:
+    """Numbers of the whole (S, M), of the replicates (n, S, M), of the jackknife (J, S, M); units that bear on each."""
     if absent not in get_args(Absent):
         raise InputError("absent", expected=f"one of {get_args(Absent)}", got=absent)
     if threads is not None and threads < 1:
@@ -598,7 +610,19 @@ def _resample(
     with ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(one, range(len(out))):
             done.step()
-    return value, out[:n], out[n:]
+    return value, out[:n], out[n:], _units(plan, draws)
+
+
+def _units(plan: Plan, draws: Draws) -> Ints:
+    """Count the units that have truth of each class, and of any, for each number (S, M)."""
+    n_tasks, n_errors = len(plan.ledger.protocol.tasks), len(plan.ledger.protocol.errors)
+    counts = np.zeros((draws.n_units, plan.n_shards, n_tasks))
+    np.add.at(counts, draws.unit_of_frame, plan.truth_counts.reshape(-1, plan.n_shards, n_tasks))
+    of_class = (counts > 0).sum(axis=0)
+    of_any = (counts.sum(axis=2) > 0).sum(axis=0)
+    return np.concatenate(
+        (np.repeat(of_any[:, None], 2 + n_errors, axis=1), np.tile(of_class, (1, 1 + n_errors))), axis=1
+    )
 
 
 def limits(
@@ -613,16 +637,14 @@ def limits(
     replicates, left_out : float64 (n,), float64 (J,)
         Its bootstrap replicates and jackknife values.
     n_units : int
-        How many units were drawn from.
+        How many units bear on it.
     level : float
     method : {"expanded", "percentile", "bca"}
     """
     replicates = replicates[~np.isnan(replicates)]
-    if math.isnan(value) or len(replicates) < 2:
+    if math.isnan(value) or len(replicates) < 2 or n_units < 2:
         return math.nan, math.nan
-    z = NORMAL.inv_cdf((1 + level) / 2)
-    if method == "expanded":  # as wide as Student's t with the unbiased variance would make a mean's interval
-        z = student_quantile((1 + level) / 2, n_units - 1) * math.sqrt(n_units / (n_units - 1))
+    z = critical(level, n_units, method)
     tails = [NORMAL.cdf(-z), NORMAL.cdf(z)]
     if method == "bca":
         bias, acceleration = _bias(value, replicates), _acceleration(left_out)
@@ -631,10 +653,17 @@ def limits(
     return float(low), float(high)
 
 
+def critical(level: float, n_units: int, method: Method) -> float:
+    """Normal deviate of the tails: for ``expanded``, as wide as Student's t and the unbiased variance make a mean's."""
+    if method != "expanded":
+        return NORMAL.inv_cdf((1 + level) / 2)
+    return student_quantile((1 + level) / 2, n_units - 1) * math.sqrt(n_units / (n_units - 1))
+
+
 def p_value(value: float, replicates: Floats, left_out: Floats, n_units: int, method: Method) -> float:
     """Give the two-sided p-value of a difference: the smallest 1 - level whose interval leaves out zero."""
     replicates = replicates[~np.isnan(replicates)]
-    if math.isnan(value) or len(replicates) < 2:
+    if math.isnan(value) or len(replicates) < 2 or n_units < 2:
         return math.nan
     share = (np.sum(replicates < 0) + 0.5 * np.sum(replicates == 0) + 0.5) / (len(replicates) + 1)
     z = NORMAL.inv_cdf(float(share))

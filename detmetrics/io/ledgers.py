@@ -160,25 +160,24 @@ def _check(ledger: Ledger) -> None:
         "pair_errors": (n_pairs, n_errors),
     }
     ranges = {
-        "truth_fate": len(Fate),
-        "pred_fate": len(Fate),
-        "event_offsets": n_events + 1,
-        "event_pred": len(ledger.pred),
-        "event_frame": ledger.n_frames,
-        "pair_event": n_events,
-        "pair_truth": len(ledger.truth),
-        "pair_bits": 1 << n_thresholds,
+        "truth_fate": (0, len(Fate)),
+        "pred_fate": (0, len(Fate)),
+        "truth_task": (-1, n_tasks),
+        "event_offsets": (0, n_events + 1),
+        "event_pred": (0, len(ledger.pred)),
+        "event_frame": (0, ledger.n_frames),
+        "pair_event": (0, n_events),
+        "pair_truth": (0, len(ledger.truth)),
+        "pair_bits": (0, 1 << n_thresholds),
     }
     kinds = {"event_score": np.float64, "pair_errors": np.float64, "event_frame": np.int32, "truth_task": np.int16}
     kinds |= {"truth_fate": np.uint8, "pred_fate": np.uint8}
     wrong = []
     for name, shape in shapes.items():
         column = getattr(ledger, name)
-        if column.shape != shape or column.dtype != kinds.get(name, np.int64):
-            wrong.append(name)
-        elif name in ranges and column.size and not (column.min() >= 0 and column.max() < ranges[name]):
-            wrong.append(name)
-        elif name == "truth_task" and column.size and not (column.min() >= -1 and column.max() < n_tasks):
+        low, high = ranges.get(name, (-np.inf, np.inf))
+        is_right = column.shape == shape and column.dtype == kinds.get(name, np.int64)
+        if not is_right or (column.size and name in ranges and not (column.min() >= low and column.max() < high)):
             wrong.append(name)
     ascending = not wrong and np.all(np.diff(ledger.event_offsets) >= 0) and np.all(np.diff(ledger.pair_event) >= 0)
     if wrong or not ascending or ledger.event_offsets[0] != 0 or ledger.event_offsets[-1] != n_events:

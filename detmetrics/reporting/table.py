@@ -169,13 +169,14 @@ def comparison_table(comparison: Comparison, names: Sequence[str] | None = None)
             end_section=name == headline[-1],
         )
     lines = [Text(note, style="yellow") for note in comparison.notes]
-    lines.append(
-        Text(
-            f"{comparison.n_units} {comparison.unit}s drawn alike for both; detectable: the smallest true difference "
-            "that would be significant four times out of five",
-            style="dim",
+    if not comparison.slice:
+        lines.append(
+            Text(
+                f"{comparison.n_units[0]} {comparison.unit}s drawn alike for both; "
+                "detectable: the smallest true difference that would be significant four times out of five",
+                style="dim",
+            )
         )
-    )
     return Group(table, *lines)
 
 

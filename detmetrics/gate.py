@@ -1,0 +1,231 @@
+"""The gate: may the candidate replace the baseline? Rules are data; the answer is yes or no, and why."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import msgspec
+
+from detmetrics.errors import InputError
+from detmetrics.protocol import Protocol, unknown_name
+from detmetrics.scoring import metric_names
+
+if TYPE_CHECKING:
+    from detmetrics.ledger import Ledger
+    from detmetrics.resampling import Comparison, Difference, Progress
+    from detmetrics.slicing import Term
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What must not get worse, and by how much it may.
+
+    Attributes
+    ----------
+    metric : str
+        ``NDS`` (or the protocol's composite), ``mAP``, an error (``ATE`` …), or with ``class`` also ``AP``.
+    label : str or None
+        The class (``class`` in TOML); None: the mean over classes.
+    slice : str or None
+        ``weather=rain``, ``range=20-40``, ``weather=rain+range=20-40``; None: the whole.
+    tolerance : float
+        How much worse the candidate may be, in the metric's own unit.
+    significant : bool
+        Whether only a drop beyond the tolerance that is significant fails: the whole interval must lie beyond it. Where
+        there is no interval, since one scene alone bears on the number, the drop itself decides.
+    """
+
+    metric: str
+    label: str | None = msgspec.field(default=None, name="class")
+    slice: str | None = None
+    tolerance: float = 0.0
+    significant: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse a tolerance that is none."""
+        if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
+            raise InputError("tolerance of a gate's rule", expected="zero or more", got=self.tolerance)
+
+    @property
+    def name(self) -> str:
+        """Name of the number, as in :func:`detmetrics.scoring.metric_names`."""
+        return self.metric if self.label is None else f"{self.metric}/{self.label}"
+
+    def __str__(self) -> str:
+        """Say the rule in words."""
+        where = f" in {self.slice}" if self.slice else ""
+        drop = "no significant drop" if self.significant else "no drop"
+        beyond = f" beyond {self.tolerance:g}" if self.tolerance else ""
+        return f"{self.name}{where}: {drop}{beyond}"
+
+
+class Outcome(NamedTuple):
+    """What a rule says of two detectors.
+
+    Attributes
+    ----------
+    rule : Rule
+    verdict : str
+        ``ok``, ``worse``, or ``undefined`` (the candidate lacks a number that the baseline has), which also fails.
+    difference : Difference
+    """
+
+    rule: Rule
+    verdict: Literal["ok", "worse", "undefined"]
+    difference: Difference
+
+
+class Verdict(NamedTuple):
+    """The answer of a gate.
+
+    Attributes
+    ----------
+    outcomes : tuple of Outcome
+        One a rule, in order.
+    comparison : Comparison
+        Of the whole.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    comparison: Comparison
+
+    @property
+    def passed(self) -> bool:
+        """Whether every rule is met."""
+        return all(outcome.verdict == "ok" for outcome in self.outcomes)
+
+
+class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Rules and how the comparison is done.
+
+    Attributes
+    ----------
+    rules : tuple of Rule
+        ``[[rule]]`` in TOML.
+    level, n, unit, seed
+        As in :func:`detmetrics.compare`.
+    """
+
+    rules: tuple[Rule, ...] = msgspec.field(name="rule")
+    level: float = 0.95
+    n: int = 1000
+    unit: str = "scene"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a gate that can only say yes."""
+        if not self.rules:
+            raise InputError("gate", expected="at least one [[rule]]")
+
+    @staticmethod
+    def load(path: str | Path) -> Gate:
+        """Read a gate from TOML.
+
+        Raises
+        ------
+        InputError
+            Where the file is missing, is not TOML, or is no gate, naming the field.
+        """
+        import tomllib
+
+        try:
+            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            return msgspec.convert(values, Gate)
+        except OSError as error:
+            raise InputError(f"cannot read gate {path}: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} is not TOML: {error}") from None
+        except msgspec.ValidationError as error:
+            raise InputError(f"{path}: {error}") from None
+
+    def check(
+        self, baseline: Ledger, candidate: Ledger, *, threads: int | None = None, progress: Progress | None = None
+    ) -> Verdict:
+        """Compare two ledgers under the rules; the same scenes are drawn for every rule.
+
+        Raises
+        ------
+        InputError
+            On a metric, class or slice that there is not, or ledgers that cannot be compared.
+        """
+        from detmetrics.resampling import compare
+
+        for rule in self.rules:
+            _check_name(rule, baseline.protocol)
+        slicings = list(dict.fromkeys(terms for terms, _ in self._slices() if terms))
+        n_parts = 1 + len(slicings)
+        settings: Any = {"n": self.n, "unit": self.unit, "seed": self.seed, "level": self.level, "threads": threads}
+        whole: Comparison = compare(baseline, candidate, progress=_part(progress, 0, n_parts), **settings)
+        by_slicing: dict[tuple[Term, ...], dict[str, Comparison]] = {}
+        for i, terms in enumerate(slicings):
+            by = {term.name: term.edges for term in terms}
+            part = _part(progress, i + 1, n_parts)
+            by_slicing[terms] = compare(baseline, candidate, by=by, progress=part, **settings)
+        outcomes = []
+        for rule, (terms, name) in zip(self.rules, self._slices(), strict=True):
+            comparison = whole
+            if terms:
+                found = by_slicing[terms]
+                if name not in found:
+                    raise unknown_name(f"slice {rule.slice!r}: no", name, tuple(found))
+                comparison = found[name]
+            outcomes.append(_outcome(rule, comparison[rule.name]))
+        return Verdict(tuple(outcomes), whole)
+
+    def _slices(self) -> Iterator[tuple[tuple[Term, ...], str]]:
+        """Slicing and name of the slice of each rule."""
+        return (parse_slice(rule.slice) if rule.slice else ((), "") for rule in self.rules)
+
+
+def parse_slice(text: str) -> tuple[tuple[Term, ...], str]:
+    """Read ``weather=rain+range=20-40``: what to slice by, and the name of the slice.
+
+    Raises
+    ------
+    InputError
+        Where it cannot be read.
+    """
+    from detmetrics.slicing import Term
+
+    terms, names = [], []
+    for part in text.split("+"):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not (name and equals and value):
+            raise InputError(f"slice {text!r}", expected="like weather=rain or range=20-40")
+        number = r"(\d+(?:\.\d+)?)"
+        match = re.fullmatch(f"{number}-{number}|<{number}|>={number}", value)
+        edges = tuple(float(group) for group in match.groups() if group is not None) if match else None
+        terms.append(Term(name, edges))
+        names.append(value)
+    return tuple(terms), "+".join(names)
+
+
+def _outcome(rule: Rule, one: Difference) -> Outcome:
+    """Apply a rule to a difference."""
+    if math.isnan(one.baseline):
+        return Outcome(rule, "ok", one)
+    if math.isnan(one.candidate):
+        return Outcome(rule, "undefined", one)
+    loss = -one.gain
+    surely = -one.high if one.higher_is_better else one.low  # the end of the interval that is kindest to the candidate
+    worse = (surely if rule.significant and not math.isnan(surely) else loss) > rule.tolerance
+    return Outcome(rule, "worse" if worse else "ok", one)
+
+
+def _check_name(rule: Rule, protocol: Protocol) -> None:
+    known = metric_names(protocol)
+    if rule.name in known:
+        return
+    if rule.label is not None and rule.label not in protocol.labels:
+        raise unknown_name("class", rule.label, protocol.labels)
+    raise unknown_name("metric", rule.metric, (*(name for name in known if "/" not in name), "AP with a class"))
+
+
+def _part(progress: Progress | None, i: int, n_parts: int) -> Progress | None:
+    """Progress of one of several parts."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(i * total + done, n_parts * total)
