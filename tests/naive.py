@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,7 @@ class Result:
     """Everything that an evaluation gives."""
 
     events: dict[tuple[str, float], list[Event]] = field(default_factory=dict)
+    truths: dict[str, list[Box]] = field(default_factory=dict)
     n_truth: dict[str, int] = field(default_factory=dict)
     curves: dict[tuple[str, float], Curve] = field(default_factory=dict)
     ap: dict[tuple[str, float], float] = field(default_factory=dict)
@@ -328,7 +330,7 @@ def evaluate(
     truths = kept(truth_boxes, ego, regions, protocol)
     preds = kept(pred_boxes, ego, regions, protocol)
 
-    result = Result()
+    result = Result(truths=truths)
     for task in protocol.tasks:
         label = task.label
         repeats = [1 if truth_weight is None else int(truth_weight[box.row]) for box in truths[label]]
@@ -466,3 +468,67 @@ def apart(got: Any, expected: Any, tolerance: float = 1e-12, path: str = "") -> 
     if math.isnan(g) and math.isnan(e):
         return []
     return [] if abs(g - e) <= tolerance else [f"{path}: {g!r} instead of {e!r}"]
+
+
+# slices and intervals
+
+
+def shard_weights(
+    truth: Boxes,
+    pred: Boxes,
+    protocol: Protocol,
+    truth_shard: Sequence[str],
+    pred_shard: Sequence[str] | None,
+    name: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of the slice ``name``: of events (T, N_pred) and truths (N_truth,).
+
+    ``truth_shard`` and ``pred_shard`` say where each row belongs; None: only truth knows. Then an unmatched prediction
+    counts everywhere, but not where a truth of another slice lies within the loosest threshold.
+    """
+    whole = evaluate(truth, pred, protocol)
+    truth_weight = np.array([1 if shard == name else 0 for shard in truth_shard], dtype=np.int64).reshape(-1)
+    thresholds = protocol.affinity.thresholds
+    event_weight = np.zeros((len(thresholds), len(pred)), np.int64)
+    for (label, threshold), events in whole.events.items():
+        t = thresholds.index(threshold)
+        for event in events:
+            if event.truth is not None:
+                counts = truth_shard[event.truth.row] == name
+            elif pred_shard is not None:
+                counts = pred_shard[event.pred.row] == name
+            else:
+                others = [
+                    box
+                    for box in whole.truths[label]
+                    if box.frame == event.pred.frame
+                    and truth_shard[box.row] != name
+                    and ground_distance(box.center, event.pred.center) < thresholds[-1]
+                ]
+                counts = not others
+            event_weight[t, event.pred.row] = int(counts)
+    return event_weight, truth_weight
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """Linear between the two nearest of the sorted values."""
+    ordered = sorted(values)
+    at = share * (len(ordered) - 1)
+    low = math.floor(at)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
+
+
+def bca(value: float, replicates: Sequence[float], left_out: Sequence[float], level: float) -> tuple[float, float]:
+    """Bias-corrected and accelerated limits, Efron and Tibshirani 1993, equations 14.9 to 14.15."""
+    normal = NormalDist()
+    below = sum(1.0 if r < value else 0.5 if r == value else 0.0 for r in replicates)
+    z0 = normal.inv_cdf((below + 0.5) / (len(replicates) + 1))
+    mean = sum(left_out) / len(left_out)
+    cubes, squares = sum((mean - x) ** 3 for x in left_out), sum((mean - x) ** 2 for x in left_out)
+    a = cubes / (6 * squares**1.5) if squares else 0.0
+    limits = []
+    for tail in ((1 - level) / 2, (1 + level) / 2):
+        z = normal.inv_cdf(tail)
+        limits.append(quantile(replicates, normal.cdf(z0 + (z0 + z) / (1 - a * (z0 + z)))))
+    return limits[0], limits[1]

@@ -83,7 +83,7 @@ def slices_table(slices: Slices) -> RenderableType:
 
     protocol = slices.whole.protocol
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"by {slices.by}", title_justify="left")
-    table.add_column("slice")
+    table.add_column("slice", no_wrap=True)
     n_tasks = len(protocol.tasks)
     for name in ("truth", "pred", "classes", "mAP", *protocol.error_names):
         table.add_column(name, justify="right")
