@@ -225,7 +225,7 @@ def _check_name(rule: Rule, protocol: Protocol) -> None:
 
 
 def _part(progress: Progress | None, i: int, n_parts: int) -> Progress | None:
-    """Progress of one of several parts."""
+    """Progress of one of several parts, in thousandths of a part."""
     if progress is None:
         return None
-    return lambda done, total: progress(i * total + done, n_parts * total)
+    return lambda done, total: progress(1000 * i + 1000 * done // total, 1000 * n_parts)

@@ -145,7 +145,7 @@ def test_pipes_are_not_replaced_and_links_are_followed(data: Path, tmp_path: Pat
 
 def test_our_own_faults_are_named_so(data: Path) -> None:
     code = (
-        "import detmetrics.evaluation as e, sys; e.evaluate = lambda *a, **k: 1 / 0; from detmetrics.cli import main; "
+        "import detmetrics.matching as m, sys; m.match = lambda *a, **k: 1 / 0; from detmetrics.cli import main; "
         f"sys.argv = ['detmetrics', 'evaluate', {str(data / 'results_synth_val.json')!r}, '--data', {str(data)!r}]; main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -169,3 +169,53 @@ def test_the_real_job(tmp_path: Path) -> None:
     assert "NDS 0.0992   mAP 0.0613" in done.stdout
     official = json.loads((DATA / "results_pointpillars_mini" / "metrics_summary.json").read_text())
     assert json.loads((tmp_path / "s.json").read_text())["nd_score"] == pytest.approx(official["nd_score"], abs=1e-12)
+
+
+def test_slices_intervals_comparison_and_gate(data: Path, tmp_path: Path) -> None:
+    results = data / "results_synth_val.json"
+    where = ("--data", data, "--split", "synth_val")
+    more = ("--by", "range=0,20,40", "--by", "weather+class", "--bootstrap", 20, "--ledger", tmp_path / "a.ledger")
+    done = run("evaluate", results, *where, *more, "--json", tmp_path / "a.json")
+    for word in ("by range=0,20,40", "by weather+class", "20-40", "dry+car", "95 % from", "boot:20/scene/seed0"):
+        assert word in done.stdout
+    summary = json.loads((tmp_path / "a.json").read_text())
+    assert set(summary["slices"]) == {"range=0,20,40", "weather+class"}
+    assert summary["slices"]["range=0,20,40"][-1]["NDS"] is not None
+    assert summary["intervals"]["rows"][0]["metric"] == "NDS"
+
+    values = json.loads(results.read_text())
+    for boxes in values["results"].values():
+        for box in boxes:
+            box["translation"][0] += 1.2
+    (tmp_path / "worse.json").write_text(json.dumps(values))
+    (tmp_path / "gate.toml").write_text(
+        'n = 50\n[[rule]]\nmetric = "mAP"\nsignificant = false\n[[rule]]\nmetric = "AP"\nclass = "car"\nslice = "range=0-20"'
+    )
+    files = ("--json", tmp_path / "c.json", "--markdown", tmp_path / "c.md")
+    pair = (tmp_path / "a.ledger", tmp_path / "worse.json")
+    done = run("compare", *pair, *where, "--gate", tmp_path / "gate.toml", "--by", "weather", *files, code=3)
+    assert "gate: NOT passed" in done.stdout
+    assert "Gate: NOT passed" in (tmp_path / "c.md").read_text()
+    assert json.loads((tmp_path / "c.json").read_text())["gate"]["passed"] is False
+    done = run("compare", *reversed(pair), *where, "--gate", tmp_path / "gate.toml", "-n", 10)
+    assert "gate: passed" in done.stdout
+    # two ledgers need no truth
+    run("evaluate", tmp_path / "worse.json", *where, "--ledger", tmp_path / "b.ledger")
+    run("compare", tmp_path / "a.ledger", tmp_path / "b.ledger", "-n", 5)
+    done = run("compare", tmp_path / "a.ledger", tmp_path / "worse.json", code=2)
+    assert "give either --data DATAROOT or --truth FILE" in done.stderr
+    run(
+        "evaluate",
+        data / "results_synth_train.json",
+        "--data",
+        data,
+        "--split",
+        "synth_train",
+        "--ledger",
+        tmp_path / "t",
+    )
+    done = run("compare", tmp_path / "a.ledger", tmp_path / "t", code=2)
+    assert "frames of baseline and candidate must be the same" in done.stderr
+    done = run("evaluate", results, *where, "--by", "wether", "--json", tmp_path / "never.json", code=2)
+    assert "did you mean" in done.stderr
+    assert not (tmp_path / "never.json").exists()

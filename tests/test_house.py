@@ -44,7 +44,7 @@ ALLOWED = {
     "evaluation": {"boxes", "matching", "protocol", "scoring"},
     "slicing": {"boxes", "curves", "errors", "kernels", "ledger", "protocol", "reporting", "scoring", "weights"},
     "resampling": {"errors", "kernels", "ledger", "protocol", "reporting", "scoring", "slicing", "weights"},
-    "gate": {"errors", "protocol", "reporting", "resampling", "scoring", "slicing"},
+    "gate": {"errors", "ledger", "protocol", "reporting", "resampling", "scoring", "slicing"},
 }
 ROOMS = {
     "io": {"boxes", "errors", "files", "geometry", "io", "ledger", "protocol"},

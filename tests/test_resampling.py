@@ -204,8 +204,8 @@ def test_what_comes_out() -> None:
 
 
 def test_comparison() -> None:
-    truth, pred = scene(4, n_frames=30, recall=0.95)
-    worse = pred.replace(score=np.where(np.arange(len(pred)) % 4 == 0, 1e-3, pred.score))
+    truth, pred = scene(4, n_frames=30, n_truth=30, recall=0.95)
+    worse = pred.replace(center_m=np.add(pred.center_m, [1.5, 0, 0]))
     a, b = (dm.match(truth, one, dm.NUSCENES) for one in (pred, worse))
     same = dm.compare(a, a, n=50)
     for _, one in same:

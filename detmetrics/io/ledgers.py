@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,21 @@ from detmetrics.protocol import Protocol
 
 FORMAT = 1
 HEADER = "detmetrics"
+
+#: What zipfile, zlib, numpy and json raise on files that are damaged or something else.
+DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    MemoryError,
+    TypeError,
+    ValueError,
+)
 
 _EVENTS = ("event_pred", "event_frame", "event_score", "event_place")
 _PAIRS = ("pair_event", "pair_truth", "pair_bits", "pair_errors")
@@ -84,7 +101,7 @@ def load(path: str | Path) -> Ledger:
             _check(ledger)
         except InputError:
             raise
-        except (zipfile.BadZipFile, EOFError, KeyError, TypeError, ValueError, IndexError) as error:
+        except DAMAGE as error:
             raise InputError(f"{path} is no ledger of detmetrics, or is damaged: {error}") from None
     return ledger
 

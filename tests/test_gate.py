@@ -1,0 +1,157 @@
+"""The gate: rules as data, and what they say."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import detmetrics as dm
+import make
+from detmetrics.errors import InputError
+from detmetrics.gate import Gate, Rule, _outcome, parse_slice
+from detmetrics.reporting import comparing
+from detmetrics.resampling import Difference
+from detmetrics.slicing import Term
+
+
+def difference(gain: float, low: float, high: float, is_error: bool = False) -> Difference:
+    """A difference whose gain lies between low and high."""
+    if is_error:
+        gain, low, high = -gain, -high, -low
+    return Difference(0.5, 0.5 + gain, gain, low, high, 0.01, 0.1, not is_error)
+
+
+@pytest.mark.parametrize("is_error", [False, True])
+@pytest.mark.parametrize(
+    ("rule", "gain", "low", "high", "verdict"),
+    [
+        ({}, -0.01, -0.02, -0.001, "worse"),
+        ({}, -0.01, -0.02, 0.001, "ok"),  # a drop, but not significant
+        ({"significant": False}, -0.01, -0.02, 0.001, "worse"),
+        ({"significant": False}, 0.0, -0.02, 0.02, "ok"),
+        ({"tolerance": 0.02}, -0.03, -0.04, -0.01, "ok"),  # surely worse, but not surely by more than 0.02
+        ({"tolerance": 0.02}, -0.03, -0.04, -0.021, "worse"),
+        ({"tolerance": 0.02, "significant": False}, -0.03, -0.04, -0.01, "worse"),
+        ({}, 0.1, 0.05, 0.2, "ok"),
+        ({}, -0.01, math.nan, math.nan, "worse"),  # no interval: the drop itself decides
+        ({}, 0.01, math.nan, math.nan, "ok"),
+        ({"tolerance": 0.02}, -0.01, math.nan, math.nan, "ok"),
+    ],
+)
+def test_what_a_rule_says(rule: dict, gain: float, low: float, high: float, verdict: str, is_error: bool) -> None:
+    name = "ATE" if is_error else "mAP"
+    assert _outcome(Rule(metric=name, **rule), difference(gain, low, high, is_error)).verdict == verdict
+
+
+def test_undefined_numbers() -> None:
+    one = difference(0.0, 0.0, 0.0)
+    assert _outcome(Rule(metric="mAP"), one._replace(candidate=math.nan)).verdict == "undefined"
+    assert _outcome(Rule(metric="mAP"), one._replace(baseline=math.nan)).verdict == "ok"
+
+
+def test_slices_in_words() -> None:
+    assert parse_slice("weather=rain") == ((Term("weather", None),), "rain")
+    assert parse_slice("range=20-40") == ((Term("range", (20.0, 40.0)),), "20-40")
+    assert parse_slice("range=>=40") == ((Term("range", (40.0,)),), ">=40")
+    assert parse_slice("speed=<0.5+scene=scene-0103") == (
+        (Term("speed", (0.5,)), Term("scene", None)),
+        "<0.5+scene-0103",
+    )
+
+
+def two(recall: float = 0.9) -> tuple[dm.Ledger, dm.Ledger]:
+    truth, pred = make.scene(0, n_frames=40, classes=("car", "pedestrian"), n_truth=30, recall=recall)
+    scenes = np.array([f"s{int(name[-2:]) // 2:02d}" for name in truth.frames], dtype=str)
+    weather = np.where(np.arange(40) % 4 < 2, "rain", "dry")
+    truth = truth.replace(frame_columns={"scene": scenes, "weather": weather})
+    moved = pred.replace(center_m=np.add(pred.center_m, [1.5, 0, 0]))
+    return dm.match(truth, pred, dm.NUSCENES), dm.match(truth, moved, dm.NUSCENES)
+
+
+TOML = """
+n = 100
+[[rule]]
+metric = "NDS"
+[[rule]]
+metric = "AP"
+class = "car"
+slice = "range=0-20"
+tolerance = 0.01
+[[rule]]
+metric = "ATE"
+slice = "weather=rain+range=0-20"
+[[rule]]
+metric = "ASE"
+significant = false
+"""
+
+
+def test_a_worse_detector_is_stopped(tmp_path: Path) -> None:
+    (tmp_path / "gate.toml").write_text(TOML)
+    gate = Gate.load(tmp_path / "gate.toml")
+    baseline, worse = two()
+    calls: list[tuple[int, int]] = []
+    verdict = gate.check(baseline, worse, progress=lambda done, total: calls.append((done, total)))
+    assert [outcome.verdict for outcome in verdict.outcomes] == ["worse", "worse", "ok", "ok"]
+    assert not verdict.passed
+    assert calls[-1][0] == calls[-1][1]
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+    parts = dm.compare(baseline, worse, n=100, by="range=0,20")
+    assert verdict.outcomes[1].difference == parts["0-20"]["AP/car"]
+    assert gate.check(worse, baseline).passed
+    assert gate.check(baseline, baseline).passed
+    markdown = comparing.as_markdown(verdict.comparison, verdict, parts, ("a|b", "<b>"))
+    assert "**Gate: NOT passed**, 2 of 4 rules met." in markdown
+    assert "AP/car in range=0-20: no significant drop beyond 0.01" in markdown
+    assert "a\\|b" in markdown
+    assert "\\<b\\>" in markdown
+    for line in markdown.splitlines():
+        if line.startswith("|"):
+            assert line.replace("\\|", "").count("|") in (7, 9)
+    values = comparing.as_json(verdict.comparison, verdict, parts)
+    assert values["gate"]["passed"] is False
+    assert values["gate"]["rules"][0]["verdict"] == "worse"
+    assert set(values["slices"]) == set(parts)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "missing required field `rule`"),
+        ("rule = []", "gate must be at least one"),
+        ("[[rule]]\nclass = 'car'", "missing required field `metric`"),
+        ("[[rule]]\nmetric = 'NDS'\ntolerence = 1", "unknown field `tolerence`"),
+        ("[[rule]]\nmetric = 'NDS'\ntolerance = -1", "tolerance of a gate's rule must be zero or more, got -1"),
+        ("[[rule]]\nmetric = 'NDS'\ntolerance = 'x'", "Expected `float`, got `str`"),
+        ("[[rule", "is not TOML"),
+    ],
+)
+def test_gates_that_are_none(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "gate.toml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        Gate.load(tmp_path / "gate.toml")
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"metric": "NSD"}, "unknown metric 'NSD'.*did you mean 'NDS'"),
+        ({"metric": "AP"}, "unknown metric 'AP'"),
+        ({"metric": "AP", "label": "cra"}, "unknown class 'cra'.*'car'"),
+        ({"metric": "NDS", "label": "car"}, "unknown metric 'NDS'"),
+        ({"metric": "NDS", "slice": "weather=snow"}, "slice 'weather=snow'.*'rain'"),
+        ({"metric": "NDS", "slice": "wether=rain"}, "unknown attribute to slice by 'wether'"),
+        ({"metric": "NDS", "slice": "rain"}, "slice 'rain' must be like weather=rain"),
+    ],
+)
+def test_rules_about_nothing(rule: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Gate(rules=(Rule(**rule),), n=3).check(*two())
+
+
+def test_no_gate(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot read gate .*No such file"):
+        Gate.load(tmp_path / "gate.toml")

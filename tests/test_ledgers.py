@@ -1,0 +1,152 @@
+"""Saved ledgers: everything comes back, and nothing damaged is taken for one."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import detmetrics as dm
+import make
+from detmetrics.errors import InputError
+from detmetrics.io import ledgers
+
+
+def ledger(seed: int = 0, **knobs: Any) -> dm.Ledger:
+    truth, pred = make.scene(seed, **knobs)
+    truth = truth.replace(
+        frame_columns={"scene": np.array([f"s{i % 3}" for i in range(truth.n_frames)], dtype=str)},
+        box_columns={
+            "occlusion": np.arange(len(truth)),
+            "colour": np.array(["rot", "grün"])[np.arange(len(truth)) % 2],
+        },
+    )
+    return dm.match(truth, pred.replace(meta={"use_lidar": True}), dm.NUSCENES)
+
+
+@pytest.mark.parametrize("knobs", [{}, {"racks": 2}, {"partial": True, "extra_frames": 2}, {"raw": False}])
+def test_everything_comes_back(knobs: dict[str, Any], tmp_path: Path) -> None:
+    one = ledger(**knobs)
+    one.save(tmp_path / "a.ledger")
+    other = dm.Ledger.load(tmp_path / "a.ledger")
+    assert str(dm.score(one)) == str(dm.score(other))
+    assert other.protocol == one.protocol
+    assert other.notes == one.notes
+    for side in ("truth", "pred"):
+        before, after = getattr(one, side), getattr(other, side)
+        assert before.digest == after.digest
+        for name in ("labels", "frames", "attributes", "is_complete", "partial", "meta", "source"):
+            assert getattr(before, name) == getattr(after, name)
+        for name in ("box_columns", "frame_columns"):
+            assert list(getattr(before, name)) == list(getattr(after, name))
+            for key, column in getattr(before, name).items():
+                np.testing.assert_array_equal(getattr(after, name)[key], column)
+    for name in ("truth_fate", "pred_fate", "event_pred", "event_place", "pair_bits", "pair_errors"):
+        assert getattr(one, name).tobytes() == getattr(other, name).tobytes()
+    assert str(dm.slices(one, "scene")) == str(dm.slices(other, "scene"))
+    assert dm.bootstrap(one, n=5).replicates.tobytes() == dm.bootstrap(other, n=5).replicates.tobytes()
+
+
+def test_merging_saved_ledgers(tmp_path: Path) -> None:
+    """What was matched in parts on different days is the whole again."""
+    whole = ledger(1, n_frames=6)
+    for i, part in enumerate((slice(0, 2), slice(2, 6))):
+        names = whole.truth.frames[part]
+        dm.match(whole.truth.take(names), whole.pred.take(names), dm.NUSCENES).save(tmp_path / f"{i}")
+    joined = dm.concat([dm.Ledger.load(tmp_path / f"{i}") for i in (1, 0)])
+    assert dm.score(joined).signature == dm.score(whole).signature
+    assert dm.score(joined).ap.tobytes() == dm.score(whole).ap.tobytes()
+
+
+def test_what_is_no_ledger(tmp_path: Path) -> None:
+    for content in (b"", b"{}", b"PK\x03\x04 nothing", b"PAR1"):
+        (tmp_path / "x").write_bytes(content)
+        assert not ledgers.is_ledger(tmp_path / "x")
+        with pytest.raises(InputError, match="x is no ledger of detmetrics, or is damaged"):
+            dm.Ledger.load(tmp_path / "x")
+    with pytest.raises(InputError, match="No such file"):
+        dm.Ledger.load(tmp_path / "nothing")
+    with pytest.raises(InputError, match="a folder"):
+        dm.Ledger.load(tmp_path)
+    with pytest.raises(InputError, match="in a folder that exists"):
+        ledger().save(tmp_path / "no" / "where")
+
+
+def test_damage_is_seen(tmp_path: Path) -> None:
+    """Every flipped byte gives the same numbers or one clear error."""
+    one = ledger(2, n_frames=2)
+    path = tmp_path / "x"
+    one.save(path)
+    content, numbers = path.read_bytes(), str(dm.score(one))
+    rng = np.random.default_rng(0)
+    n_refused = 0
+    for at in rng.integers(0, len(content), 150):
+        broken = bytearray(content)
+        broken[at] ^= 0xFF
+        path.write_bytes(broken)
+        try:
+            assert str(dm.score(dm.Ledger.load(path))) == numbers
+        except InputError:
+            n_refused += 1
+    assert n_refused > 100
+    for size in (10, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:size])
+        with pytest.raises(InputError):
+            dm.Ledger.load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("pair_event", lambda a: a + 10**6),
+        ("pair_event", lambda a: a[::-1]),
+        ("pair_truth", lambda a: a - 10**6),
+        ("pair_bits", lambda a: a + 16),
+        ("pair_errors", lambda a: a[:, :2]),
+        ("event_offsets", lambda a: a[::-1]),
+        ("event_frame", lambda a: a + 99),
+        ("event_frame", lambda a: a.astype(np.int64)),
+        ("event_pred", lambda a: a[:-1]),
+        ("truth_task", lambda a: a + 30),
+        ("truth.center_m", lambda a: a * np.nan),
+        ("truth.frame", lambda a: a[::-1]),
+        ("pred.label", lambda a: a + 100),
+    ],
+)
+def test_indices_that_point_outside_are_refused(name: str, change: Any, tmp_path: Path) -> None:
+    """Kernels do not check: a forged file must not reach them."""
+    ledger(3).save(tmp_path / "x")
+    with np.load(tmp_path / "x") as archive:
+        arrays = dict(archive.items())
+    arrays[name] = change(arrays[name])
+    with open(tmp_path / "x", "wb") as file:
+        np.savez(file, **arrays)
+    with pytest.raises(InputError):
+        dm.Ledger.load(tmp_path / "x")
+
+
+def test_a_newer_format_is_named(tmp_path: Path) -> None:
+    ledger(3).save(tmp_path / "x")
+    with np.load(tmp_path / "x") as archive:
+        arrays = dict(archive.items())
+    header = json.loads(arrays["detmetrics"].tobytes())
+    arrays["detmetrics"] = np.frombuffer(json.dumps({**header, "format": 99}).encode(), np.uint8)
+    with open(tmp_path / "x", "wb") as file:
+        np.savez(file, **arrays)
+    with pytest.raises(InputError, match="format of the ledger must be at most 1, got 99"):
+        dm.Ledger.load(tmp_path / "x")
+
+
+def test_no_pickle_is_read(tmp_path: Path) -> None:
+    ledger(3).save(tmp_path / "x")
+    column = io.BytesIO()
+    np.save(column, np.array([{"evil": 1}], dtype=object), allow_pickle=True)
+    with zipfile.ZipFile(tmp_path / "x", "a") as archive:
+        archive.writestr("evil.npy", column.getvalue())
+    with pytest.raises(InputError, match="is no ledger"):
+        dm.Ledger.load(tmp_path / "x")
