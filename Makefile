@@ -45,6 +45,7 @@ soak: .venv/dev
 bench: .venv/dev .venv-parity/dev
 	$(BIN)/python -m pytest tests/bench --benchmark-enable -q
 	$(BIN)/python tests/bench/whole.py $(ARGS)
+	$(BIN)/python tests/bench/questions.py
 
 .venv/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "detmetrics needs Python 3.11 or newer: make PYTHON=python3.11 …"; exit 1; }
