@@ -171,7 +171,7 @@ class Ledger:
     match_truth = property(lambda self: self.matches.truth)
     match_errors = property(lambda self: self.matches.errors)
 
-    @property
+    @cached_property
     def nan_velocity_share(self) -> float:
         """Share of the counted predictions whose velocity is unknown; NaN without predictions."""
         if not len(self.event_pred):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from detmetrics.curves import CURVE, average_precision, mean_errors, walk
 from detmetrics.errors import InputError
-from detmetrics.kernels import Floats, Ints
+from detmetrics.kernels import Floats, Ints, group
 from detmetrics.ledger import Ledger
 from detmetrics.protocol import Protocol, unknown_name
 from detmetrics.weights import Weights
@@ -231,7 +231,7 @@ class _Part(NamedTuple):
     shard: int
     rows: Ints
     score: Floats
-    errors: Floats
+    errors: Floats | None
 
 
 class _Walk(NamedTuple):
@@ -239,6 +239,7 @@ class _Walk(NamedTuple):
 
     task: int
     events: slice
+    pairs: slice
     match_event: Ints
     event_weight: Ints
     code: NDArray[np.int16]
@@ -275,6 +276,7 @@ class Plan:
         self.ledger, self.shards = ledger, shards
         self.n_shards = 1 if shards is None else len(shards.names)
         self.weights = weights.checked(ledger.n_frames, n_thresholds, len(ledger.event_pred), len(ledger.truth))
+        self.error_index = protocol.error_index
         self.truth_counts = self._truth_counts()
         same = self.weights.event is None and (shards is None or len(shards.event) == 1)
         self.walks = [
@@ -310,12 +312,16 @@ class Plan:
             shard = code[match_event]
         parts = []
         for t in thresholds:
+            matched = np.flatnonzero(bits >> t & 1)
+            offsets, order = group(shard[matched].astype(np.int32), self.n_shards)
             for s in range(self.n_shards):
-                rows = np.flatnonzero((bits >> t & 1 == 1) & (shard == s))
+                rows = matched[order[offsets[s] : offsets[s + 1]]]
                 score = ledger.event_score[events][match_event[rows]]
-                parts.append(_Part(t, s, rows, score, ledger.pair_errors[pairs][rows]))
+                parts.append(
+                    _Part(t, s, rows, score, ledger.pair_errors[pairs][rows] if t == self.error_index else None)
+                )
         event_weight = np.zeros(0, np.int64) if weight is None else weight[t, events]
-        return _Walk(k, events, match_event, event_weight, code, parts)
+        return _Walk(k, events, pairs, match_event, event_weight, code, parts)
 
     def run(self, frame_weight: Ints | None = None, *, details: bool = False) -> Tables:
         """Count and read everything once.
@@ -361,17 +367,19 @@ class Plan:
                 self.n_shards,
             )
             for part in one.parts:
-                at, rows, errors, scores = (part.shard, one.task, part.threshold), part.rows, part.errors, part.score
+                at, rows, scores = (part.shard, one.task, part.threshold), part.rows, part.score
+                is_error, errors = part.threshold == self.error_index, part.errors
+                if errors is None:
+                    errors = ledger.pair_errors[one.pairs][rows] if details else np.empty((len(rows), 0))
                 has_weight = own[rows] > 0
                 if not has_weight.all():
                     rows, errors, scores = rows[has_weight], errors[has_weight], scores[has_weight]
-                is_error = part.threshold == protocol.error_index
                 tables.precision[at], tables.confidence[at], curves = read(
                     before[rows],
                     own[rows],
                     scores,
                     previous[rows],
-                    errors if is_error or details else errors[:, :0],
+                    errors,
                     total[part.shard],
                     last[part.shard],
                     tables.n_truth[at[:2]],

@@ -46,5 +46,5 @@ class Weights:
                 raise InputError(f"weights.{name}", expected="whole numbers", got=str(array.dtype))
             if array.size and array.min() < 0:
                 raise InputError(f"weights.{name}", expected="zero or more", got=int(array.min()))
-            fixed[name] = np.ascontiguousarray(array, dtype=np.int64)
+            fixed[name] = np.require(array, np.int64, ["C", "W"])  # one type for the kernels
         return Weights(**fixed)
