@@ -12,11 +12,12 @@ BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README.read_text(), re.DOTALL)
 
 
 def test_the_python_runs() -> None:
-    (code,) = [text for language, text in BLOCKS if language == "python"]
+    code = "".join(text for language, text in BLOCKS if language == "python")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "NDS" in done.stdout
     assert "nuscenes|detection_cvpr_2019#" in done.stdout
+    assert "detectable" in done.stdout
 
 
 def test_the_commands_and_options_exist() -> None:
@@ -32,3 +33,11 @@ def test_the_commands_and_options_exist() -> None:
     text = README.read_text()
     for target in ("make demo", "make test"):
         assert target in text
+
+
+def test_the_gate_is_one(tmp_path: Path) -> None:
+    from detmetrics.gate import Gate
+
+    (text,) = [text for language, text in BLOCKS if language == "toml"]
+    (tmp_path / "gate.toml").write_text(text)
+    assert len(Gate.load(tmp_path / "gate.toml").rules) == 2
