@@ -15,6 +15,8 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "Boxes": "detmetrics.boxes",
+    "Diagnosis": "detmetrics.diagnosis",
+    "diagnose": "detmetrics.diagnosis",
     "DetmetricsError": "detmetrics.errors",
     "InputError": "detmetrics.errors",
     "evaluate": "detmetrics.evaluation",
@@ -40,6 +42,7 @@ _ROOMS = ("geometry", "io", "protocols", "reporting", "synth")
 if TYPE_CHECKING:
     from detmetrics import geometry, io, protocols, reporting, synth
     from detmetrics.boxes import Boxes
+    from detmetrics.diagnosis import Diagnosis, diagnose
     from detmetrics.errors import DetmetricsError, InputError
     from detmetrics.evaluation import evaluate
     from detmetrics.ledger import Fate, Ledger, concat
@@ -58,6 +61,7 @@ __all__ = [
     "Boxes",
     "Comparison",
     "DetmetricsError",
+    "Diagnosis",
     "Fate",
     "InputError",
     "Ledger",
@@ -69,6 +73,7 @@ __all__ = [
     "bootstrap",
     "compare",
     "concat",
+    "diagnose",
     "evaluate",
     "geometry",
     "io",

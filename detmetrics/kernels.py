@@ -298,6 +298,67 @@ def only_shard(offsets: Ints, truth: Ints, shard: NDArray[np.int16], out: NDArra
         out[e] = found
 
 
+@kernel
+def blame(
+    offsets: Ints, event: Ints, event_xyz: Floats, truth: Ints, truth_xyz: Floats, reach: Floats, out: Ints
+) -> None:
+    """Say of each unmatched event what stands in its way, the best score of a frame first.
+
+    Parameters
+    ----------
+    offsets : int64 (F + 1, 2)
+        Events of frame ``f`` are ``offsets[f, 0]:offsets[f + 1, 0]``, by descending score; truths likewise in column 1.
+    event, event_xyz : int64 (E, 2), float64 (E, 3)
+        Task of each event, and whether it is matched.
+    truth, truth_xyz : int64 (G, 3), float64 (G, 3)
+        Task of each truth; its state: 0 missed, 1 found, 2 out of range, 3 ignored for another reason; and 1 where an
+        event has taken it as partner (written here).
+    reach : float64 (3,)
+        Threshold, how far localisation errors go, and the weight of the height in distances (0 or 1).
+    out : int64 (E, 2)
+        Written: cause (0 matched, 1 duplicate, 2 wrong class, 3 localisation, 4 out of range, 5 ignored truth,
+        6 background) and the missed truth that was meant, or -1.
+    """
+    for f in range(len(offsets) - 1):
+        for e in range(offsets[f, 0], offsets[f + 1, 0]):
+            out[e, 0], out[e, 1] = 0, -1
+            if event[e, 1]:
+                continue
+            is_duplicate, is_out, is_ignored, is_other = False, False, False, False
+            own, own_distance, other, other_distance = -1, reach[1], -1, reach[0]
+            for g in range(offsets[f, 1], offsets[f + 1, 1]):
+                dx, dy = event_xyz[e, 0] - truth_xyz[g, 0], event_xyz[e, 1] - truth_xyz[g, 1]
+                dz = (event_xyz[e, 2] - truth_xyz[g, 2]) * reach[2]
+                distance = math.sqrt(dx * dx + dy * dy + dz * dz)
+                if distance >= reach[1]:
+                    continue
+                is_own, is_near, is_free = truth[g, 0] == event[e, 0], distance < reach[0], truth[g, 2] == 0
+                state = truth[g, 1]
+                if is_own and state == 0 and is_free and distance < own_distance:
+                    own, own_distance = g, distance
+                if not is_own and state == 0 and is_free and distance < other_distance:
+                    other, other_distance = g, distance
+                if is_near:
+                    is_duplicate |= is_own and (state == 1 or (state == 0 and not is_free))
+                    is_out |= is_own and state == 2
+                    is_ignored |= is_own and state == 3
+                    is_other |= not is_own and state < 2
+            if is_duplicate:
+                out[e, 0] = 1
+            elif other >= 0:
+                out[e, 0], out[e, 1] = 2, other
+            elif own >= 0:
+                out[e, 0], out[e, 1] = 3, own
+            elif is_out:
+                out[e, 0] = 4
+            elif is_ignored:
+                out[e, 0] = 5
+            else:
+                out[e, 0] = 2 if is_other else 6
+            if out[e, 1] >= 0:
+                truth[out[e, 1], 2] = 1
+
+
 class ErrorRule(NamedTuple):
     """A true-positive error: its kernel and the column of :class:`detmetrics.Boxes` that it compares."""
 

@@ -24,6 +24,8 @@ from detmetrics.protocol import Protocol, unknown_name
 A = TypeVar("A")
 B = TypeVar("B")
 
+ErrorColumns = list[tuple[kernels.ErrorRule, tuple[NDArray[np.generic], NDArray[np.generic]] | None]]
+
 JOBS_PER_THREAD = 16  # small enough that the working set of a job stays in the cache
 
 
@@ -109,13 +111,7 @@ def match(truth: Boxes, pred: Boxes, protocol: Protocol, *, threads: int | None 
         near = affinity(mine - mine[0], p_rows, pred.center_m, theirs, t_rows, truth.center_m, thresholds[-1])
         index, truth_row, bits = assign(*near, thresholds, taken)
         rows = p_rows[index]
-        errors = np.full((len(index), len(protocol.errors)), np.nan)
-        one = np.empty(len(index))
-        periods = period[truth_task[truth_row]]
-        for i, (rule, column) in enumerate(columns):
-            if column is not None:
-                rule.kernel(rows, truth_row, column[0], column[1], periods, one)
-                errors[:, i] = one
+        errors = _measure(columns, rows, truth_row, period[truth_task[truth_row]])
         return events[index], truth_row, bits, errors
 
     edges = _even(p_offsets, threads * JOBS_PER_THREAD)
@@ -301,11 +297,27 @@ def _places(truth: Boxes, pred: Boxes, frame_map: Codes) -> Ints:
     return (rank[pred.frame].astype(np.int64) << 32) + position
 
 
-def _error_columns(
-    truth: Boxes, pred: Boxes, protocol: Protocol
-) -> list[tuple[kernels.ErrorRule, tuple[NDArray[np.generic], NDArray[np.generic]] | None]]:
+def measure(ledger: Ledger, pred_row: Ints, truth_row: Ints) -> Floats:
+    """Errors (P, n_errors) of any pairs of predictions and truths of a ledger, matched or not; NaN where unknown."""
+    protocol = ledger.protocol
+    period = np.array([task.yaw_period_rad for task in protocol.tasks], dtype=np.float64)
+    columns = _error_columns(ledger.truth, ledger.pred, protocol)
+    return _measure(columns, pred_row, truth_row, period[ledger.truth_task[truth_row]])
+
+
+def _measure(columns: ErrorColumns, pred_row: Ints, truth_row: Ints, period: Floats) -> Floats:
+    errors = np.full((len(pred_row), len(columns)), np.nan)
+    one = np.empty(len(pred_row))
+    for i, (rule, column) in enumerate(columns):
+        if column is not None:
+            rule.kernel(pred_row, truth_row, column[0], column[1], period, one)
+            errors[:, i] = one
+    return errors
+
+
+def _error_columns(truth: Boxes, pred: Boxes, protocol: Protocol) -> ErrorColumns:
     """Columns that each error compares; None where one side lacks it, so that the error is unknown."""
-    columns: list[tuple[kernels.ErrorRule, tuple[NDArray[np.generic], NDArray[np.generic]] | None]] = []
+    columns: ErrorColumns = []
     for error in protocol.errors:
         rule = kernels.ERROR[error.kind]
         if rule.column == "attribute":

@@ -44,13 +44,14 @@ ALLOWED = {
     "evaluation": {"boxes", "matching", "protocol", "scoring"},
     "slicing": {"boxes", "curves", "errors", "kernels", "ledger", "protocol", "reporting", "scoring", "weights"},
     "resampling": {"errors", "kernels", "ledger", "protocol", "reporting", "scoring", "slicing", "weights"},
+    "diagnosis": {"curves", "errors", "kernels", "ledger", "matching", "reporting", "scoring", "weights"},
     "gate": {"errors", "ledger", "protocol", "reporting", "resampling", "scoring", "slicing"},
 }
 ROOMS = {
     "io": {"boxes", "errors", "files", "geometry", "io", "ledger", "protocol"},
     "protocols": {"protocol", "protocols"},
     "synth": {"boxes", "errors", "files", "geometry", "protocols", "synth"},
-    "reporting": {"protocol", "scoring", "errors", "reporting", "slicing", "resampling", "gate"},
+    "reporting": {"protocol", "scoring", "errors", "reporting", "slicing", "resampling", "gate", "diagnosis"},
 }
 
 

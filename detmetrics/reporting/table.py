@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from detmetrics.diagnosis import Diagnosis
     from detmetrics.resampling import Bootstrap, Comparison
     from detmetrics.scoring import Scores
     from detmetrics.slicing import Slices
@@ -183,3 +184,40 @@ def comparison_table(comparison: Comparison, names: Sequence[str] | None = None)
 def signed(value: float) -> str:
     """Write a difference with its sign."""
     return "–" if math.isnan(value) else f"{value:+.4f}"
+
+
+def diagnosis_table(diagnosis: Diagnosis) -> RenderableType:
+    """Give causes, counts and prices, dearest first."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    protocol = diagnosis.ledger.protocol
+    name = protocol.composite.name
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("cause", no_wrap=True)
+    for title in ("predictions", "truths", "mAP", name):
+        table.add_column(title, justify="right")
+    table.add_column("what it means")
+    for row in sorted(diagnosis.to_rows(), key=lambda row: -float(row[f"{name}_gain"])):
+        nothing = not row["predictions"] and not row["truths"]
+        table.add_row(
+            str(row["cause"]),
+            f"{row['predictions']:,}",
+            f"{row['truths']:,}",
+            signed(float(row["mAP_gain"])),
+            signed(float(row[f"{name}_gain"])),
+            str(row["meaning"]),
+            style="dim" if nothing else "",
+        )
+    threshold = protocol.affinity.error_threshold
+    headline = f"{name} {number(diagnosis.value[name])}   mAP {number(diagnosis.value['mAP'])}"
+    return Group(
+        table,
+        Text(headline, style="bold green"),
+        Text(
+            f"counts at {threshold:g} m; the gains are what repairing this cause alone, at every threshold, would give",
+            style="dim",
+        ),
+    )
