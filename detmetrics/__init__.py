@@ -27,6 +27,10 @@ _WHERE = {
     "Protocol": "detmetrics.protocol",
     "NUSCENES": "detmetrics.protocols",
     "PROTOCOLS": "detmetrics.protocols",
+    "Frames": "detmetrics.framing",
+    "frames": "detmetrics.framing",
+    "OperatingPoints": "detmetrics.operating",
+    "operating_points": "detmetrics.operating",
     "Bootstrap": "detmetrics.resampling",
     "Comparison": "detmetrics.resampling",
     "bootstrap": "detmetrics.resampling",
@@ -45,8 +49,10 @@ if TYPE_CHECKING:
     from detmetrics.diagnosis import Diagnosis, diagnose
     from detmetrics.errors import DetmetricsError, InputError
     from detmetrics.evaluation import evaluate
+    from detmetrics.framing import Frames, frames
     from detmetrics.ledger import Fate, Ledger, concat
     from detmetrics.matching import match
+    from detmetrics.operating import OperatingPoints, operating_points
     from detmetrics.protocol import Protocol
     from detmetrics.protocols import NUSCENES, PROTOCOLS
     from detmetrics.resampling import Bootstrap, Comparison, bootstrap, compare
@@ -63,8 +69,10 @@ __all__ = [
     "DetmetricsError",
     "Diagnosis",
     "Fate",
+    "Frames",
     "InputError",
     "Ledger",
+    "OperatingPoints",
     "Protocol",
     "Scores",
     "Slices",
@@ -75,9 +83,11 @@ __all__ = [
     "concat",
     "diagnose",
     "evaluate",
+    "frames",
     "geometry",
     "io",
     "match",
+    "operating_points",
     "protocols",
     "reporting",
     "score",

@@ -31,6 +31,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
+Results = Annotated[Path, typer.Argument(help="Predictions, or a ledger saved by evaluate --ledger.")]
 Data = Annotated[
     Path | None, typer.Option("--data", metavar="DATAROOT", help="Folder of a data set in the nuScenes format.")
 ]
@@ -220,6 +221,97 @@ def compare(
 
 
 @app.command()
+def diagnose(
+    results: Results,
+    data: Data = None,
+    version: Version = None,
+    split: Split = None,
+    scene: Scene = None,
+    truth: Truth = None,
+    protocol: Rules = "nuscenes",
+    json_out: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write everything as JSON.")] = None,
+    cache: Cache = True,
+) -> None:
+    """Say why it is wrong: the cause of every false positive and missed truth, and what repairing each would give."""
+    outputs = _writable(**{"--json": json_out})
+    rules = _protocol(protocol)
+    from detmetrics.diagnosis import diagnose as find
+    from detmetrics.operating import operating_points
+    from detmetrics.reporting.table import diagnosis_table, operating_table
+
+    with _progress() as step:
+        ledger = _ledger(results, _Source(data, version, split, scene, truth, cache), rules, step)
+        with step("looking for causes"):
+            diagnosis, points = find(ledger), operating_points(ledger)
+    if "--json" in outputs:
+        by_class = {label: diagnosis.counts(label) for label in ledger.protocol.labels}
+        values = {"causes": diagnosis.to_rows(), "by_class": by_class, "operating_points": points.to_rows()}
+        values |= {"value": dict(diagnosis.value), "signature": ledger.signature("official")}
+        _write_json(outputs["--json"], values)
+    console = _console()
+    console.print(diagnosis_table(diagnosis))
+    console.print(operating_table(points))
+
+
+@app.command()
+def worst(
+    results: Results,
+    data: Data = None,
+    version: Version = None,
+    split: Split = None,
+    scene: Scene = None,
+    truth: Truth = None,
+    protocol: Rules = "nuscenes",
+    n: Annotated[int, typer.Option("-n", "--number", min=1, help="How many frames to list.")] = 20,
+    cost: Annotated[
+        bool, typer.Option("--cost/--no-cost", help="Score the set once without each frame; else go by mistakes.")
+    ] = True,
+    json_out: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all frames as JSON.")] = None,
+    cache: Cache = True,
+) -> None:
+    """List the frames that cost most."""
+    outputs = _writable(**{"--json": json_out})
+    rules = _protocol(protocol)
+    from detmetrics.framing import frames
+    from detmetrics.reporting.table import frames_table
+
+    with _progress() as step:
+        ledger = _ledger(results, _Source(data, version, split, scene, truth, cache), rules, step)
+        with step("leaving out each frame") as advance:
+            found = frames(ledger, cost=cost, progress=advance)
+    if "--json" in outputs:
+        _write_json(outputs["--json"], list(found.to_rows()))
+    _console().print(frames_table(found, n))
+
+
+@app.command()
+def export(
+    results: Results,
+    output: Annotated[Path, typer.Argument(help="Parquet file to write.")],
+    data: Data = None,
+    version: Version = None,
+    split: Split = None,
+    scene: Scene = None,
+    truth: Truth = None,
+    protocol: Rules = "nuscenes",
+    by: Slicings = None,
+    cache: Cache = True,
+) -> None:
+    """Write one row for every truth and prediction: outcome and match at every threshold, errors, cause, slices."""
+    target = _writable(output=output)["output"]
+    rules = _protocol(protocol)
+    with _progress() as step:
+        ledger = _ledger(results, _Source(data, version, split, scene, truth, cache), rules, step)
+        with step(f"writing {output.name}"):
+            table = ledger.to_arrow(by or ["range"])
+            import pyarrow.parquet
+
+            with whole_file(target) as file:
+                pyarrow.parquet.write_table(table, file, compression="zstd")
+    _console().print(f"{output}: {table.num_rows:,} rows, {table.num_columns} columns")
+
+
+@app.command()
 def protocols(
     name: Annotated[
         str | None, typer.Argument(help="A bundled protocol, or a TOML file; default: all, in short.")
@@ -398,6 +490,19 @@ class _Source(NamedTuple):
         return _truth(*self, step)
 
 
+def _ledger(path: Path, source: _Source, rules: Protocol, step: Step) -> Ledger:
+    """Load a ledger where the file is one, else read and match."""
+    from detmetrics.io import ledgers
+    from detmetrics.matching import match
+
+    if ledgers.is_ledger(path):
+        with step(f"reading {path.name}"):
+            return ledgers.load(path)
+    truth, pred = source.read(step), _predictions(path, step)
+    with step("matching"):
+        return match(truth, pred, rules)
+
+
 def _two_ledgers(paths: tuple[Path, Path], source: _Source, rules: Protocol, step: Step) -> tuple[Ledger, Ledger]:
     """Load ledgers where the files are saved ones; match the others to the same truth."""
     from detmetrics.io import ledgers
@@ -451,7 +556,7 @@ def _console() -> Any:
     """Console for results: as wide as the terminal, or as the table where the output goes to a file."""
     from rich.console import Console
 
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=120)
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)
 
 
 def _complain(message: str) -> None:

@@ -222,9 +222,10 @@ def diagnose(ledger: Ledger, rules: Rules | None = None, *, absent: Absent = "of
     event_cause = np.zeros((n_thresholds, len(ledger.event_pred)), np.int8)
     event_truth = np.full(event_cause.shape, -1, np.int64)
     truth_cause = np.zeros((n_thresholds, len(ledger.truth)), np.int8)
-    scene = _Scene(ledger, rules)
+    scene = Scene(ledger, rules)
     for t in range(n_thresholds):
-        scene.blame(t, event_cause[t], event_truth[t], truth_cause[t])
+        event_cause[t], event_truth[t] = scene.blame(t)
+        truth_cause[t] = scene.blame_misses(t, event_cause[t], event_truth[t])
     _faults_of_matches(ledger, rules, event_cause[protocol.error_index])
 
     names = (protocol.composite.name, "mAP")
@@ -255,11 +256,11 @@ def repair(diagnosis: Diagnosis, causes: set[str]) -> dict[str, float]:
     return dict(zip((d.ledger.protocol.composite.name, "mAP"), values.tolist(), strict=True))
 
 
-class _Scene:
+class Scene:
     """Events by frame and score, truths by frame, whatever their class and fate."""
 
-    def __init__(self, ledger: Ledger, rules: Rules) -> None:
-        self.ledger, self.rules = ledger, rules
+    def __init__(self, ledger: Ledger, rules: Rules | None = None) -> None:
+        self.ledger, self.rules = ledger, rules or Rules()
         truth, pred = ledger.truth, ledger.pred
         n_tasks = len(ledger.protocol.tasks)
         self.dims = _dims(ledger)
@@ -294,17 +295,27 @@ class _Scene:
             excuse[truth.num_points <= rules.few_points] = CODE["few_points"]
         return excuse
 
-    def blame(self, t: int, event_cause: Causes, event_truth: Ints, truth_cause: Causes) -> None:
-        """Fill in the causes at one threshold."""
+    def blame(self, t: int, made: NDArray[np.bool_] | None = None) -> tuple[Causes, Ints]:
+        """Give the cause of each unmatched event at one threshold, and the row of the missed truth that it meant or -1.
+
+        Parameters
+        ----------
+        t : int
+            Index of the threshold.
+        made : bool (E,), optional
+            Events that are made at all; the others neither find nor blame anything.
+        """
         ledger = self.ledger
         thresholds = ledger.protocol.affinity.thresholds
         matched = ledger.pair_bits >> t & 1 == 1
-        is_matched = np.zeros(len(event_cause), np.bool_)
-        is_matched[ledger.pair_event[matched]] = True
+        if made is not None:
+            matched &= made[ledger.pair_event]
+        settled = np.zeros(len(ledger.event_pred), np.bool_) if made is None else ~made
+        settled[ledger.pair_event[matched]] = True
         is_found = np.zeros(len(ledger.truth), np.bool_)
         is_found[ledger.pair_truth[matched]] = True
 
-        event = np.stack((self.task[self.order], is_matched[self.order]), axis=1).astype(np.int64)
+        event = np.stack((self.task[self.order], settled[self.order]), axis=1).astype(np.int64)
         state = np.where(is_found[self.rows], 1, self.state)
         truth = np.stack((ledger.truth_task[self.rows], state, np.zeros_like(state)), axis=1).astype(np.int64)
         far = max(self.rules.reach * thresholds[t], thresholds[-1])
@@ -312,20 +323,27 @@ class _Scene:
         out = np.empty((len(event), 2), np.int64)
         blame(self.offsets, event, self.xyz, truth, self.truth_xyz, reach, out)
 
-        cause, partner = out.T
-        meant = np.flatnonzero(partner >= 0)
-        rows = self.rows[partner[meant]]
         codes = np.array([0, CODE["duplicate"], CODE["wrong_class"], 0, CODE["out_of_range"], CODE["ignored_truth"],
-                          CODE["background"]], np.int8)[cause]  # fmt: skip
-        misplaced = np.flatnonzero(cause[meant] == 3)
-        codes[meant[misplaced]] = self._direction(self.order[meant[misplaced]], rows[misplaced])
-        event_cause[self.order] = codes
-        event_truth[self.order[meant]] = rows
+                          CODE["background"]], np.int8)[out[:, 0]]  # fmt: skip
+        meant = np.full(len(event), -1, np.int64)
+        has_partner = out[:, 1] >= 0
+        meant[has_partner] = self.rows[out[has_partner, 1]]
+        misplaced = np.flatnonzero(out[:, 0] == 3)
+        codes[misplaced] = self._direction(self.order[misplaced], meant[misplaced])
+        event_cause, event_truth = np.empty_like(codes), np.empty_like(meant)
+        event_cause[self.order], event_truth[self.order] = codes, meant
+        return event_cause, event_truth
 
-        missed = (ledger.truth_fate == Fate.KEPT) & ~is_found
-        truth_cause[missed] = self.excuse[missed]
-        truth_cause[self._beside_out_of_range(thresholds[t], missed)] = CODE["out_of_range"]
-        truth_cause[rows] = codes[meant]
+    def blame_misses(self, t: int, event_cause: Causes, event_truth: Ints) -> Causes:
+        """Give the cause of each missed truth at one threshold (N_truth,), 0 elsewhere."""
+        ledger = self.ledger
+        missed = ledger.truth_fate == Fate.KEPT
+        missed[ledger.pair_truth[ledger.pair_bits >> t & 1 == 1]] = False
+        cause = np.where(missed, self.excuse, np.int8(0)).astype(np.int8)
+        cause[self._beside_out_of_range(ledger.protocol.affinity.thresholds[t], missed)] = CODE["out_of_range"]
+        meaning = event_truth >= 0
+        cause[event_truth[meaning]] = event_cause[meaning]
+        return cause
 
     def _direction(self, event: Ints, truth_row: Ints) -> Causes:
         """Largest part of the offset of each pair."""

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -196,6 +196,12 @@ class Ledger:
         from detmetrics.io.ledgers import load
 
         return load(path)
+
+    def to_arrow(self, by: Sequence[Any] = ("range",)) -> Any:
+        """Give one row for every truth and prediction as a pyarrow.Table; see :func:`detmetrics.exporting.to_arrow`."""
+        from detmetrics.exporting import to_arrow
+
+        return to_arrow(self, by)
 
     def signature(self, absent: str) -> str:
         """Every choice that could move a number, in one line; see the README."""

@@ -219,6 +219,15 @@ class Attribute(NamedTuple):
     by_frame: bool
 
 
+def codes_by(ledger: Ledger, term: Term) -> tuple[tuple[str, ...], NDArray[np.int16], NDArray[np.int16] | None]:
+    """Give the names of an attribute's values, and the own value of every truth (N_truth,) and event (E,) as codes.
+
+    Truths that do not count have -1; events are None where only truth knows.
+    """
+    attribute = _attribute(ledger, term)
+    return attribute.names, attribute.truth, attribute.event
+
+
 def shards_by(ledger: Ledger, terms: Sequence[Term]) -> list[Shards]:
     """Give the shards of one attribute or of a crossing, in groups that are walked together."""
     attributes = [_attribute(ledger, term) for term in terms]

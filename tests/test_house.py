@@ -37,7 +37,7 @@ ALLOWED = {
     "boxes": {"errors"},
     "protocol": {"errors", "protocols"},
     "weights": {"errors"},
-    "ledger": {"boxes", "curves", "errors", "kernels", "protocol", "io"},
+    "ledger": {"boxes", "curves", "errors", "kernels", "protocol", "io", "exporting"},
     "firstaid": {"errors", "ledger"},
     "matching": {"kernels", "boxes", "curves", "errors", "firstaid", "geometry", "ledger", "protocol"},
     "scoring": {"curves", "errors", "kernels", "ledger", "protocol", "weights", "reporting"},
@@ -45,13 +45,27 @@ ALLOWED = {
     "slicing": {"boxes", "curves", "errors", "kernels", "ledger", "protocol", "reporting", "scoring", "weights"},
     "resampling": {"errors", "kernels", "ledger", "protocol", "reporting", "scoring", "slicing", "weights"},
     "diagnosis": {"curves", "errors", "kernels", "ledger", "matching", "reporting", "scoring", "weights"},
+    "operating": {"diagnosis", "errors", "kernels", "ledger", "protocol", "reporting", "slicing", "weights"},
+    "framing": {"errors", "kernels", "ledger", "operating", "scoring", "weights"},
+    "exporting": {"boxes", "diagnosis", "errors", "ledger", "slicing"},
     "gate": {"errors", "ledger", "protocol", "reporting", "resampling", "scoring", "slicing"},
 }
 ROOMS = {
     "io": {"boxes", "errors", "files", "geometry", "io", "ledger", "protocol"},
     "protocols": {"protocol", "protocols"},
     "synth": {"boxes", "errors", "files", "geometry", "protocols", "synth"},
-    "reporting": {"protocol", "scoring", "errors", "reporting", "slicing", "resampling", "gate", "diagnosis"},
+    "reporting": {
+        "protocol",
+        "scoring",
+        "errors",
+        "reporting",
+        "slicing",
+        "resampling",
+        "gate",
+        "diagnosis",
+        "operating",
+        "framing",
+    },
 }
 
 

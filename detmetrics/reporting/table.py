@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from detmetrics.diagnosis import Diagnosis
+    from detmetrics.framing import Frames
+    from detmetrics.operating import OperatingPoints
     from detmetrics.resampling import Bootstrap, Comparison
     from detmetrics.scoring import Scores
     from detmetrics.slicing import Slices
@@ -28,7 +30,7 @@ def as_plain(renderable: RenderableType) -> str:
 
     from rich.console import Console
 
-    width = max(100, shutil.get_terminal_size((100, 24)).columns)
+    width = max(160, shutil.get_terminal_size((160, 24)).columns)
     console = Console(file=StringIO(), width=width, color_system=None, legacy_windows=False)
     console.print(renderable)
     assert isinstance(console.file, StringIO)
@@ -221,3 +223,64 @@ def diagnosis_table(diagnosis: Diagnosis) -> RenderableType:
             style="dim",
         ),
     )
+
+
+def operating_table(points: OperatingPoints) -> RenderableType:
+    """Give precision, recall and F1 at the chosen scores, calibration, and the confusion of classes."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, title=f"matches within {points.threshold:g} m", title_justify="left"
+    )
+    table.add_column("class", no_wrap=True)
+    for name in ("score", "precision", "recall", "F1", "TP", "FP", "missed", "best F1", "at", "ECE"):
+        table.add_column(name, justify="right")
+    for label in points.protocol.labels:
+        one, best = points.chosen[label], points.best[label]
+        table.add_row(
+            label,
+            *(number(value) for value in one[:4]),
+            *(f"{value:,}" for value in one[4:]),
+            number(best.f1),
+            number(best.score),
+            number(points.reliability[label].ece),
+        )
+    confusion = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, title="truth in rows, predictions in columns", title_justify="left"
+    )
+    confusion.add_column("", no_wrap=True)
+    names = (*points.protocol.labels, "missed")
+    for name in names:
+        confusion.add_column(name if len(name) < 12 else name[:10] + "…", justify="right")
+    for name, row in zip((*points.protocol.labels, "nothing"), points.confusion.tolist(), strict=True):
+        confusion.add_row(name, *(f"{value:,}" if value else "" for value in row))
+    return Group(table, confusion)
+
+
+def frames_table(frames: Frames, n: int) -> RenderableType:
+    """Give the frames that cost most."""
+    from rich import box
+    from rich.table import Table
+
+    protocol = frames.ledger.protocol
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    rows = list(frames.to_rows())
+    has_scene = bool(rows) and "scene" in rows[0]
+    for name in ("frame", "scene") if has_scene else ("frame",):
+        table.add_column(name, no_wrap=True)
+    gain = [] if frames.cost is None else [f"{protocol.composite.name} without it"]
+    for name in ("TP", "FP", "missed", *(f"{name} mean" for name in protocol.error_names), *gain):
+        table.add_column(name, justify="right")
+    for f in frames.worst(n).tolist():
+        row = rows[f]
+        found = int(row["tp"])
+        table.add_row(
+            str(row["frame"]),
+            *([str(row["scene"])] if has_scene else []),
+            *(f"{row[name]:,}" for name in ("tp", "fp", "fn")),
+            *(number(float(row[name]) / found if found else math.nan) for name in protocol.error_names),
+            *([f"{row['cost']:+.6f}"] if gain else []),
+        )
+    return table

@@ -1,0 +1,285 @@
+"""Operating points: what a detector does at one score, class by class, and whether its scores mean what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, overload
+
+import numpy as np
+
+from detmetrics.diagnosis import Scene
+from detmetrics.errors import InputError
+from detmetrics.kernels import Floats, Ints
+from detmetrics.ledger import Ledger
+from detmetrics.protocol import Protocol, unknown_name
+from detmetrics.slicing import By, slices
+from detmetrics.weights import Weights
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+N_BINS = 10
+
+
+class OperatingPoint(NamedTuple):
+    """One class at one score.
+
+    Attributes
+    ----------
+    score : float
+        Predictions below it are not made; NaN where the class has none.
+    precision, recall, f1 : float
+        NaN where undefined.
+    tp, fp, fn : int
+        True positives, false positives, missed truths.
+    """
+
+    score: float
+    precision: float
+    recall: float
+    f1: float
+    tp: int
+    fp: int
+    fn: int
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """Whether scores mean what they say: predictions of score 0.7 should be right seven times out of ten.
+
+    Attributes
+    ----------
+    edges : float64 (B + 1,)
+        Bins of the score; the last one holds its upper edge and all above.
+    count : int64 (B,)
+        Predictions in each bin.
+    score, precision : float64 (B,)
+        Mean score and share of true positives of each bin; NaN where it is empty.
+    ece : float
+        Expected calibration error: mean distance of the two, weighted by count (Guo et al., ICML 2017); NaN without
+        predictions.
+    """
+
+    edges: Floats
+    count: Ints
+    score: Floats
+    precision: Floats
+    ece: float
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class OperatingPoints:
+    """Every class of one ledger, or of one slice of it, at one threshold of the match.
+
+    Attributes
+    ----------
+    protocol : Protocol
+    threshold : float
+        Of the match.
+    best : dict of str to OperatingPoint
+        For each class, the score of the best F1 (the highest such score).
+    chosen : dict of str to OperatingPoint
+        For each class, the score that was asked for; ``best`` where none was.
+    confusion : int64 (K + 1, K + 1)
+        Rows are classes of truth, columns classes of predictions, at the chosen scores. The last column counts truths
+        that nothing found, the last row predictions that found nothing.
+    reliability : dict of str to Reliability
+    """
+
+    protocol: Protocol
+    threshold: float
+    best: Mapping[str, OperatingPoint]
+    chosen: Mapping[str, OperatingPoint]
+    confusion: Ints
+    reliability: Mapping[str, Reliability]
+
+    def to_rows(self) -> list[dict[str, float | int | str]]:
+        """Give one dict a class: the chosen point, the best one, calibration."""
+        rows = []
+        for label in self.protocol.labels:
+            one, best = self.chosen[label], self.best[label]
+            row: dict[str, float | int | str] = {"class": label, **one._asdict()}
+            rows.append(row | {"best_score": best.score, "best_f1": best.f1, "ece": self.reliability[label].ece})
+        return rows
+
+    def __str__(self) -> str:
+        """Give the table."""
+        from detmetrics.reporting.table import as_plain, operating_table
+
+        return as_plain(operating_table(self))
+
+
+@overload
+def operating_points(
+    ledger: Ledger,
+    score: float | Mapping[str, float] | None = ...,
+    *,
+    threshold: float | None = ...,
+    by: None = ...,
+    bins: int = ...,
+) -> OperatingPoints: ...
+@overload
+def operating_points(
+    ledger: Ledger,
+    score: float | Mapping[str, float] | None = ...,
+    *,
+    threshold: float | None = ...,
+    by: By,
+    bins: int = ...,
+) -> dict[str, OperatingPoints]: ...
+def operating_points(
+    ledger: Ledger,
+    score: float | Mapping[str, float] | None = None,
+    *,
+    threshold: float | None = None,
+    by: By | None = None,
+    bins: int = N_BINS,
+) -> OperatingPoints | dict[str, OperatingPoints]:
+    """Give precision, recall, F1, the confusion of classes, and calibration at one score a class.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        From :func:`detmetrics.match`.
+    score : float or dict of str to float, optional
+        Predictions below it are not made; default: the score of the best F1 of each class, in slices of the whole.
+    threshold : float, optional
+        Of the match; default: the one of the errors.
+    by : str or mapping, optional
+        Also slice, see :func:`detmetrics.slices`; the result is then a dict by name of the slice.
+    bins : int
+        Bins of the calibration.
+
+    Raises
+    ------
+    InputError
+        On an unknown class, threshold or slice, or a score that is no number.
+    """
+    protocol = ledger.protocol
+    thresholds = protocol.affinity.thresholds
+    if threshold is not None and threshold not in thresholds:
+        raise InputError("threshold", expected=f"one of {thresholds}", got=threshold)
+    if bins < 1:
+        raise InputError("bins", expected="at least 1", got=bins)
+    t = protocol.error_index if threshold is None else thresholds.index(threshold)
+    given = _given(protocol, score)
+    whole = _points(ledger, Weights(), t, given, bins)
+    if by is None:
+        return whole
+    cut = {label: point.score for label, point in whole.chosen.items()} | given
+    found = slices(ledger, by)
+    return {name: _points(ledger, found.weights(name), t, cut, bins) for name in found.names}
+
+
+def best_scores(ledger: Ledger, t: int) -> Floats:
+    """Score of the best F1 of each class (K,); infinite where nothing is ever right."""
+    scores = np.full(len(ledger.protocol.tasks), np.inf)
+    for k in range(len(scores)):
+        right, event_score, weight = _events(ledger, Weights(), t, k)
+        at = _best(right, event_score, weight, int(ledger.truth_counts[:, k].sum()))
+        if at is not None:
+            scores[k] = event_score[at]
+    return scores
+
+
+def _given(protocol: Protocol, score: float | Mapping[str, float] | None) -> dict[str, float]:
+    """Give the score that was asked for, class by class."""
+    if score is None:
+        return {}
+    given = dict(score) if isinstance(score, Mapping) else dict.fromkeys(protocol.labels, score)
+    for label, value in given.items():
+        if label not in protocol.labels:
+            raise unknown_name("class", label, protocol.labels)
+        if not np.isfinite(value):
+            raise InputError(f"score of {label}", expected="finite", got=value)
+    return given
+
+
+def _events(ledger: Ledger, weights: Weights, t: int, k: int) -> tuple[NDArray[np.bool_], Floats, Ints]:
+    """Whether each event of a class is right, its score, and its weight; best score first."""
+    events = slice(int(ledger.event_offsets[k]), int(ledger.event_offsets[k + 1]))
+    right = np.zeros(events.stop - events.start, np.bool_)
+    pairs = slice(int(ledger.pair_offsets[k]), int(ledger.pair_offsets[k + 1]))
+    matched = ledger.pair_bits[pairs] >> t & 1 == 1
+    right[ledger.pair_event[pairs][matched] - events.start] = True
+    weight = np.ones(len(right), np.int64) if weights.event is None else weights.event[t, events]
+    return right, ledger.event_score[events], weight
+
+
+def _best(right: NDArray[np.bool_], score: Floats, weight: Ints, n_truth: int) -> int | None:
+    """Event after which F1 is best, the first such; None where nothing is right."""
+    tp, made = np.cumsum(right * weight), np.cumsum(weight)
+    if not n_truth or not len(tp) or not tp[-1]:
+        return None
+    ends = np.concatenate((score[1:] != score[:-1], [True]))  # a score takes in all events that share it
+    f1 = np.where(ends, 2 * tp / (made + n_truth), -1.0)
+    return int(np.argmax(f1))
+
+
+def _point(score: float, right: NDArray[np.bool_], scores: Floats, weight: Ints, n_truth: int) -> OperatingPoint:
+    made = scores >= score
+    tp, n_made = int((right & made) @ weight), int(made @ weight)
+    precision = tp / n_made if n_made else float("nan")
+    recall = tp / n_truth if n_truth else float("nan")
+    f1 = 2 * tp / (n_made + n_truth) if n_made + n_truth else float("nan")
+    return OperatingPoint(score, precision, recall, f1, tp, n_made - tp, n_truth - tp)
+
+
+def _points(ledger: Ledger, weights: Weights, t: int, given: Mapping[str, float], bins: int) -> OperatingPoints:
+    protocol = ledger.protocol
+    truth_weight = np.ones(len(ledger.truth), np.int64) if weights.truth is None else weights.truth
+    counted = np.zeros(len(ledger.truth), np.int64)
+    counted[ledger.truth_rows] = truth_weight[ledger.truth_rows]
+    best, chosen, reliability = {}, {}, {}
+    cut = np.full(len(protocol.tasks), np.inf)
+    for k, label in enumerate(protocol.labels):
+        right, score, weight = _events(ledger, weights, t, k)
+        n_truth = int(counted[ledger.truth_task == k].sum())
+        at = _best(right, score, weight, n_truth)
+        best[label] = _point(float("nan") if at is None else float(score[at]), right, score, weight, n_truth)
+        chosen[label] = best[label]
+        if label in given:
+            chosen[label] = _point(given[label], right, score, weight, n_truth)
+        if not np.isnan(chosen[label].score):
+            cut[k] = chosen[label].score
+        reliability[label] = _reliability(right, score, weight, bins)
+    confusion = _confusion(ledger, weights, t, cut, counted)
+    return OperatingPoints(protocol, protocol.affinity.thresholds[t], best, chosen, confusion, reliability)
+
+
+def _reliability(right: NDArray[np.bool_], score: Floats, weight: Ints, bins: int) -> Reliability:
+    edges = np.linspace(0, 1, bins + 1)
+    which = np.clip(np.searchsorted(edges, score, side="right") - 1, 0, bins - 1)
+    count = np.bincount(which, weight, minlength=bins).astype(np.int64)
+    some = np.where(count, count, np.nan)
+    mean = np.bincount(which, weight * score, minlength=bins) / some
+    precision = np.bincount(which, weight * right, minlength=bins) / some
+    total = count.sum()
+    ece = float(np.nansum(count * np.abs(mean - precision)) / total) if total else float("nan")
+    return Reliability(edges, count, mean, precision, ece)
+
+
+def _confusion(ledger: Ledger, weights: Weights, t: int, cut: Floats, counted: Ints) -> Ints:
+    """Classes of truth against classes of predictions, events below the cut left out."""
+    n_tasks = len(ledger.protocol.tasks)
+    task = np.repeat(np.arange(n_tasks), np.diff(ledger.event_offsets))
+    made = ledger.event_score >= cut[task]
+    weight = np.ones(len(task), np.int64) if weights.event is None else weights.event[t]
+    _, meant = Scene(ledger).blame(t, made)
+    table = np.zeros((n_tasks + 1, n_tasks + 1), np.int64)
+    pairs = (ledger.pair_bits >> t & 1 == 1) & made[ledger.pair_event]
+    found = np.zeros(len(counted), np.bool_)
+    event, truth_row = ledger.pair_event[pairs], ledger.pair_truth[pairs]
+    found[truth_row] = True
+    np.add.at(table, (task[event], task[event]), counted[truth_row])
+    lost = made.copy()  # predictions that found nothing
+    lost[event] = False
+    swapped = np.flatnonzero(made & (meant >= 0) & (ledger.truth_task[meant] != task))
+    np.add.at(table, (ledger.truth_task[meant[swapped]], task[swapped]), counted[meant[swapped]])
+    found[meant[swapped]] = True
+    lost[swapped] = False
+    np.add.at(table[n_tasks], task[lost], weight[lost])
+    rows = np.flatnonzero(~found & (counted > 0))
+    np.add.at(table[:, n_tasks], ledger.truth_task[rows], counted[rows])
+    return table
