@@ -219,3 +219,23 @@ def test_slices_intervals_comparison_and_gate(data: Path, tmp_path: Path) -> Non
     done = run("evaluate", results, *where, "--by", "wether", "--json", tmp_path / "never.json", code=2)
     assert "did you mean" in done.stderr
     assert not (tmp_path / "never.json").exists()
+
+
+def test_causes_worst_frames_and_export(data: Path, tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow.parquet", reason="pyarrow is the extra [parquet]")
+    results = data / "results_synth_val.json"
+    where = ("--data", data, "--split", "synth_val")
+    done = run("diagnose", results, *where, "--json", tmp_path / "d.json")
+    for word in ("background", "out_of_range", "what it means", "truth in rows", "ECE"):
+        assert word in done.stdout
+    values = json.loads((tmp_path / "d.json").read_text())
+    assert len(values["causes"]) == 15
+    assert set(values["by_class"]) == set(dm.NUSCENES.labels)
+    run("evaluate", results, *where, "--ledger", tmp_path / "a.ledger")
+    done = run("worst", tmp_path / "a.ledger", "-n", 3, "--json", tmp_path / "w.json")
+    assert "NDS without it" in done.stdout
+    assert len(json.loads((tmp_path / "w.json").read_text())) == 16
+    done = run("export", tmp_path / "a.ledger", tmp_path / "rows.parquet", "--by", "range=0,20", "--by", "class")
+    assert "rows" in done.stdout
+    table = pa.read_table(tmp_path / "rows.parquet")
+    assert {"slice:range=0,20", "slice:class", "cause", "outcome@0.5"} <= set(table.column_names)

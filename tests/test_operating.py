@@ -1,0 +1,237 @@
+"""Operating points, frames and export, against counting by hand."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import detmetrics as dm
+import make
+import naive
+from detmetrics.errors import InputError
+
+NUSCENES = dm.NUSCENES
+
+
+def scene(seed: int, **knobs: Any) -> tuple[dm.Boxes, dm.Boxes]:
+    defaults: dict[str, Any] = {"classes": ("car", "pedestrian", "barrier"), "n_truth": 15, "doubles": 0.4}
+    truth, pred = make.scene(seed, **(defaults | knobs))
+    return truth.replace(frame_columns={"scene": np.array([f"s{i % 2}" for i in range(truth.n_frames)])}), pred
+
+
+def count(events: list[naive.Event], n_truth: int, score: float) -> tuple[int, int, int]:
+    made = [event for event in events if event.pred.score >= score]
+    tp = sum(event.truth is not None for event in made)
+    return tp, len(made) - tp, n_truth - tp
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), digits=st.sampled_from([None, 1]))
+def test_points_against_counting(seed: int, digits: int | None) -> None:
+    truth, pred = scene(seed, score_digits=digits)
+    expected = naive.evaluate(truth, pred, NUSCENES)
+    ledger = dm.match(truth, pred, NUSCENES)
+    for threshold in (0.5, 2.0):
+        points = dm.operating_points(ledger, threshold=threshold)
+        half = dm.operating_points(ledger, 0.5, threshold=threshold)
+        for label in NUSCENES.labels:
+            events, n_truth = expected.events[label, threshold], expected.n_truth[label]
+            one = half.chosen[label]
+            assert (one.tp, one.fp, one.fn) == count(events, n_truth, 0.5)
+            best = points.best[label]
+            f1 = {}
+            for score in {event.pred.score for event in events}:
+                tp, fp, fn = count(events, n_truth, score)
+                f1[score] = 2 * tp / (2 * tp + fp + fn)
+            if not any(event.truth for event in events):
+                assert math.isnan(best.score)
+                continue
+            assert best.f1 == pytest.approx(max(f1.values()))
+            assert best.score == max(score for score, value in f1.items() if value == pytest.approx(best.f1, abs=1e-15))
+            assert (best.tp, best.fp, best.fn) == count(events, n_truth, best.score)
+            assert best.precision == best.tp / (best.tp + best.fp)
+            assert best.recall == best.tp / n_truth
+        # every truth is in its row, every prediction that is made in its column
+        k = len(NUSCENES.labels)
+        for i, label in enumerate(NUSCENES.labels):
+            one = points.chosen[label]
+            assert points.confusion[i].sum() == expected.n_truth[label]
+            assert points.confusion[:, i].sum() == one.tp + one.fp
+            assert points.confusion[i, i] == one.tp
+        assert points.confusion[k, k] == 0
+
+
+def test_confusion_sees_a_swap() -> None:
+    common: dict[str, Any] = {"size_lwh_m": [[4, 2, 1.5]] * 3, "yaw_rad": [0] * 3, "frame": ["f"] * 3}
+    at = np.array([[0, 0, 0], [10, 0, 0], [20, 0, 0]])
+    truth = dm.Boxes(center_m=at, label=["car", "car", "bus"], **common)
+    pred = dm.Boxes(center_m=at, label=["car", "truck", "bus"], score=[0.9, 0.8, 0.7], **common)
+    points = dm.operating_points(dm.match(truth, pred, NUSCENES), 0.1)
+    car, truck, bus = (NUSCENES.labels.index(name) for name in ("car", "truck", "bus"))
+    expected = np.zeros((11, 11), int)
+    expected[car, car] = expected[car, truck] = expected[bus, bus] = 1
+    np.testing.assert_array_equal(points.confusion, expected)
+    below = dm.operating_points(dm.match(truth, pred, NUSCENES), {"truck": 0.85})
+    assert below.confusion[car, 10] == 1  # the truck is not made, so the car is missed
+    assert below.confusion[:, truck].sum() == 0
+
+
+def test_reliability() -> None:
+    n = 1000
+    rng = np.random.default_rng(0)
+    score = rng.random(n)
+    right = rng.random(n) < score  # calibrated by construction
+    at = np.stack((np.arange(n) % 30, np.zeros(n), np.zeros(n)), axis=1) * [1, 0, 0]
+    frame = [f"{i:04d}" for i in range(n)]
+    common: dict[str, Any] = {
+        "size_lwh_m": np.ones((n, 3)),
+        "yaw_rad": np.zeros(n),
+        "label": ["car"] * n,
+        "frame": frame,
+    }
+    truth = dm.Boxes(center_m=at, **common)
+    pred = dm.Boxes(center_m=at + np.where(right, 0, 5)[:, None] * [0, 1, 0], score=score, **common)
+    one = dm.operating_points(dm.match(truth, pred, NUSCENES)).reliability["car"]
+    assert one.count.sum() == n
+    for b in range(10):
+        mine = (score >= b / 10) & (score < (b + 1) / 10)
+        assert one.count[b] == mine.sum()
+        assert one.precision[b] == pytest.approx(right[mine].mean())
+        assert one.score[b] == pytest.approx(score[mine].mean())
+    gap = sum(one.count * abs(one.precision - one.score)) / n
+    assert one.ece == pytest.approx(gap)
+    assert one.ece < 0.06
+    double = pred.replace(score=score / 2)
+    assert dm.operating_points(dm.match(truth, double, NUSCENES)).reliability["car"].ece > 0.2
+    large = pred.replace(score=score * 100)  # scores above 1 fall into the last bin
+    assert dm.operating_points(dm.match(truth, large, NUSCENES)).reliability["car"].count[-1] > 900
+
+
+def test_slices_have_points_of_their_own() -> None:
+    truth, pred = scene(3, n_frames=8)
+    ledger = dm.match(truth, pred, NUSCENES)
+    whole = dm.operating_points(ledger)
+    parts = dm.operating_points(ledger, by="scene")
+    for label in NUSCENES.labels:
+        assert sum(part.chosen[label].tp for part in parts.values()) == whole.chosen[label].tp
+        assert sum(part.chosen[label].fp for part in parts.values()) == whole.chosen[label].fp
+    np.testing.assert_array_equal(sum(part.confusion for part in parts.values()), whole.confusion)
+    assert "truth in rows" in str(whole)
+    assert len(whole.to_rows()) == 10
+
+
+def test_bad_input() -> None:
+    truth, pred = scene(0)
+    ledger = dm.match(truth, pred, NUSCENES)
+    for options, message in (
+        ({"threshold": 3.0}, "threshold must be one of"),
+        ({"bins": 0}, "bins must be at least 1"),
+        ({"score": {"cra": 0.1}}, "unknown class 'cra'.*'car'"),
+        ({"score": math.nan}, "score of car must be finite"),
+    ):
+        with pytest.raises(InputError, match=message):
+            dm.operating_points(ledger, **options)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="threads must be at least 1"):
+        dm.frames(ledger, threads=0)
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_the_cost_of_a_frame_is_the_score_without_it(seed: int) -> None:
+    truth, pred = scene(seed, n_frames=5, empty=0.3)
+    ledger = dm.match(truth, pred, NUSCENES)
+    frames = dm.frames(ledger, threads=2)
+    assert frames.cost is not None
+    whole = naive.evaluate(truth, pred, NUSCENES).composite
+    for f, name in enumerate(truth.frames):
+        rest = [other for other in truth.frames if other != name]
+        expected = naive.evaluate(truth.take(rest), pred.take(rest), NUSCENES).composite
+        assert frames.cost[f] == pytest.approx(expected - whole, abs=1e-12)
+    assert list(frames.worst(5)) == sorted(range(5), key=lambda f: (-frames.cost[f], f))  # type: ignore[index]
+
+
+def test_frames_count() -> None:
+    truth, pred = scene(1, n_frames=6)
+    ledger = dm.match(truth, pred, NUSCENES)
+    frames, points = dm.frames(ledger, cost=False), dm.operating_points(ledger)
+    assert frames.cost is None
+    assert frames.tp.sum() == sum(one.tp for one in points.chosen.values())
+    assert frames.fp.sum() == sum(one.fp for one in points.chosen.values())
+    assert frames.fn.sum() == sum(one.fn for one in points.chosen.values())
+    rows = list(frames.to_rows())
+    assert [row["frame"] for row in rows] == list(truth.frames)
+    assert {"scene", "tp", "fp", "fn", "ATE", "AAE"} == set(rows[0]) - {"frame", "ASE", "AOE", "AVE"}
+    mistakes = frames.fp + frames.fn
+    assert list(mistakes[frames.worst(6)]) == sorted(mistakes, reverse=True)
+    for f in range(6):
+        cut = (
+            ledger.event_score
+            >= np.array([points.chosen[label].score for label in NUSCENES.labels])[
+                np.repeat(np.arange(10), np.diff(ledger.event_offsets))
+            ]
+        )
+        mine = (ledger.pair_bits >> 2 & 1 == 1) & (ledger.event_frame[ledger.pair_event] == f) & cut[ledger.pair_event]
+        np.testing.assert_allclose(frames.error_sum[f], np.nansum(ledger.pair_errors[mine], axis=0))
+    assert "<Frames 6:" in repr(frames)
+
+
+def test_export(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is the extra [parquet]")
+    import pyarrow.parquet
+
+    truth, pred = scene(2, partial=True, extra_frames=1)
+    truth = truth.replace(box_columns={"visibility": np.array(["1", "2"])[np.arange(len(truth)) % 2]})
+    ledger = dm.match(truth, pred, NUSCENES)
+    table = ledger.to_arrow(by=["range=0,20", "visibility", "scene"])
+    assert table.num_rows == len(truth) + len(pred)
+    pyarrow.parquet.write_table(table, tmp_path / "x.parquet")
+    rows = pyarrow.parquet.read_table(tmp_path / "x.parquet").to_pylist()
+    truths, preds = rows[: len(truth)], rows[len(truth) :]
+    expected = naive.evaluate(truth, pred, NUSCENES)
+    for t, threshold in enumerate(NUSCENES.affinity.thresholds):
+        matches = {pair for label in NUSCENES.labels for pair in expected.matches(label, threshold)}
+        key = f"match@{threshold:g}"
+        assert {(row["row"], row[key]) for row in preds if row[key] is not None} == matches
+        assert {(row[key], row["row"]) for row in truths if row[key] is not None} == matches
+        n_tp = sum(row[f"outcome@{threshold:g}"] == "tp" for row in preds)
+        assert n_tp == len(matches) == sum(row[f"outcome@{threshold:g}"] == "found" for row in truths)
+        n_fp = sum(row[f"outcome@{threshold:g}"] == "fp" for row in preds)
+        assert n_tp + n_fp == len(ledger.event_pred)
+        assert t < 4
+    dropped = [row for row in preds if row["fate"] != "kept"]
+    assert dropped
+    assert all(row["outcome@2"] is None for row in dropped)
+    assert all(row["frame:scene"] is None for row in preds if row["fate"] == "extra_frame")
+    assert {row["box:visibility"] for row in truths} == {"1", "2"}
+    assert {row["box:visibility"] for row in preds} == {None}
+    assert {row["slice:visibility"] for row in preds} == {None}
+    kept = [row for row in truths if row["fate"] == "kept"]
+    assert {row["slice:range=0,20"] for row in kept} <= {"0-20", ">=20", "<0"}
+    causes = {row["cause"] for row in preds if row["outcome@2"] == "fp"}
+    assert None not in causes
+    counts = dm.diagnose(ledger).counts()
+    for name, (n_pred, n_truth) in counts.items():
+        assert sum(row["cause"] == name for row in preds) == n_pred
+        assert sum(row["cause"] == name for row in truths) == n_truth
+    ate = [row["ATE"] for row in preds if row["outcome@2"] == "tp"]
+    assert all(value is not None for value in ate)
+    with pytest.raises(InputError, match="a slice column must be one attribute"):
+        ledger.to_arrow(by=["range+scene"])
+    assert pa is not None
+
+
+def test_flat_dict_is_documented() -> None:
+    truth, pred = scene(0)
+    scores = dm.evaluate(truth, pred, NUSCENES)
+    flat = scores.to_flat_dict(prefix="val/")
+    assert flat["val/NDS"] == scores.nds
+    assert flat["val/AP/car"] == scores.class_ap["car"]
+    assert flat["val/ATE/car"] == scores.class_errors[0, 0]
+    assert math.isnan(flat["val/AVE/barrier"])
+    assert len(flat) == 7 + 60
