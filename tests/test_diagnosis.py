@@ -226,3 +226,25 @@ def _none(pred: dm.Boxes) -> dm.Boxes:
         center_m=np.zeros((0, 3)), size_lwh_m=np.zeros((0, 3)), yaw_rad=[], label=[], labels=["car"], frame=[],
         frames=pred.frames, score=[],
     )  # fmt: skip
+
+
+def test_a_found_truth_has_the_median_score() -> None:
+    """The price of a miss is that of a detector which finds it as surely as it finds others."""
+    at = np.array([[0.0, 0, 0], [12, 0, 0], [24, 0, 0], [36, 0, 0]])
+
+    def data(x: list[int], score: list[float] | None) -> dm.Boxes:
+        n = len(x)
+        return dm.Boxes(
+            center_m=at[x],
+            size_lwh_m=np.ones((n, 3)),
+            yaw_rad=np.zeros(n),
+            label=["car"] * n,
+            frame=["f"] * n,
+            score=score,
+        )
+
+    truth = data([0, 1, 2], None)
+    diagnosis = dm.diagnose(dm.match(truth, data([0, 1, 3], [0.9, 0.5, 0.8]), dm.NUSCENES), absent="omit")
+    assert diagnosis.counts()["missed"] == (0, 1)
+    better = dm.evaluate(truth, data([0, 1, 2, 3], [0.9, 0.5, 0.7, 0.8]), dm.NUSCENES, absent="omit")
+    assert diagnosis.value["mAP"] + diagnosis.prices["missed"]["mAP"] == pytest.approx(better.mean_ap, abs=1e-12)
