@@ -32,6 +32,7 @@ class Fate(enum.IntEnum):
     NO_POINTS = 3
     IN_REGION = 4
     EXTRA_FRAME = 5
+    OVER_CAP = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,12 +211,13 @@ class Ledger:
         share = self.nan_velocity_share
         parts = [
             f"{self.protocol.name}#{self.protocol.digest[:6]}",
+            *self.protocol.caveats,
             f"absent:{absent}",
             f"frames:{self.n_frames}" + (f"+{self.n_extra_frames} ignored" if self.n_extra_frames else ""),
             f"truth:{self.truth.digest[:12]}",
             f"pred:{self.pred.digest[:12]}",
         ]
-        if share > 0:
+        if share > 0 and any(error.kind == "velocity_xy" for error in self.protocol.errors):
             parts.append(f"nan-velocity:{share:.2%}")
         return "|".join([*parts, f"detmetrics:{__version__}"])
 
