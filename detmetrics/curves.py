@@ -381,6 +381,10 @@ def first_sample(n_samples: int, min_recall: float | None) -> int:
     return 0 if min_recall is None else round((n_samples - 1) * min_recall) + 1
 
 
+#: What places are multiplied with before :func:`order_by_score` sees them.
+TIES = {"later_first": 1, "earlier_first": -1}
+
+
 def order_by_score(score: Floats, place: Ints) -> NDArray[np.int64]:
     """Indices by descending score, among equal scores by descending place.
 

@@ -476,6 +476,8 @@ class AssignRule(NamedTuple):
     sees_all: bool
 
 
+#: Whether the distance to ego is taken in space.
+RANGE = {"ground": False, "space": True}
 AFFINITY = {"center_xy": pairs_center_xy, "center_xyz": pairs_center_xyz}
 ASSIGN = {
     "nearest_free": AssignRule(nearest_free, sees_all=False),

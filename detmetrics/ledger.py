@@ -59,8 +59,8 @@ class Matches:
 class Ledger:
     """The outcome of one matching; every number is ``score(ledger, weights)``.
 
-    An *event* is a kept prediction. Events are sorted by task, then by descending score, then by descending place in
-    the file: the order of the curves. A *pair* is a prediction and a truth that match at one threshold at least.
+    An *event* is a kept prediction. Events are sorted by task, then by descending score, then by descending
+    ``event_place``: the order of the curves. A *pair* is a prediction and a truth that match at one threshold at least.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class Ledger:
     event_pred, event_frame, event_score : int64 (E,), int32 (E,), float64 (E,)
         Row of the prediction; frame of ``truth.frames``; score.
     event_place : int64 (E,)
-        Position for ties.
+        Among equal scores the greater one goes first: the position in the file, negated where the earlier box does.
     pair_event, pair_truth, pair_bits : int64 (P,)
         Event, truth row, and thresholds at which they match (bit ``t``); ascending by event.
     pair_errors : float64 (P, n_errors)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from detmetrics import kernels
 from detmetrics.boxes import Boxes
-from detmetrics.curves import order_by_score
+from detmetrics.curves import TIES, order_by_score
 from detmetrics.errors import InputError, listing
 from detmetrics.firstaid import first_aid
 from detmetrics.geometry import rotation_matrices, rotation_of_yaw
@@ -74,7 +74,7 @@ def match(truth: Boxes, pred: Boxes, protocol: Protocol, *, threads: int | None 
 
     # events in the order of the curves
     n_tasks, n_frames = len(protocol.tasks), truth.n_frames
-    place = _places(truth, pred, frame_map)
+    place = _places(truth, pred, frame_map) * TIES[protocol.ties]
     if protocol.cap_per_task is not None:
         _cap(frame_map[pred.frame] * np.int32(n_tasks) + pred_task, score, place, pred_fate, protocol.cap_per_task)
     event_offsets, event_pred = kernels.group(_kept(pred_task, pred_fate).astype(np.int32), n_tasks)
@@ -229,7 +229,7 @@ def _lookup(tasks: list[int | None], label: Codes) -> NDArray[np.int16]:
 def _fates(boxes: Boxes, ego: Floats, task: NDArray[np.int16], protocol: Protocol, threads: int) -> Bytes:
     fate = np.empty(len(boxes), dtype=np.uint8)
     limit = np.array([np.inf if t.range_m is None else t.range_m for t in protocol.tasks], dtype=np.float64)
-    in_space = protocol.range_kind == "space"
+    in_space = kernels.RANGE[protocol.range_kind]
     points = boxes.num_points if protocol.drop_empty and boxes.num_points is not None else np.zeros(0)
     points = points.view()
     points.flags.writeable = False  # one type for the kernel, given or not
@@ -287,7 +287,7 @@ class _Regions:
 
 
 def _cap(group: Codes, score: Floats, place: Ints, fate: Bytes, cap: int) -> None:
-    """Mark the kept boxes beyond the best ``cap`` of their group; among equal scores the later place is better."""
+    """Mark the kept boxes beyond the best ``cap`` of their group; among equal scores the greater place is better."""
     rows = np.flatnonzero(fate == Fate.KEPT)
     rows = rows[np.bincount(group[rows])[group[rows]] > cap]  # most groups are small
     order = rows[np.lexsort((-place[rows], -score[rows], group[rows]))]

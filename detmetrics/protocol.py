@@ -21,6 +21,7 @@ MAX_THRESHOLDS = 62
 AffinityKind = Literal["center_xy", "center_xyz"]
 AssignmentKind = Literal["nearest_free", "nearest_then_first"]
 RangeKind = Literal["ground", "space"]
+TieKind = Literal["later_first", "earlier_first"]
 CurveKind = Literal["linear", "envelope"]
 ErrorMeanKind = Literal["over_recall", "plain"]
 ErrorKind = Literal[
@@ -162,6 +163,8 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         claims its nearest truth, however far, and only the best claim on a truth can match.
     range_kind : str
         How far a box is from ego: ``ground``: in x and y, ``space``: in x, y and z (ego stands at z = 0).
+    ties : str
+        Which of two predictions of equal score goes first: ``later_first`` or ``earlier_first``, by place in the file.
     mapping : dict of str to str
         Raw category to class; classes map to themselves; any other category is not evaluated.
     attributes : tuple of str
@@ -184,6 +187,7 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     affinity: Affinity
     assignment: AssignmentKind = "nearest_free"
     range_kind: RangeKind = "ground"
+    ties: TieKind = "later_first"
     curve: Curve = Curve()
     errors: tuple[TpError, ...]
     composite: Composite

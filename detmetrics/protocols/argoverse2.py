@@ -29,7 +29,7 @@ Not reproduced:
 - (c) with other than four thresholds the package writes into wrong columns: ours takes any thresholds;
 - (e) the hierarchical AP of the long-tail challenge (its ``taken`` notes the wrong truth) is another metric;
 - two headings exactly 2π apart (-π and π) count as an error of π there, 0 here;
-- equal scores: there the order depends on an unstable sort, here the later box of the file goes first;
+- equal scores: the official order within a sweep is that of an unstable sort, here always that of the file;
 - detections of categories that are not evaluated are left out there, refused here; detections in sweeps without
   annotations are false positives there, refused here unless the truth lists those sweeps (``load_truth(sweeps=…)``).
 
@@ -80,6 +80,7 @@ ARGOVERSE2 = Protocol(
     affinity=Affinity(kind="center_xyz", thresholds=(0.5, 1.0, 2.0, 4.0), error_threshold=2.0),
     assignment="nearest_then_first",
     range_kind="space",
+    ties="earlier_first",  # eval.py: summarize_metrics sorts stably
     curve=Curve(kind="envelope", n_samples=101, error_mean="plain"),
     errors=(  # constants.py: the worst values are also what the errors are divided by
         TpError(name="ATE", key="ATE", kind="translation_xyz", unit="m", worst=2.0, scale=2.0),
