@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from detmetrics.boxes import Boxes
-    from detmetrics.io import ledgers, nuscenes, parquet
+    from detmetrics.io import argoverse2, ledgers, nuscenes, parquet, truckscenes
 
-__all__ = ["ledgers", "load", "nuscenes", "parquet"]
+__all__ = ["argoverse2", "ledgers", "load", "load_truth", "nuscenes", "parquet", "truckscenes"]
 
 
 def __getattr__(name: str) -> object:
-    if name in ("ledgers", "nuscenes", "parquet"):
+    if name in ("argoverse2", "ledgers", "nuscenes", "parquet", "truckscenes"):
         return import_module(f"detmetrics.io.{name}")
     raise AttributeError(f"module 'detmetrics.io' has no attribute {name!r}")
 

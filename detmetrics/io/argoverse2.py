@@ -160,6 +160,10 @@ def _read(path: Path, *, needs_score: bool) -> dict[str, Any]:
     missing = [name for name in needed if name not in table.column_names]
     if missing:
         raise InputError(f"{path} lacks the columns {listing(missing, shown=len(missing))}")
+    if not table.num_rows:  # columns without rows often have no type
+        kinds = {name: pa.float64() for name in table.column_names} | {"timestamp_ns": pa.int64()}
+        kinds |= dict.fromkeys({"category", "log_id", "track_uuid"} & set(kinds), pa.string())
+        table = pa.table({name: pa.array([], kind) for name, kind in kinds.items()})
     times = table["timestamp_ns"]
     if not pa.types.is_integer(times.type) or times.null_count:
         raise InputError(f"{path}: column timestamp_ns", expected="whole numbers, none missing", got=str(times.type))
