@@ -25,6 +25,11 @@ RANGE_M = {
     "barrier": 30,
 }
 CLASSES = tuple(RANGE_M)
+TRUCK_RANGE_M = {  # MAN TruckScenes
+    **dict.fromkeys(("car", "truck", "bus", "trailer", "other_vehicle"), 150),
+    **dict.fromkeys(("pedestrian", "motorcycle", "bicycle", "traffic_cone", "barrier", "animal", "traffic_sign"), 75),
+}
+TRUCK_CLASSES = tuple(TRUCK_RANGE_M)
 CATEGORIES = {  # nuScenes categories of each class
     "car": ("vehicle.car",),
     "truck": ("vehicle.truck",),
@@ -36,6 +41,10 @@ CATEGORIES = {  # nuScenes categories of each class
     "bicycle": ("vehicle.bicycle",),
     "traffic_cone": ("movable_object.trafficcone",),
     "barrier": ("movable_object.barrier",),
+    # MAN TruckScenes alone
+    "other_vehicle": ("vehicle.construction", "vehicle.other"),
+    "animal": ("animal",),
+    "traffic_sign": ("static_object.traffic_sign",),
 }
 IGNORED = ("animal", "human.pedestrian.stroller", "vehicle.emergency.police")
 RACK = "static_object.bicycle_rack"
@@ -47,6 +56,9 @@ ATTRIBUTES = {
     "bicycle": ("cycle.with_rider", "cycle.without_rider"),
     "traffic_cone": ("",),
     "barrier": ("",),
+    "other_vehicle": VEHICLE,
+    "animal": ("",),
+    "traffic_sign": ("traffic_sign.pole_mounted", "traffic_sign.overhanging", "traffic_sign.temporary"),
 }
 SIZE_LWH_M = {
     "car": (4.6, 1.9, 1.7),
@@ -59,6 +71,9 @@ SIZE_LWH_M = {
     "bicycle": (1.7, 0.6, 1.3),
     "traffic_cone": (0.4, 0.4, 1.1),
     "barrier": (0.5, 2.5, 1.0),
+    "other_vehicle": (6.4, 2.8, 3.2),
+    "animal": (0.9, 0.4, 0.6),
+    "traffic_sign": (0.1, 0.8, 0.8),
 }
 THRESHOLDS_M = (0.5, 1.0, 2.0, 4.0)
 
@@ -105,6 +120,7 @@ def scene(
     raw: bool = True,
     decimals: int | None = None,
     far_m: float = 1000.0,
+    range_m: dict[str, int] | None = None,
 ) -> tuple[Boxes, Boxes]:
     """Make truth and predictions.
 
@@ -152,6 +168,8 @@ def scene(
         Round every column, so that it is short in a file.
     far_m : float
         How far from the origin ego may be.
+    range_m : dict, optional
+        Range of each class for ``edges``; default: that of nuScenes.
     """
     rng = np.random.default_rng(seed)
     found_classes = [name for name in classes if name not in unseen]
@@ -227,7 +245,7 @@ def scene(
                 nothing = {"center": place(f), "size": SIZE_LWH_M[label], "yaw": 0.0, "label": label}
                 detect(f, {**nothing, "true_velocity": (0.0, 0.0), "true_attribute": ATTRIBUTES[label][0]})
         if edges and not true_empty and not pred_empty:
-            _add_edges(rng, f, ego[f], true_classes, exist, detect)
+            _add_edges(rng, f, ego[f], true_classes, range_m or RANGE_M, exist, detect)
     for f in range(n_frames, n_frames + extra_frames):
         for label in found_classes[:3]:
             nothing = {"center": place(f), "size": SIZE_LWH_M[label], "yaw": 0.0, "label": label}
@@ -324,10 +342,18 @@ def _add_rack(
             detect(f, whole, center=tuple(s + float(rng.normal(0, 0.2)) for s in spot), label=label)
 
 
-def _add_edges(rng: np.random.Generator, f: int, ego: np.ndarray, labels: list[str], exist: Any, detect: Any) -> None:
+def _add_edges(
+    rng: np.random.Generator,
+    f: int,
+    ego: np.ndarray,
+    labels: list[str],
+    range_m: dict[str, int],
+    exist: Any,
+    detect: Any,
+) -> None:
     """Add boxes exactly at the range and just within it, and pairs exactly at a threshold and just nearer."""
     for label in labels:
-        limit = RANGE_M[label]
+        limit = range_m[label]
         dx, dy = (0.6, 0.8) if limit % 5 == 0 else (1.0, 0.0)
         for shrink in (0.0, 2.0**-20):
             x, y = float(ego[0]) + round(dx * limit), float(ego[1]) + round(dy * limit) - shrink

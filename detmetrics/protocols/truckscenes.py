@@ -23,18 +23,6 @@ from math import pi
 
 from detmetrics.protocol import Affinity, Composite, Curve, Protocol, Task, TpError
 
-#: Tags by group, in the devkit's order (``eval/common/constants.py: TAG_NAMES``); ``weather`` and ``clear`` are written
-#: ``weather.clear``.
-TAG_GROUPS: dict[str, tuple[str, ...]] = {
-    "weather": ("clear", "rain", "snow", "fog", "hail", "overcast", "other_weather"),
-    "area": ("highway", "rural", "terminal", "parking", "city", "residential", "other_area"),
-    "daytime": ("morning", "noon", "evening", "night"),
-    "season": ("spring", "summer", "autumn", "winter"),
-    "lighting": ("illuminated", "glare", "dark", "twilight", "other_lighting"),
-    "structure": ("tunnel", "bridge", "underpass", "overpass", "regular"),
-    "construction": ("roadworks", "unchanged"),
-}
-TAG_NAMES = tuple(f"{group}.{name}" for group, names in TAG_GROUPS.items() for name in names)
 #: Too rare: scored NaN (``eval/detection/evaluate.py: evaluate``).
 UNDEFINED_TAGS = (
     "weather.other_weather",

@@ -47,7 +47,7 @@ def unrounded() -> Iterator[None]:
     """Run in this process, and leave the table of results as it is before rounding."""
     context = mock.Mock(Pool=Loop)
     with (
-        mock.patch.object(official.mp, "get_context", lambda _: context),
+        mock.patch.object(official.mp, "get_context", mock.Mock(return_value=context)),
         mock.patch.object(pd.DataFrame, "round", lambda table, _: table),
     ):
         yield

@@ -62,7 +62,7 @@ def test_detections_in_sweeps_without_annotations_are_false_positives(tmp_path: 
     official = oracle.evaluate(oracle.table(pred), oracle.table(some))
     path = tmp_path / "labels.feather"
     oracle.table(some).to_feather(path)
-    with pytest.raises(dm.InputError, match="has 3 frames that .* does not have"):
+    with pytest.raises(dm.InputError, match=r"has 3 frames that .* does not have"):
         dm.evaluate(dm.io.argoverse2.load_truth(path), pred, dm.ARGOVERSE2)
     listed = dm.io.argoverse2.load_truth(path, sweeps=pred.frames)
     assert oracle.apart(dm.evaluate(listed, pred, dm.ARGOVERSE2), official) < TOLERANCE
