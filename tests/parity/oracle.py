@@ -87,10 +87,10 @@ def rotation_of(boxes: Boxes, row: int) -> list[float]:
     return [math.cos(half), 0.0, 0.0, math.sin(half)]
 
 
-def detection_box(boxes: Boxes, row: int, name: str, score: float) -> DetectionBox:
-    """One box of the devkit, which remembers its row."""
+def detection_box(boxes: Boxes, row: int, name: str, score: float, kind: Any = DetectionBox) -> Any:
+    """One box of a devkit, which remembers its row."""
     points = None if boxes.num_points is None else boxes.num_points[row]
-    box = DetectionBox(
+    box = kind(
         sample_token=boxes.frames[boxes.frame[row]],
         translation=tuple(boxes.center_m[row].tolist()),
         size=tuple(boxes.size_lwh_m[row][[1, 0, 2]].tolist()),
@@ -339,11 +339,11 @@ def write_tables(
         (folder / "splits.json").write_text(json.dumps({split: list(scenes)}))
 
 
-def write_results(path: Path, pred: Boxes) -> None:
+def write_results(path: Path, pred: Boxes, kind: Any = DetectionBox) -> None:
     """Write predictions as a result file, frames in their order."""
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in pred.frames}
     for row in range(len(pred)):
-        box = detection_box(pred, row, category_of(pred, row), float(pred.score[row])).serialize()
+        box = detection_box(pred, row, category_of(pred, row), float(pred.score[row]), kind).serialize()
         del box["ego_translation"]
         if pred.num_points is None:
             del box["num_pts"]
