@@ -223,3 +223,22 @@ def test_any_chunking() -> None:
 def test_rules_that_make_no_sense(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         dm.Protocol.from_dict({"extends": "argoverse2", **changes})
+
+
+def test_what_stands_on_the_ledger_works_with_these_rules(tmp_path: Any) -> None:
+    """Saving, slices, intervals and comparison know nothing of a protocol; CDS of a class is one of their numbers."""
+    truth, pred = make.sweeps(3, n_frames=12, n_truth=20)
+    truth = truth.replace(frame_columns={"scene": [str(i // 2) for i in range(12)]})
+    ledger = dm.match(truth, pred, AV2)
+    ledger.save(tmp_path / "a.ledger")
+    again = dm.Ledger.load(tmp_path / "a.ledger")
+    assert again.protocol == AV2
+    assert dm.score(again).signature == dm.score(ledger).signature
+    by_range = dm.slices(ledger, "range=0,20,40")
+    weights = by_range.weights("20-40")
+    assert dm.score(ledger, weights, absent="omit").composite == by_range["20-40"].composite
+    intervals = dm.bootstrap(ledger, n=20)
+    assert intervals["CDS/BUS"].value == pytest.approx(dm.score(ledger).class_composite["BUS"])
+    assert intervals["CDS/BUS"].low <= intervals["CDS/BUS"].value <= intervals["CDS/BUS"].high
+    assert math.isnan(intervals["CDS/DOG"].low)  # no truth, no interval
+    assert dm.compare(ledger, again, n=20)["CDS"].difference == 0
