@@ -34,7 +34,7 @@ def test_golden(path: Path) -> None:
     ledger = dm.match(truth, pred, dm.protocols.by_name(protocol))
     scores = dm.score(ledger)
     if protocol == "argoverse2":
-        assert table_apart(scores, golden["table"]) < 1e-9
+        assert table_apart(scores, golden["table"]) < 1e-12
         return
     check(scores, golden["summary"])
     assert golden["curves"]

@@ -33,7 +33,7 @@ Not reproduced:
 - detections of categories that are not evaluated are left out there, refused here; detections in sweeps without
   annotations are false positives there, refused here unless the truth lists those sweeps (``load_truth(sweeps=…)``).
 
-Parity: every AP, error, CDS and mean within 1e-9 of the package before its rounding; see ``tests/parity``.
+Parity: every AP, error, CDS and mean within 1e-12 of the package before its rounding; see ``tests/parity``.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ pytest.importorskip("av2", reason="av2 is in the parity environment only")
 sys.path.insert(0, str(Path(__file__).parent))
 oracle = pytest.importorskip("oracle_argoverse2")
 
-TOLERANCE = 1e-9
+TOLERANCE = 1e-12
 UNIT = Path(__file__).resolve().parents[3] / "shared" / "data" / "av2" / "detection_unit"
 KNOBS: dict[str, dict[str, Any]] = {
     "plain": {},
