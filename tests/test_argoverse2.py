@@ -132,6 +132,13 @@ def test_a_far_detection_takes_the_truth_of_a_good_one() -> None:
     assert min(ap(boxes([(0, 0, 0)]), boxes([(30, 0, 0), (0.1, 0, 0)], [0.5, 0.9]))) > 0.995
 
 
+def test_the_first_of_equally_near_truths_is_claimed() -> None:
+    truth = boxes([(0, 1, 0), (0, -1, 0)])
+    ledger = dm.match(truth, boxes([(0, 0, 0)], [0.9]), AV2)
+    assert ledger.pair_truth.tolist() == [0]
+    assert ledger.pair_bits.tolist() == [0b1100]  # nearer than 2 m and than 4 m; exactly 1 m is no match
+
+
 def test_heights_count() -> None:
     """Surprise (d)."""
     assert ap(boxes([(0, 0, 0)]), boxes([(0, 0, 3)], [0.9])) == pytest.approx([0, 0, 0, 1])
