@@ -61,10 +61,13 @@ bench: .venv/dev .venv-parity/dev
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[parquet]' --group dev
 	@touch $@
 
+# The line before the last names what the evaluation of av2 imports; its other wishes are gigabytes.
 .venv-parity/dev: pyproject.toml tests/parity/constraints.txt
 	@[ -x $(PARITY)/python ] || $(PYTHON) -m venv .venv-parity
 	$(PARITY)/python -m pip install -q -c tests/parity/constraints.txt --upgrade pip
-	$(PARITY)/python -m pip install -q -c tests/parity/constraints.txt -e '.[parquet]' --group test nuscenes-devkit
+	$(PARITY)/python -m pip install -q -c tests/parity/constraints.txt -e '.[parquet]' --group test \
+	  nuscenes-devkit truckscenes-devkit pandas polars joblib universal-pathlib
+	$(PARITY)/python -m pip install -q -c tests/parity/constraints.txt --no-deps av2
 	@touch $@
 
 clean:

@@ -25,7 +25,9 @@ _WHERE = {
     "concat": "detmetrics.ledger",
     "match": "detmetrics.matching",
     "Protocol": "detmetrics.protocol",
+    "ARGOVERSE2": "detmetrics.protocols",
     "NUSCENES": "detmetrics.protocols",
+    "TRUCKSCENES": "detmetrics.protocols",
     "PROTOCOLS": "detmetrics.protocols",
     "Frames": "detmetrics.framing",
     "frames": "detmetrics.framing",
@@ -54,15 +56,17 @@ if TYPE_CHECKING:
     from detmetrics.matching import match
     from detmetrics.operating import OperatingPoints, operating_points
     from detmetrics.protocol import Protocol
-    from detmetrics.protocols import NUSCENES, PROTOCOLS
+    from detmetrics.protocols import ARGOVERSE2, NUSCENES, PROTOCOLS, TRUCKSCENES
     from detmetrics.resampling import Bootstrap, Comparison, bootstrap, compare
     from detmetrics.scoring import Scores, score
     from detmetrics.slicing import Slices, slices
     from detmetrics.weights import Weights
 
 __all__ = [
+    "ARGOVERSE2",
     "NUSCENES",
     "PROTOCOLS",
+    "TRUCKSCENES",
     "Bootstrap",
     "Boxes",
     "Comparison",

@@ -33,16 +33,19 @@ app = typer.Typer(
 
 Results = Annotated[Path, typer.Argument(help="Predictions, or a ledger saved by evaluate --ledger.")]
 Data = Annotated[
-    Path | None, typer.Option("--data", metavar="DATAROOT", help="Folder of a data set in the nuScenes format.")
+    Path | None,
+    typer.Option("--data", metavar="DATAROOT", help="Folder of a data set: nuScenes, TruckScenes, Argoverse 2."),
 ]
 Version = Annotated[
-    str | None, typer.Option("--version", metavar="V", help="Version of the tables; default: the only v1.0-* there.")
+    str | None, typer.Option("--version", metavar="V", help="Version of the tables; default: the only v1.*-* there.")
 ]
 Split = Annotated[
     str | None, typer.Option("--split", metavar="S", help="Predefined split, or one of the data set's splits.json.")
 ]
 Scene = Annotated[list[str] | None, typer.Option("--scene", metavar="NAME", help="Only this scene; may be repeated.")]
-Truth = Annotated[Path | None, typer.Option("--truth", metavar="FILE", help="Truth in Parquet instead of --data.")]
+Truth = Annotated[
+    Path | None, typer.Option("--truth", metavar="FILE", help="Truth in Parquet or feather instead of --data.")
+]
 Rules = Annotated[
     str, typer.Option("--protocol", metavar="NAME|FILE", help="A bundled protocol, or your own as a TOML file.")
 ]
@@ -67,7 +70,9 @@ def _front(
 
 @app.command()
 def evaluate(
-    results: Annotated[Path, typer.Argument(help="Predictions: nuScenes result JSON, or Parquet.")],
+    results: Annotated[
+        Path, typer.Argument(help="Predictions: nuScenes result JSON, Argoverse 2 feather, or Parquet.")
+    ],
     data: Data = None,
     version: Version = None,
     split: Split = None,
@@ -462,10 +467,10 @@ def _truth(
         if stray:
             raise InputError(f"{stray[0]} goes with --data, not with --truth")
         with step(f"reading {truth.name}") as advance:
-            return io.parquet.read(truth, progress=advance)
+            return io.load_truth(truth, progress=advance)
     assert data is not None
     with step("reading truth") as advance:
-        return io.nuscenes.load_truth(
+        return io.load_truth(
             data,
             version=version,
             split=split,

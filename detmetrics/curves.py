@@ -208,18 +208,112 @@ def linear_curve(
     return precision, confidence, curves
 
 
-CURVE = {"linear": linear_curve}
+@kernel
+def envelope_curve(
+    before: Ints,
+    weight: Ints,
+    score: Floats,
+    previous: Floats,
+    errors: Floats,
+    total: int,
+    last: float,
+    n_truth: int,
+    grid: Floats,
+) -> tuple[Floats, Floats, Floats]:
+    """Read the highest precision at each recall of ``grid`` or a later one.
+
+    The rules of Argoverse 2 (``av2/evaluation/detection/utils.py: compute_average_precision``): precision after every
+    event is tp / (tp + fp + ε), its running maximum from the right is read by ``np.interp``, which gives the last point
+    of a plateau of recall; beyond the last recall it is 0. The first point of the next plateau is a true positive,
+    never less precise than the one before it, so the envelope is flat between the two.
+
+    Confidence is the score of the true positive with which a recall is reached, errors are the running means up to
+    there; both are ours, since the official package has neither.
+
+    Parameters
+    ----------
+    before, weight, score, previous, errors, total, last, n_truth, grid
+        As for :func:`linear_curve`; ``previous`` and ``last`` are not used.
+
+    Returns
+    -------
+    precision (S,), confidence (S,), errors (n_errors, S)
+        Without a match: zeros, zeros, NaN. An error is NaN as long as none is known.
+    """
+    n_errors = errors.shape[1]
+    n_samples = len(grid)
+    precision = np.zeros(n_samples)
+    confidence = np.zeros(n_samples)
+    curves = np.full((n_errors, n_samples), np.nan)
+    m = len(before)
+    found = 0
+    for i in range(m):
+        found += weight[i]
+    if found == 0 or n_truth == 0:
+        return precision, confidence, curves
+
+    # the last copy of a match is the most precise one; from there on to the right
+    epsilon = 2.0**-52
+    best = np.zeros(m)
+    tp = found
+    for i in range(m - 1, -1, -1):
+        best[i] = tp / (before[i] + weight[i] + epsilon)
+        if i + 1 < m:
+            best[i] = max(best[i], best[i + 1])
+        tp -= weight[i]
+
+    i, tp = 0, weight[0]  # match i holds the true positives up to the tp-th
+    k, tp_k = 0, weight[0]  # the match with which the recall is reached
+    error_sum = np.zeros(n_errors)  # over the matches before k
+    error_count = np.zeros(n_errors)
+    for g in range(n_samples):
+        recall = grid[g]
+        j = int(recall * n_truth)  # true positives at the last point at or left of this recall, rounding mended below
+        while (j + 1) / n_truth <= recall:
+            j += 1
+        while j / n_truth > recall:
+            j -= 1
+        is_reached = j < found or (j == found and j / n_truth == recall)
+        if j < found:
+            while tp <= j:
+                i += 1
+                tp += weight[i]
+            precision[g] = best[i]
+        elif is_reached:  # j is all: the plateau ends with the last event
+            precision[g] = found / (total + epsilon)
+        needed = found  # true positives with which this recall is reached
+        if is_reached:
+            needed = max(j if j / n_truth == recall else j + 1, 1)
+        while tp_k < needed:
+            for e in range(n_errors):
+                if not math.isnan(errors[k, e]):
+                    error_sum[e] += weight[k] * errors[k, e]
+                    error_count[e] += weight[k]
+            k += 1
+            tp_k += weight[k]
+        if is_reached:
+            confidence[g] = score[k]
+        for e in range(n_errors):
+            copies = needed - (tp_k - weight[k])
+            known = not math.isnan(errors[k, e])
+            count = error_count[e] + (copies if known else 0)
+            if count:
+                curves[e, g] = (error_sum[e] + (copies * errors[k, e] if known else 0.0)) / count
+    return precision, confidence, curves
 
 
-def average_precision(precision: Floats, min_recall: float, min_precision: float) -> Floats:
+CURVE = {"linear": linear_curve, "envelope": envelope_curve}
+
+
+def average_precision(precision: Floats, min_recall: float | None, min_precision: float) -> Floats:
     """Mean precision above ``min_recall`` and ``min_precision``, stretched back to 0…1.
 
     Parameters
     ----------
     precision : float64 (..., S)
         Precision at S equidistant recalls from 0 to 1.
-    min_recall, min_precision : float
-        What lies at or below does not count.
+    min_recall, min_precision : float or None, float
+        What lies at or below does not count; without a least recall all S count.
 
     Returns
     -------
@@ -234,14 +328,18 @@ def average_precision(precision: Floats, min_recall: float, min_precision: float
     return result
 
 
-def mean_errors(errors: Floats, confidence: Floats, min_recall: float, worst: Floats) -> Floats:
+def mean_over_recall(
+    curves: Floats, confidence: Floats, errors: Floats, weight: Ints, min_recall: float | None, worst: Floats
+) -> Floats:
     """Mean of each error curve from ``min_recall`` to the last recall reached; ``worst`` where that is empty.
 
     Parameters
     ----------
-    errors, confidence : float64 (n_errors, S), float64 (S,)
+    curves, confidence : float64 (n_errors, S), float64 (S,)
         Curves at S equidistant recalls; the last recall reached is the last one with a confidence other than 0.
-    min_recall : float
+    errors, weight : float64 (M, n_errors), int64 (M,)
+        Errors of each match and how often it counts; not used here.
+    min_recall : float or None
         What lies at or below does not count.
     worst : float64 (n_errors,)
         Values where the recall never exceeds ``min_recall``.
@@ -253,15 +351,38 @@ def mean_errors(errors: Floats, confidence: Floats, min_recall: float, worst: Fl
     reached = np.flatnonzero(confidence)
     first = first_sample(len(confidence), min_recall)
     last = int(reached[-1]) if len(reached) else 0
-    if last < first:
+    if last < first or not len(reached):
         return worst
-    mean: Floats = errors[:, first : last + 1].mean(axis=1)
+    mean: Floats = curves[:, first : last + 1].mean(axis=1)
     return mean
 
 
-def first_sample(n_samples: int, min_recall: float) -> int:
-    """Index of the first recall above ``min_recall``."""
-    return round((n_samples - 1) * min_recall) + 1
+def mean_plain(
+    curves: Floats, confidence: Floats, errors: Floats, weight: Ints, min_recall: float | None, worst: Floats
+) -> Floats:
+    """Mean of each error over all matches; ``worst`` where none is known. Parameters: :func:`mean_over_recall`.
+
+    Notes
+    -----
+    av2 ``evaluation/detection/eval.py: summarize_metrics``.
+    """
+    known = ~np.isnan(errors)
+    count = weight @ known
+    total = weight @ np.where(known, errors, 0)
+    mean: Floats = np.where(count > 0, total / np.maximum(count, 1), worst)
+    return mean
+
+
+ERROR_MEAN = {"over_recall": mean_over_recall, "plain": mean_plain}
+
+
+def first_sample(n_samples: int, min_recall: float | None) -> int:
+    """Index of the first recall above ``min_recall``; 0 without one."""
+    return 0 if min_recall is None else round((n_samples - 1) * min_recall) + 1
+
+
+#: What places are multiplied with before :func:`order_by_score` sees them.
+TIES = {"later_first": 1, "earlier_first": -1}
 
 
 def order_by_score(score: Floats, place: Ints) -> NDArray[np.int64]:

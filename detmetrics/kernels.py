@@ -39,11 +39,18 @@ def kernel(function: F) -> F:
 
 @kernel
 def filter_rows(
-    offsets: Ints, ego: Floats, center: Floats, task: NDArray[np.int16], limit: Floats, num_points: Floats, fate: Bytes
+    offsets: Ints,
+    ego: Floats,
+    center: Floats,
+    task: NDArray[np.int16],
+    limit: Floats,
+    in_space: bool,
+    num_points: Floats,
+    fate: Bytes,
 ) -> None:
     """Write what becomes of each box: 0 kept, 1 other class, 2 out of range, 3 without points.
 
-    ``limit`` (n_tasks,) is compared with the distance on the ground, strictly; ``num_points`` may be empty.
+    ``limit`` (n_tasks,) is compared with the distance on the ground or in space, strictly; ``num_points`` may be empty.
     """
     for frame in range(len(offsets) - 1):
         x, y = ego[frame, 0], ego[frame, 1]
@@ -52,7 +59,10 @@ def filter_rows(
                 fate[row] = 1
                 continue
             dx, dy = center[row, 0] - x, center[row, 1] - y
-            if not math.sqrt(dx * dx + dy * dy) < limit[task[row]]:
+            square = dx * dx + dy * dy
+            if in_space:
+                square += center[row, 2] * center[row, 2]
+            if not math.sqrt(square) < limit[task[row]]:
                 fate[row] = 2
             elif len(num_points) and num_points[row] == 0:
                 fate[row] = 3
@@ -150,6 +160,41 @@ def pairs_center_xy(
 
 
 @kernel
+def pairs_center_xyz(
+    pred_offsets: Ints,
+    pred_rows: Ints,
+    pred_center: Floats,
+    truth_offsets: Ints,
+    truth_rows: Ints,
+    truth_center: Floats,
+    limit: float,
+) -> tuple[Ints, Ints, Floats]:
+    """Pairs within a group whose centres are nearer than ``limit`` in space; otherwise as :func:`pairs_center_xy`."""
+    n_pred = pred_offsets[-1]
+    most = 0
+    for g in range(len(pred_offsets) - 1):
+        most += (pred_offsets[g + 1] - pred_offsets[g]) * (truth_offsets[g + 1] - truth_offsets[g])
+    offsets = np.zeros(n_pred + 1, np.int64)
+    truth = np.empty(most, np.int64)
+    distance = np.empty(most, np.float64)
+    n = 0
+    for g in range(len(pred_offsets) - 1):
+        for p in range(pred_offsets[g], pred_offsets[g + 1]):
+            at = pred_rows[p]
+            for t in range(truth_offsets[g], truth_offsets[g + 1]):
+                row = truth_rows[t]
+                dx, dy = pred_center[at, 0] - truth_center[row, 0], pred_center[at, 1] - truth_center[row, 1]
+                dz = pred_center[at, 2] - truth_center[row, 2]
+                d = math.sqrt(dx * dx + dy * dy + dz * dz)
+                if d < limit:
+                    truth[n] = row
+                    distance[n] = d
+                    n += 1
+            offsets[p + 1] = n
+    return offsets, truth[:n], distance[:n]
+
+
+@kernel
 def nearest_free(
     offsets: Ints, truth: Ints, distance: Floats, thresholds: Floats, taken: NDArray[np.bool_]
 ) -> tuple[Ints, Ints, Ints]:
@@ -193,12 +238,58 @@ def nearest_free(
 
 
 @kernel
+def nearest_then_first(
+    offsets: Ints, truth: Ints, distance: Floats, thresholds: Floats, taken: NDArray[np.bool_]
+) -> tuple[Ints, Ints, Ints]:
+    """Let each prediction, in order, claim its nearest truth; only the first claim on a truth can match.
+
+    The nearest of equally near truths is the first. A first claim matches at the thresholds that are above its
+    distance; the others, and all later claims on that truth, match nothing. Arguments and results are those of
+    :func:`nearest_free`; only the first column of ``taken`` is used.
+    """
+    n_pred = len(offsets) - 1
+    pred_out = np.empty(n_pred, np.int64)
+    truth_out = np.empty(n_pred, np.int64)
+    bits_out = np.empty(n_pred, np.int64)
+    n = 0
+    for p in range(n_pred):
+        if offsets[p] == offsets[p + 1]:
+            continue
+        nearest = offsets[p]
+        for c in range(offsets[p] + 1, offsets[p + 1]):
+            if distance[c] < distance[nearest]:
+                nearest = c
+        at = truth[nearest]
+        if taken[at, 0]:
+            continue
+        taken[at, 0] = True
+        bits = np.int64(0)
+        for t in range(len(thresholds)):
+            if distance[nearest] < thresholds[t]:
+                bits |= 1 << t
+        if bits:
+            pred_out[n], truth_out[n], bits_out[n] = p, at, bits
+            n += 1
+    return pred_out[:n], truth_out[:n], bits_out[:n]
+
+
+@kernel
 def translation_xy(pred: Ints, truth: Ints, center_p: Floats, center_t: Floats, period: Floats, out: Floats) -> None:
     """Distance of the centres on the ground, metres."""
     for i in range(len(pred)):
         dx = center_p[pred[i], 0] - center_t[truth[i], 0]
         dy = center_p[pred[i], 1] - center_t[truth[i], 1]
         out[i] = math.sqrt(dx * dx + dy * dy)
+
+
+@kernel
+def translation_xyz(pred: Ints, truth: Ints, center_p: Floats, center_t: Floats, period: Floats, out: Floats) -> None:
+    """Distance of the centres in space, metres."""
+    for i in range(len(pred)):
+        dx = center_p[pred[i], 0] - center_t[truth[i], 0]
+        dy = center_p[pred[i], 1] - center_t[truth[i], 1]
+        dz = center_p[pred[i], 2] - center_t[truth[i], 2]
+        out[i] = math.sqrt(dx * dx + dy * dy + dz * dz)
 
 
 @kernel
@@ -212,6 +303,18 @@ def scale_aligned(pred: Ints, truth: Ints, size_p: Floats, size_t: Floats, perio
             volume_p *= p
             volume_t *= t
         out[i] = 1 - both / (volume_p + volume_t - both)
+
+
+@kernel
+def scale_max(pred: Ints, truth: Ints, size_p: Floats, size_t: Floats, period: Floats, out: Floats) -> None:
+    """1 - the product of the smaller sides over that of the larger ones; not an IoU where no box holds the other."""
+    for i in range(len(pred)):
+        smaller, larger = 1.0, 1.0
+        for axis in range(3):
+            p, t = size_p[pred[i], axis], size_t[truth[i], axis]
+            smaller *= min(p, t)
+            larger *= max(p, t)
+        out[i] = 1 - smaller / larger
 
 
 @kernel
@@ -366,11 +469,25 @@ class ErrorRule(NamedTuple):
     column: str
 
 
-AFFINITY = {"center_xy": pairs_center_xy}
-ASSIGN = {"nearest_free": nearest_free}
+class AssignRule(NamedTuple):
+    """An assignment: its kernel, and whether it must also see pairs beyond the loosest threshold."""
+
+    kernel: Callable[[Ints, Ints, Floats, Floats, NDArray[np.bool_]], tuple[Ints, Ints, Ints]]
+    sees_all: bool
+
+
+#: Whether the distance to ego is taken in space.
+RANGE = {"ground": False, "space": True}
+AFFINITY = {"center_xy": pairs_center_xy, "center_xyz": pairs_center_xyz}
+ASSIGN = {
+    "nearest_free": AssignRule(nearest_free, sees_all=False),
+    "nearest_then_first": AssignRule(nearest_then_first, sees_all=True),
+}
 ERROR = {
     "translation_xy": ErrorRule(translation_xy, "center_m"),
+    "translation_xyz": ErrorRule(translation_xyz, "center_m"),
     "scale_aligned": ErrorRule(scale_aligned, "size_lwh_m"),
+    "scale_max": ErrorRule(scale_max, "size_lwh_m"),
     "orientation": ErrorRule(orientation, "yaw_rad"),
     "velocity_xy": ErrorRule(velocity_xy, "velocity_mps"),
     "attribute": ErrorRule(attribute, "attribute"),

@@ -32,6 +32,7 @@ class Fate(enum.IntEnum):
     NO_POINTS = 3
     IN_REGION = 4
     EXTRA_FRAME = 5
+    OVER_CAP = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +59,8 @@ class Matches:
 class Ledger:
     """The outcome of one matching; every number is ``score(ledger, weights)``.
 
-    An *event* is a kept prediction. Events are sorted by task, then by descending score, then by descending place in
-    the file: the order of the curves. A *pair* is a prediction and a truth that match at one threshold at least.
+    An *event* is a kept prediction. Events are sorted by task, then by descending score, then by descending
+    ``event_place``: the order of the curves. A *pair* is a prediction and a truth that match at one threshold at least.
 
     Attributes
     ----------
@@ -75,7 +76,7 @@ class Ledger:
     event_pred, event_frame, event_score : int64 (E,), int32 (E,), float64 (E,)
         Row of the prediction; frame of ``truth.frames``; score.
     event_place : int64 (E,)
-        Position for ties.
+        Among equal scores the greater one goes first: the position in the file, negated where the earlier box does.
     pair_event, pair_truth, pair_bits : int64 (P,)
         Event, truth row, and thresholds at which they match (bit ``t``); ascending by event.
     pair_errors : float64 (P, n_errors)
@@ -210,12 +211,13 @@ class Ledger:
         share = self.nan_velocity_share
         parts = [
             f"{self.protocol.name}#{self.protocol.digest[:6]}",
+            *self.protocol.caveats,
             f"absent:{absent}",
             f"frames:{self.n_frames}" + (f"+{self.n_extra_frames} ignored" if self.n_extra_frames else ""),
             f"truth:{self.truth.digest[:12]}",
             f"pred:{self.pred.digest[:12]}",
         ]
-        if share > 0:
+        if share > 0 and any(error.kind == "velocity_xy" for error in self.protocol.errors):
             parts.append(f"nan-velocity:{share:.2%}")
         return "|".join([*parts, f"detmetrics:{__version__}"])
 

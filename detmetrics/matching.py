@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from detmetrics import kernels
 from detmetrics.boxes import Boxes
-from detmetrics.curves import order_by_score
+from detmetrics.curves import TIES, order_by_score
 from detmetrics.errors import InputError, listing
 from detmetrics.firstaid import first_aid
 from detmetrics.geometry import rotation_matrices, rotation_of_yaw
@@ -74,7 +74,9 @@ def match(truth: Boxes, pred: Boxes, protocol: Protocol, *, threads: int | None 
 
     # events in the order of the curves
     n_tasks, n_frames = len(protocol.tasks), truth.n_frames
-    place = _places(truth, pred, frame_map)
+    place = _places(truth, pred, frame_map) * TIES[protocol.ties]
+    if protocol.cap_per_task is not None:
+        _cap(frame_map[pred.frame] * np.int32(n_tasks) + pred_task, score, place, pred_fate, protocol.cap_per_task)
     event_offsets, event_pred = kernels.group(_kept(pred_task, pred_fate).astype(np.int32), n_tasks)
 
     n_events = len(event_pred)
@@ -98,8 +100,9 @@ def match(truth: Boxes, pred: Boxes, protocol: Protocol, *, threads: int | None 
     key = truth.frame * np.int32(n_tasks) + truth_task
     t_offsets, t_rows = kernels.group(np.where(truth_fate == Fate.KEPT, key, np.int32(-1)), n_frames * n_tasks)
 
-    affinity, assign = kernels.AFFINITY[protocol.affinity.kind], kernels.ASSIGN[protocol.assignment]
+    affinity, (assign, sees_all) = kernels.AFFINITY[protocol.affinity.kind], kernels.ASSIGN[protocol.assignment]
     thresholds = np.array(protocol.affinity.thresholds, dtype=np.float64)
+    reach = np.inf if sees_all else thresholds[-1]
     taken = np.zeros((len(truth), len(thresholds)), dtype=np.bool_)
     period = np.array([task.yaw_period_rad for task in protocol.tasks], dtype=np.float64)
     columns = _error_columns(truth, pred, protocol)
@@ -108,7 +111,7 @@ def match(truth: Boxes, pred: Boxes, protocol: Protocol, *, threads: int | None 
         mine, theirs = p_offsets[part.start : part.stop + 1], t_offsets[part.start : part.stop + 1]
         events = p_events[mine[0] : mine[-1]]
         p_rows = event_pred[events]
-        near = affinity(mine - mine[0], p_rows, pred.center_m, theirs, t_rows, truth.center_m, thresholds[-1])
+        near = affinity(mine - mine[0], p_rows, pred.center_m, theirs, t_rows, truth.center_m, reach)
         index, truth_row, bits = assign(*near, thresholds, taken)
         rows = p_rows[index]
         errors = _measure(columns, rows, truth_row, period[truth_task[truth_row]])
@@ -226,6 +229,7 @@ def _lookup(tasks: list[int | None], label: Codes) -> NDArray[np.int16]:
 def _fates(boxes: Boxes, ego: Floats, task: NDArray[np.int16], protocol: Protocol, threads: int) -> Bytes:
     fate = np.empty(len(boxes), dtype=np.uint8)
     limit = np.array([np.inf if t.range_m is None else t.range_m for t in protocol.tasks], dtype=np.float64)
+    in_space = kernels.RANGE[protocol.range_kind]
     points = boxes.num_points if protocol.drop_empty and boxes.num_points is not None else np.zeros(0)
     points = points.view()
     points.flags.writeable = False  # one type for the kernel, given or not
@@ -237,6 +241,7 @@ def _fates(boxes: Boxes, ego: Floats, task: NDArray[np.int16], protocol: Protoco
             boxes.center_m,
             task,
             limit,
+            in_space,
             points,
             fate,
         )
@@ -279,6 +284,16 @@ class _Regions:
         inside = np.zeros(len(rows), dtype=np.bool_)
         kernels.inside_regions(rows, frame[rows], boxes.center_m, self.offsets, self.origin, self.edges, inside)
         fate[rows[inside]] = Fate.IN_REGION
+
+
+def _cap(group: Codes, score: Floats, place: Ints, fate: Bytes, cap: int) -> None:
+    """Mark the kept boxes beyond the best ``cap`` of their group; among equal scores the greater place is better."""
+    rows = np.flatnonzero(fate == Fate.KEPT)
+    rows = rows[np.bincount(group[rows])[group[rows]] > cap]  # most groups are small
+    order = rows[np.lexsort((-place[rows], -score[rows], group[rows]))]
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    rank = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+    fate[order[rank >= cap]] = Fate.OVER_CAP
 
 
 def _kept(task: NDArray[np.int16], fate: Bytes) -> NDArray[np.int16]:

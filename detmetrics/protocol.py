@@ -18,11 +18,16 @@ from detmetrics.errors import InputError, listing
 #: A ledger keeps the thresholds of a match as the bits of one number.
 MAX_THRESHOLDS = 62
 
-AffinityKind = Literal["center_xy"]
-AssignmentKind = Literal["nearest_free"]
-CurveKind = Literal["linear"]
-ErrorKind = Literal["translation_xy", "scale_aligned", "orientation", "velocity_xy", "attribute"]
-CompositeKind = Literal["weighted_mean"]
+AffinityKind = Literal["center_xy", "center_xyz"]
+AssignmentKind = Literal["nearest_free", "nearest_then_first"]
+RangeKind = Literal["ground", "space"]
+TieKind = Literal["later_first", "earlier_first"]
+CurveKind = Literal["linear", "envelope"]
+ErrorMeanKind = Literal["over_recall", "plain"]
+ErrorKind = Literal[
+    "translation_xy", "translation_xyz", "scale_aligned", "scale_max", "orientation", "velocity_xy", "attribute"
+]
+CompositeKind = Literal["weighted_mean", "class_product"]
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,7 +38,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     label : str
         Class name.
     range_m : float or None
-        Boxes count if their centre is nearer to ego than this (strictly), metres; None: no limit.
+        Boxes count if their centre is nearer to ego than this (strictly), metres; None: no limit. How the distance is
+        taken is the protocol's ``range_kind``.
     yaw_period_rad : float
         Heading errors repeat after this angle: 2π, or π where front and back look alike.
     undefined : tuple of str
@@ -52,7 +58,7 @@ class Affinity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Attributes
     ----------
     kind : str
-        ``center_xy``: distance of the centres on the ground, metres.
+        ``center_xy``: distance of the centres on the ground, ``center_xyz``: in space, metres.
     thresholds : tuple of float
         A match is nearer than this (strictly); one precision-recall curve each.
     error_threshold : float
@@ -70,17 +76,24 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     Attributes
     ----------
     kind : str
-        ``linear``: precision read off by linear interpolation, no envelope (nuScenes).
+        ``linear``: precision read off by linear interpolation, no envelope (nuScenes). ``envelope``: the highest
+        precision at this recall or a later one (Argoverse 2, Pascal VOC).
     n_samples : int
         Number of equidistant recalls from 0 to 1 at which the curve is read.
-    min_recall, min_precision : float
+    min_recall : float or None
+        Recalls at or below it do not count; None: all count, that of 0, too.
+    min_precision : float
         What lies at or below does not count; the rest is stretched back to 0…1.
+    error_mean : str
+        ``over_recall``: running means of the errors, averaged over the recalls that count and are reached (nuScenes).
+        ``plain``: mean over all matches (Argoverse 2).
     """
 
     kind: CurveKind = "linear"
     n_samples: int = 101
-    min_recall: float = 0.1
-    min_precision: float = 0.1
+    min_recall: float | None = None
+    min_precision: float = 0.0
+    error_mean: ErrorMeanKind = "over_recall"
 
 
 class TpError(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -98,6 +111,8 @@ class TpError(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Unit to print.
     worst : float
         The official value where nothing was matched.
+    scale : float
+        In composites the error counts as the score ``max(0, 1 - error / scale)``.
     """
 
     name: str
@@ -105,6 +120,7 @@ class TpError(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     kind: ErrorKind
     unit: str
     worst: float = 1.0
+    scale: float = 1.0
 
 
 class Composite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -114,17 +130,21 @@ class Composite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ----------
     name : str
         E.g. ``NDS``.
+    key : str
+        Name in result files.
     kind : str
-        ``weighted_mean``: of mAP and of ``max(0, 1 - error)`` for each error.
+        ``weighted_mean``: of mAP and of the score of each error. ``class_product``: for each class its AP times the
+        weighted mean of the scores of its errors; then the mean over classes.
     map_weight : float
-        Weight of mAP.
+        Weight of mAP; a product has no use for it.
     error_weights : dict of str to float
         Weight of each error by name; what is not listed does not enter.
     """
 
     name: str
+    key: str = "nd_score"
     kind: CompositeKind = "weighted_mean"
-    map_weight: float
+    map_weight: float = 1.0
     error_weights: dict[str, float]
 
 
@@ -139,7 +159,12 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         The classes, in the order of tables and results.
     affinity, assignment, curve, errors, composite
         See the classes; ``assignment`` is a word of :data:`detmetrics.kernels.ASSIGN`: ``nearest_free`` gives each
-        prediction, best score first, the nearest truth that is still free.
+        prediction, best score first, the nearest truth that is still free; with ``nearest_then_first`` each prediction
+        claims its nearest truth, however far, and only the best claim on a truth can match.
+    range_kind : str
+        How far a box is from ego: ``ground``: in x and y, ``space``: in x, y and z (ego stands at z = 0).
+    ties : str
+        Which of two predictions of equal score goes first: ``later_first`` or ``earlier_first``, by place in the file.
     mapping : dict of str to str
         Raw category to class; classes map to themselves; any other category is not evaluated.
     attributes : tuple of str
@@ -151,12 +176,18 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         the category on the left.
     max_boxes_per_frame : int or None
         More predictions in a frame are refused.
+    cap_per_task : int or None
+        Of the predictions in range only so many count in a frame and task, the best scores.
+    caveats : tuple of str
+        What these rules leave out of the official ones, for the signature.
     """
 
     name: str
     tasks: tuple[Task, ...]
     affinity: Affinity
     assignment: AssignmentKind = "nearest_free"
+    range_kind: RangeKind = "ground"
+    ties: TieKind = "later_first"
     curve: Curve = Curve()
     errors: tuple[TpError, ...]
     composite: Composite
@@ -165,6 +196,8 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     drop_empty: bool = True
     regions: dict[str, tuple[str, ...]] = {}
     max_boxes_per_frame: int | None = None
+    cap_per_task: int | None = None
+    caveats: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse rules that contradict each other."""
@@ -193,8 +226,11 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         )
         curve = self.curve
         _need(curve.n_samples >= 2, "curve.n_samples", "at least 2", curve.n_samples)
-        _need(0 <= curve.min_recall < 1, "curve.min_recall", "at least 0 and below 1", curve.min_recall)
+        least = curve.min_recall
+        _need(least is None or 0 <= least < 1, "curve.min_recall", "at least 0 and below 1", least)
         _need(0 <= curve.min_precision < 1, "curve.min_precision", "at least 0 and below 1", curve.min_precision)
+        for error in self.errors:
+            _need(error.scale > 0, f"errors[{error.name!r}].scale", "positive", error.scale)
         weights = self.composite.error_weights
         _need(set(weights) <= set(names), "composite.error_weights", f"for errors among {names}", list(weights))
         total = self.composite.map_weight + sum(weights.values())
@@ -204,12 +240,16 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "not negative, their sum positive",
             [self.composite.map_weight, *weights.values()],
         )
+        is_product = self.composite.kind == "class_product"
+        _need(not is_product or sum(weights.values()) > 0, "composite.error_weights", "of positive sum", weights)
         strange = sorted(set(self.mapping.values()) - set(labels))
         _need(not strange, "mapping", "to labels of tasks", strange)
         strange = sorted({label for region in self.regions.values() for label in region} - set(labels))
         _need(not strange, "regions", "of labels of tasks", strange)
         limit = self.max_boxes_per_frame
         _need(limit is None or limit > 0, "max_boxes_per_frame", "positive", limit)
+        cap = self.cap_per_task
+        _need(cap is None or cap > 0, "cap_per_task", "positive", cap)
 
     @property
     def labels(self) -> tuple[str, ...]:

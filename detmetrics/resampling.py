@@ -616,13 +616,12 @@ def _resample(
 def _units(plan: Plan, draws: Draws) -> Ints:
     """Count the units that have truth of each class, and of any, for each number (S, M)."""
     n_tasks, n_errors = len(plan.ledger.protocol.tasks), len(plan.ledger.protocol.errors)
+    n_kinds = (len(metric_names(plan.ledger.protocol)) - 2 - n_errors) // n_tasks  # numbers of each class
     counts = np.zeros((draws.n_units, plan.n_shards, n_tasks))
     np.add.at(counts, draws.unit_of_frame, plan.truth_counts.reshape(-1, plan.n_shards, n_tasks))
     of_class = (counts > 0).sum(axis=0)
     of_any = (counts.sum(axis=2) > 0).sum(axis=0)
-    return np.concatenate(
-        (np.repeat(of_any[:, None], 2 + n_errors, axis=1), np.tile(of_class, (1, 1 + n_errors))), axis=1
-    )
+    return np.concatenate((np.repeat(of_any[:, None], 2 + n_errors, axis=1), np.tile(of_class, (1, n_kinds))), axis=1)
 
 
 def limits(

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from detmetrics.curves import CURVE, average_precision, mean_errors, walk
+from detmetrics.curves import CURVE, ERROR_MEAN, average_precision, walk
 from detmetrics.errors import InputError
 from detmetrics.kernels import Floats, Ints, group
 from detmetrics.ledger import Ledger
@@ -98,8 +98,17 @@ class Scores:
 
     @property
     def tp_scores(self) -> dict[str, float]:
-        """``max(0, 1 - error)`` of each error by name."""
-        return {name: float(np.maximum(1 - error, 0)) for name, error in self.tp_errors.items()}
+        """``max(0, 1 - error / scale)`` of each error by name."""
+        means = self.tp_errors
+        return {error.name: float(max(1 - means[error.name] / error.scale, 0)) for error in self.protocol.errors}
+
+    @property
+    def class_composite(self) -> dict[str, float]:
+        """The composite of each class; empty where the protocol has none."""
+        rule = CLASS_COMPOSITE.get(self.protocol.composite.kind)
+        if rule is None:
+            return {}
+        return dict(zip(self.protocol.labels, rule(self.protocol, self.ap, self.class_errors).tolist(), strict=True))
 
     @property
     def composite(self) -> float:
@@ -352,7 +361,7 @@ class Plan:
             confidence=np.empty((*shape, len(grid))),
             error_curves=np.full((*shape, len(protocol.errors), len(grid)), np.nan),
         )
-        read, rule = CURVE[protocol.curve.kind], protocol.curve
+        read, mean, rule = CURVE[protocol.curve.kind], ERROR_MEAN[protocol.curve.error_mean], protocol.curve
         worst = np.array([error.worst for error in protocol.errors])
         none = np.zeros(0, np.int64)
         for one in self.walks:
@@ -389,7 +398,8 @@ class Plan:
                     tables.error_curves[at] = curves
                 if is_error:
                     tables.n_pred[at[:2]] = total[part.shard]
-                    tables.errors[at[:2]] = mean_errors(curves, tables.confidence[at], rule.min_recall, worst)
+                    confidence = tables.confidence[at]
+                    tables.errors[at[:2]] = mean(curves, confidence, errors, own[rows], rule.min_recall, worst)
         tables.ap[:] = average_precision(tables.precision, rule.min_recall, rule.min_precision)
         return tables
 
@@ -443,19 +453,50 @@ def _weighted_mean(protocol: Protocol, ap: Floats, errors: Floats) -> Floats:
     """Mean of mAP and of the scores of the errors with the weights of the composite."""
     composite = protocol.composite
     total = composite.map_weight * mean_of_defined(ap.mean(axis=-1))
-    scores = np.maximum(1 - mean_of_defined(np.swapaxes(errors, -1, -2)), 0)
+    scores = _error_scores(protocol, mean_of_defined(np.swapaxes(errors, -1, -2)))
     for name, weight in composite.error_weights.items():
         total = total + weight * scores[..., protocol.error_names.index(name)]
     return total / (composite.map_weight + sum(composite.error_weights.values()))
 
 
+def _class_product(protocol: Protocol, ap: Floats, errors: Floats) -> Floats:
+    """AP of each class times the weighted mean of the scores of those of its errors that mean something."""
+    weights = np.array([protocol.composite.error_weights.get(name, 0) for name in protocol.error_names])
+    scores = _error_scores(protocol, errors)
+    defined = ~np.isnan(scores)
+    total = (defined * weights).sum(axis=-1)
+    mean: Floats = (np.where(defined, scores, 0) * weights).sum(axis=-1) / np.where(total > 0, total, np.nan)
+    product: Floats = ap.mean(axis=-1) * mean
+    return product
+
+
+def _mean_class_product(protocol: Protocol, ap: Floats, errors: Floats) -> Floats:
+    """Mean over classes of the products."""
+    return mean_of_defined(_class_product(protocol, ap, errors))
+
+
+def _error_scores(protocol: Protocol, errors: Floats) -> Floats:
+    """``max(0, 1 - error / scale)`` of errors (..., n_errors)."""
+    scores: Floats = np.maximum(1 - errors / np.array([error.scale for error in protocol.errors]), 0)
+    return scores
+
+
 #: From ap (..., K, T) and errors (..., K, n_errors) to the composite (...).
-COMPOSITE: dict[str, Callable[[Protocol, Floats, Floats], Floats]] = {"weighted_mean": _weighted_mean}
+COMPOSITE: dict[str, Callable[[Protocol, Floats, Floats], Floats]] = {
+    "weighted_mean": _weighted_mean,
+    "class_product": _mean_class_product,
+}
+#: The same for each class (..., K), where the composite has such parts.
+CLASS_COMPOSITE: dict[str, Callable[[Protocol, Floats, Floats], Floats]] = {"class_product": _class_product}
 
 
 def metric_names(protocol: Protocol) -> tuple[str, ...]:
-    """Stable names of all numbers: the composite, ``mAP``, the errors, ``AP/car`` …, ``ATE/car`` …, in this order."""
-    kinds = ("AP", *protocol.error_names)
+    """Stable names of all numbers: the composite, ``mAP``, the errors, ``AP/car`` …, ``ATE/car`` …, in this order.
+
+    Where the composite is made class by class (``class_product``), those parts come last: ``CDS/car`` ….
+    """
+    has_parts = protocol.composite.kind in CLASS_COMPOSITE
+    kinds = ("AP", *protocol.error_names, *([protocol.composite.name] if has_parts else []))
     by_class = (f"{kind}/{label}" for kind in kinds for label in protocol.labels)
     return (protocol.composite.name, "mAP", *protocol.error_names, *by_class)
 
@@ -465,6 +506,7 @@ def metric_values(protocol: Protocol, ap: Floats, errors: Floats) -> Floats:
     class_ap = ap.mean(axis=-1)
     by_error = np.swapaxes(errors, -1, -2)
     whole = COMPOSITE[protocol.composite.kind](protocol, ap, errors)
+    by_class = CLASS_COMPOSITE.get(protocol.composite.kind)
     return np.concatenate(
         (
             whole[..., None],
@@ -472,6 +514,7 @@ def metric_values(protocol: Protocol, ap: Floats, errors: Floats) -> Floats:
             mean_of_defined(by_error),
             class_ap,
             by_error.reshape(*by_error.shape[:-2], -1),
+            *([by_class(protocol, ap, errors)] if by_class else []),
         ),
         axis=-1,
     )

@@ -25,6 +25,11 @@ RANGE_M = {
     "barrier": 30,
 }
 CLASSES = tuple(RANGE_M)
+TRUCK_RANGE_M = {  # MAN TruckScenes
+    **dict.fromkeys(("car", "truck", "bus", "trailer", "other_vehicle"), 150),
+    **dict.fromkeys(("pedestrian", "motorcycle", "bicycle", "traffic_cone", "barrier", "animal", "traffic_sign"), 75),
+}
+TRUCK_CLASSES = tuple(TRUCK_RANGE_M)
 CATEGORIES = {  # nuScenes categories of each class
     "car": ("vehicle.car",),
     "truck": ("vehicle.truck",),
@@ -36,6 +41,10 @@ CATEGORIES = {  # nuScenes categories of each class
     "bicycle": ("vehicle.bicycle",),
     "traffic_cone": ("movable_object.trafficcone",),
     "barrier": ("movable_object.barrier",),
+    # MAN TruckScenes alone
+    "other_vehicle": ("vehicle.construction", "vehicle.other"),
+    "animal": ("animal",),
+    "traffic_sign": ("static_object.traffic_sign",),
 }
 IGNORED = ("animal", "human.pedestrian.stroller", "vehicle.emergency.police")
 RACK = "static_object.bicycle_rack"
@@ -47,6 +56,9 @@ ATTRIBUTES = {
     "bicycle": ("cycle.with_rider", "cycle.without_rider"),
     "traffic_cone": ("",),
     "barrier": ("",),
+    "other_vehicle": VEHICLE,
+    "animal": ("",),
+    "traffic_sign": ("traffic_sign.pole_mounted", "traffic_sign.overhanging", "traffic_sign.temporary"),
 }
 SIZE_LWH_M = {
     "car": (4.6, 1.9, 1.7),
@@ -59,6 +71,9 @@ SIZE_LWH_M = {
     "bicycle": (1.7, 0.6, 1.3),
     "traffic_cone": (0.4, 0.4, 1.1),
     "barrier": (0.5, 2.5, 1.0),
+    "other_vehicle": (6.4, 2.8, 3.2),
+    "animal": (0.9, 0.4, 0.6),
+    "traffic_sign": (0.1, 0.8, 0.8),
 }
 THRESHOLDS_M = (0.5, 1.0, 2.0, 4.0)
 
@@ -105,6 +120,7 @@ def scene(
     raw: bool = True,
     decimals: int | None = None,
     far_m: float = 1000.0,
+    range_m: dict[str, int] | None = None,
 ) -> tuple[Boxes, Boxes]:
     """Make truth and predictions.
 
@@ -152,6 +168,8 @@ def scene(
         Round every column, so that it is short in a file.
     far_m : float
         How far from the origin ego may be.
+    range_m : dict, optional
+        Range of each class for ``edges``; default: that of nuScenes.
     """
     rng = np.random.default_rng(seed)
     found_classes = [name for name in classes if name not in unseen]
@@ -227,7 +245,7 @@ def scene(
                 nothing = {"center": place(f), "size": SIZE_LWH_M[label], "yaw": 0.0, "label": label}
                 detect(f, {**nothing, "true_velocity": (0.0, 0.0), "true_attribute": ATTRIBUTES[label][0]})
         if edges and not true_empty and not pred_empty:
-            _add_edges(rng, f, ego[f], true_classes, exist, detect)
+            _add_edges(rng, f, ego[f], true_classes, range_m or RANGE_M, exist, detect)
     for f in range(n_frames, n_frames + extra_frames):
         for label in found_classes[:3]:
             nothing = {"center": place(f), "size": SIZE_LWH_M[label], "yaw": 0.0, "label": label}
@@ -324,10 +342,18 @@ def _add_rack(
             detect(f, whole, center=tuple(s + float(rng.normal(0, 0.2)) for s in spot), label=label)
 
 
-def _add_edges(rng: np.random.Generator, f: int, ego: np.ndarray, labels: list[str], exist: Any, detect: Any) -> None:
+def _add_edges(
+    rng: np.random.Generator,
+    f: int,
+    ego: np.ndarray,
+    labels: list[str],
+    range_m: dict[str, int],
+    exist: Any,
+    detect: Any,
+) -> None:
     """Add boxes exactly at the range and just within it, and pairs exactly at a threshold and just nearer."""
     for label in labels:
-        limit = RANGE_M[label]
+        limit = range_m[label]
         dx, dy = (0.6, 0.8) if limit % 5 == 0 else (1.0, 0.0)
         for shrink in (0.0, 2.0**-20):
             x, y = float(ego[0]) + round(dx * limit), float(ego[1]) + round(dy * limit) - shrink
@@ -431,3 +457,151 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_nan(entry) for entry in value]
     return None if value != value else value
+
+
+# Argoverse 2: boxes in the ego frame, heights count, a cap, claims on far truths
+
+SWEEP_CLASSES = ("REGULAR_VEHICLE", "PEDESTRIAN", "BUS", "BOLLARD")
+SWEEP_SIZE_LWH_M = {
+    "REGULAR_VEHICLE": (4.6, 1.9, 1.7),
+    "PEDESTRIAN": (0.7, 0.7, 1.8),
+    "BUS": (12.0, 3.0, 3.3),
+    "BOLLARD": (0.3, 0.3, 1.0),
+    "DOG": (0.9, 0.4, 0.6),
+}
+
+
+def sweeps(
+    seed: int | np.random.Generator,
+    *,
+    n_frames: int = 5,
+    n_truth: int = 8,
+    n_false: int = 6,
+    classes: tuple[str, ...] = SWEEP_CLASSES,
+    absent: tuple[str, ...] = (),
+    unseen: tuple[str, ...] = (),
+    spread_m: float = 40.0,
+    noise_m: float = 0.8,
+    hogs: float = 0.2,
+    empty: float = 0.1,
+    crowd: int = 0,
+    edges: bool = False,
+    tilted: bool = False,
+    grid_m: float | None = None,
+    score_digits: int | None = None,
+    zero_points: float = 0.1,
+) -> tuple[Boxes, Boxes]:
+    """Make truth and predictions of sweeps in the ego frame.
+
+    Parameters
+    ----------
+    seed, n_frames, n_truth, n_false, classes, absent, unseen, spread_m, noise_m, empty, zero_points
+        As for :func:`scene`.
+    hogs : float
+        Chance that a truth is also claimed by a detection with a higher score that lies 3 to 30 m away.
+    crowd : int
+        So many more detections of one class in one frame, some of them out of range.
+    edges : bool
+        Add boxes at 150 m, and pairs at each threshold, exactly and just nearer, also by height alone.
+    tilted : bool
+        Boxes are turned in space, not only about z.
+    grid_m : float, optional
+        Put all centres on a grid, so that many distances are equal.
+    score_digits : int, optional
+        Round scores, so that many are equal; otherwise all are distinct.
+    """
+    rng = np.random.default_rng(seed)
+    seen = [label for label in classes if label not in unseen]
+    rows: dict[str, list[dict[str, Any]]] = {"truth": [], "pred": []}
+
+    def add(side: str, f: int, label: str, center: Any, score: float = math.nan, size: Any = None) -> None:
+        spin = np.array([1.0, *(rng.normal(0, 0.4 if tilted else 0.0, 2)), rng.normal(0, 2)])
+        if tilted and rng.random() < 0.1:
+            spin = np.array([math.sqrt(0.5), 0.0, math.copysign(math.sqrt(0.5), rng.normal()), 0.0])
+        factor = rng.uniform(0.7, 1.4, 3) if size is None else 1.0
+        x, y, z = (_snap(float(value), grid_m) for value in center)
+        rows[side].append(
+            {
+                "center": (x, y, z),
+                "size": tuple(np.array(SWEEP_SIZE_LWH_M[label]) * factor),
+                "rotation": tuple(spin * rng.uniform(0.5, 2)),
+                "label": label,
+                "score": score,
+                "points": 0.0 if rng.random() < zero_points else float(rng.integers(1, 40)),
+                "frame": f,
+            }
+        )
+
+    for f in range(n_frames):
+        truth_empty, pred_empty = rng.random(2) < empty
+        for _ in range(0 if truth_empty else int(rng.integers(0, n_truth + 1))):
+            label = str(rng.choice([c for c in classes if c not in absent]))
+            center = np.array([*rng.uniform(-spread_m, spread_m, 2), rng.normal(0, 1)])
+            add("truth", f, label, center)
+            if pred_empty or label not in seen:
+                continue
+            score = float(rng.uniform(0.05, 0.9))
+            if rng.random() < 0.8:
+                add("pred", f, label, center + rng.normal(0, noise_m, 3), score)
+            if rng.random() < 0.3:
+                add("pred", f, label, center + rng.normal(0, 2 * noise_m, 3), float(rng.uniform(0.05, 0.9)))
+            if rng.random() < hogs:
+                angle, far = rng.uniform(0, 2 * math.pi), rng.uniform(3, 30)
+                away = (far * math.cos(angle), far * math.sin(angle), 0.0)
+                add("pred", f, label, center + away, score + float(rng.uniform(0, 0.1)))
+        for _ in range(0 if pred_empty else int(rng.integers(0, n_false + 1))):
+            center = np.array([*rng.uniform(-spread_m, spread_m, 2), rng.normal(0, 1)])
+            add("pred", f, str(rng.choice(seen)), center, float(rng.uniform(0.05, 0.9)))
+    for _ in range(crowd):
+        center = np.array([*rng.uniform(-170, 170, 2), rng.normal(0, 2)])
+        add("pred", 0, seen[0], center, float(rng.uniform(0.05, 0.9)))
+        if rng.random() < 0.2:
+            add("truth", 0, seen[0], center + rng.normal(0, 0.5, 3))
+    if edges:
+        for label in seen:
+            for shrink in (0.0, 2.0**-20):
+                for direction in ((0.6, 0.8, 0.0), (0.0, 0.6, 0.8), (1.0, 0.0, 0.0)):
+                    at = 150.0 * np.array(direction) - np.array((0, shrink, 0) if direction[0] < 1 else (shrink, 0, 0))
+                    for side in ("truth", "pred"):
+                        if rng.random() < 0.7:
+                            add(side, int(rng.integers(n_frames)), label, at, float(rng.uniform(0.05, 0.9)))
+            for threshold in THRESHOLDS_M:
+                base = np.round(rng.uniform(-40, 40, 3))
+                f = int(rng.integers(n_frames))
+                step = threshold - float(rng.choice([0.0, 2.0**-20]))
+                add("truth", f, label, base)
+                axis = int(rng.integers(3))
+                add("pred", f, label, base + step * np.eye(3)[axis], float(rng.uniform(0.05, 0.9)))
+    if score_digits is not None:
+        for row in rows["pred"]:
+            row["score"] = round(row["score"], score_digits)
+    frames = [f"log-{f % 2}:{1000 + f}" for f in range(n_frames)]
+    frames.sort()
+
+    def boxes(side: str) -> Boxes:
+        mine = [rows[side][i] for i in rng.permutation(len(rows[side]))]
+        mine.sort(key=lambda row: row["frame"])
+        rotation = np.array([row["rotation"] for row in mine]).reshape(-1, 4)
+        return Boxes(
+            center_m=[row["center"] for row in mine],
+            size_lwh_m=[row["size"] for row in mine],
+            yaw_rad=[_z_angle(row["rotation"]) for row in mine],
+            rotation_wxyz=rotation if len(mine) else None,
+            label=[row["label"] for row in mine],
+            score=[row["score"] for row in mine] if side == "pred" else None,
+            num_points=[row["points"] for row in mine] if side == "truth" else None,
+            frame=np.array([row["frame"] for row in mine], np.int64),
+            frames=frames,
+            source=side,
+        )
+
+    return boxes("truth"), boxes("pred")
+
+
+def _z_angle(rotation: tuple[float, ...]) -> float:
+    """z angle of extrinsic x, y, z Euler angles; 0 where the pitch is 90 degrees up or down."""
+    w, x, y, z = np.array(rotation) / np.linalg.norm(rotation)
+    sine = 2 * (w * y - x * z)
+    if abs(sine) > 1 - 1e-14:
+        return 0.0
+    return math.atan2(2 * (x * y + w * z), w * w + x * x - y * y - z * z)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from detmetrics.boxes import Boxes
-from detmetrics.protocol import Protocol
+from detmetrics.protocol import Protocol, TpError
 
 NAN = math.nan
 
@@ -71,6 +71,7 @@ class Result:
     class_errors: dict[tuple[str, str], float] = field(default_factory=dict)
     tp_errors: dict[str, float] = field(default_factory=dict)
     tp_scores: dict[str, float] = field(default_factory=dict)
+    class_composite: dict[str, float] = field(default_factory=dict)
     mean_ap: float = NAN
     composite: float = NAN
 
@@ -147,12 +148,18 @@ def running_mean(values: Sequence[float]) -> list[float]:
 
 
 DISTANCE = {"center_xy": ground_distance, "center_xyz": space_distance}
+RANGE = {"ground": ground_distance, "space": space_distance}
 
 
 def error_of(kind: str, truth: Box, pred: Box, period: float) -> float:
     """One true-positive error of a pair."""
     if kind == "translation_xy":
         return ground_distance(truth.center, pred.center)
+    if kind == "translation_xyz":
+        return space_distance(truth.center, pred.center)
+    if kind == "scale_max":
+        sides = list(zip(pred.size_lwh, truth.size_lwh, strict=True))
+        return 1 - math.prod(min(p, t) for p, t in sides) / math.prod(max(p, t) for p, t in sides)
     if kind == "scale_aligned":
         return 1 - aligned_iou(truth.size_lwh, pred.size_lwh)
     if kind == "orientation":
@@ -208,7 +215,7 @@ def class_of(box: Box, protocol: Protocol) -> str | None:
 
 
 def kept(
-    boxes: list[Box], ego: dict[str, tuple[float, float]], regions: list[Box], protocol: Protocol
+    boxes: list[Box], ego: dict[str, tuple[float, float, float]], regions: list[Box], protocol: Protocol
 ) -> dict[str, list[Box]]:
     """Boxes that count, by class."""
     result: dict[str, list[Box]] = {label: [] for label in protocol.labels}
@@ -217,7 +224,7 @@ def kept(
         if label is None or box.frame not in ego:
             continue
         limit = next(task.range_m for task in protocol.tasks if task.label == label)
-        if limit is not None and not ground_distance(box.center, ego[box.frame]) < limit:
+        if limit is not None and not RANGE[protocol.range_kind](box.center, ego[box.frame]) < limit:
             continue
         if protocol.drop_empty and box.num_points == 0:
             continue
@@ -232,7 +239,41 @@ def kept(
     return result
 
 
+def best_of_each_frame(boxes: list[Box], protocol: Protocol) -> list[Box]:
+    """Of the predictions of a class those that are not over the cap of their frame."""
+    taken: dict[str, int] = {}
+    result = []
+    for box in by_score(boxes, protocol):
+        taken[box.frame] = taken.get(box.frame, 0) + 1
+        if protocol.cap_per_task is None or taken[box.frame] <= protocol.cap_per_task:
+            result.append(box)
+    return result
+
+
 # matching and curves
+
+
+def by_score(pred: list[Box], protocol: Protocol) -> list[Box]:
+    """Best score first; among equals the later or the earlier box."""
+    sign = 1 if protocol.ties == "later_first" else -1
+    return sorted(pred, key=lambda box: (box.score, sign * box.order[0], sign * box.order[1]), reverse=True)
+
+
+def match_nearest_then_first(truth: list[Box], pred: list[Box], threshold: float, protocol: Protocol) -> list[Event]:
+    """Let each prediction, best score first, claim the nearest truth of its frame; only the first claim can match."""
+    distance = DISTANCE[protocol.affinity.kind]
+    events = []
+    claimed: set[int] = set()
+    for box in by_score(pred, protocol):
+        here = [candidate for candidate in truth if candidate.frame == box.frame]
+        event = Event(box, None)
+        if here:
+            nearest = min(here, key=lambda candidate: distance(candidate.center, box.center))
+            if nearest.row not in claimed and distance(nearest.center, box.center) < threshold:
+                event = Event(box, nearest)
+            claimed.add(nearest.row)
+        events.append(event)
+    return events
 
 
 def match_nearest_free(truth: list[Box], pred: list[Box], threshold: float, protocol: Protocol) -> list[Event]:
@@ -240,7 +281,7 @@ def match_nearest_free(truth: list[Box], pred: list[Box], threshold: float, prot
     distance = DISTANCE[protocol.affinity.kind]
     events = []
     taken: set[int] = set()
-    for box in sorted(pred, key=lambda box: (box.score, box.order), reverse=True):
+    for box in by_score(pred, protocol):
         best, nearest = math.inf, None
         for candidate in truth:
             if candidate.frame != box.frame or candidate.row in taken:
@@ -254,6 +295,35 @@ def match_nearest_free(truth: list[Box], pred: list[Box], threshold: float, prot
         else:
             events.append(Event(box, None))
     return events
+
+
+MATCH = {"nearest_free": match_nearest_free, "nearest_then_first": match_nearest_then_first}
+
+
+def envelope_of(events: list[Event], n_truth: int, protocol: Protocol) -> Curve:
+    """Highest precision at each recall or a later one; score and mean errors of the matches that it takes."""
+    grid = np.linspace(0, 1, protocol.curve.n_samples)
+    matches = [event for event in events if event.truth is not None]
+    keys = [error.key for error in protocol.errors]
+    confidence = np.zeros(len(grid))
+    errors = {key: np.full(len(grid), NAN) for key in keys}
+    if n_truth == 0 or not matches:
+        return Curve(grid, np.zeros(len(grid)), confidence, errors)
+    recall, precision = [], []
+    n_tp = 0
+    for n_seen, event in enumerate(events, start=1):
+        n_tp += event.truth is not None
+        precision.append(n_tp / (n_seen + 2.0**-52))
+        recall.append(n_tp / n_truth)
+    envelope = [max(precision[i:]) for i in range(len(precision))]
+    for g, wanted in enumerate(grid.tolist()):
+        enough = [n for n in range(1, len(matches) + 1) if n / n_truth >= wanted]
+        needed = enough[0] if enough else len(matches)
+        if enough:
+            confidence[g] = matches[needed - 1].pred.score
+        for i, key in enumerate(keys):
+            errors[key][g] = known_mean([event.errors[i] for event in matches[:needed]])
+    return Curve(grid, np.interp(grid, recall, envelope, right=0), confidence, errors)
 
 
 def curve_of(events: list[Event], n_truth: int, protocol: Protocol) -> Curve:
@@ -280,19 +350,28 @@ def curve_of(events: list[Event], n_truth: int, protocol: Protocol) -> Curve:
     return Curve(grid, np.interp(grid, recall, precision, right=0), confidence, errors)
 
 
+CURVE = {"linear": curve_of, "envelope": envelope_of}
+
+
 def average_precision(curve: Curve, protocol: Protocol) -> float:
     """Mean of the precision above the least recall and the least precision, stretched to 0…1."""
     rules = protocol.curve
-    first = round((rules.n_samples - 1) * rules.min_recall) + 1
+    first = 0 if rules.min_recall is None else round((rules.n_samples - 1) * rules.min_recall) + 1
     counted = [max(p - rules.min_precision, 0.0) for p in curve.precision[first:].tolist()]
     return sum(counted) / len(counted) / (1 - rules.min_precision)
+
+
+def plain_mean_error(events: list[Event], i: int, worst: float) -> float:
+    """Mean of the i-th error over all matches of which it is known."""
+    known = [e.errors[i] for e in events if e.truth is not None and not math.isnan(e.errors[i])]
+    return sum(known) / len(known) if known else worst
 
 
 def mean_error(curve: Curve, key: str, worst: float, protocol: Protocol) -> float:
     """Mean of an error from the least recall to the last recall that is reached."""
     rules = protocol.curve
-    first = round((rules.n_samples - 1) * rules.min_recall) + 1
-    last = 0
+    first = 0 if rules.min_recall is None else round((rules.n_samples - 1) * rules.min_recall) + 1
+    last = -1
     for i, confidence in enumerate(curve.confidence.tolist()):
         if confidence != 0:
             last = i
@@ -300,6 +379,11 @@ def mean_error(curve: Curve, key: str, worst: float, protocol: Protocol) -> floa
         return worst
     counted = curve.errors[key][first : last + 1].tolist()
     return sum(counted) / len(counted)
+
+
+def score_of(error: TpError, mean: float) -> float:
+    """1 for no error, 0 for one of the scale or more."""
+    return NAN if math.isnan(mean) else max(0.0, 1 - mean / error.scale)
 
 
 def known_mean(values: Sequence[float]) -> float:
@@ -323,12 +407,13 @@ def evaluate(
     matching. With ``absent="omit"`` classes without truth are left out of all means.
     """
     rank = {name: int(place) for name, place in zip(truth.frames, truth.frame_place, strict=True)}
-    ego = {name: tuple(xy) for name, xy in zip(truth.frames, truth.ego_xy_m.tolist(), strict=True)}
+    ego = {name: (*xy, 0.0) for name, xy in zip(truth.frames, truth.ego_xy_m.tolist(), strict=True)}
     truth_boxes = plain_boxes(truth, protocol)
     pred_boxes = plain_boxes(pred, protocol, rank if truth.partial else None)
     regions = [box for box in truth_boxes if box.category in protocol.regions]
     truths = kept(truth_boxes, ego, regions, protocol)
     preds = kept(pred_boxes, ego, regions, protocol)
+    preds = {label: best_of_each_frame(boxes, protocol) for label, boxes in preds.items()}
 
     result = Result(truths=truths)
     for task in protocol.tasks:
@@ -336,7 +421,7 @@ def evaluate(
         repeats = [1 if truth_weight is None else int(truth_weight[box.row]) for box in truths[label]]
         result.n_truth[label] = sum(repeats)
         for t, threshold in enumerate(protocol.affinity.thresholds):
-            events = match_nearest_free(truths[label], preds[label], threshold, protocol)
+            events = MATCH[protocol.assignment](truths[label], preds[label], threshold, protocol)
             for event in events:
                 if event.truth is not None:
                     event.errors = tuple(
@@ -344,16 +429,22 @@ def evaluate(
                     )
             if event_weight is not None:
                 events = [event for event in events for _ in range(int(event_weight[t, event.pred.row]))]
-            curve = curve_of(events, result.n_truth[label], protocol)
+            curve = CURVE[protocol.curve.kind](events, result.n_truth[label], protocol)
             result.events[label, threshold] = events
             result.curves[label, threshold] = curve
             result.ap[label, threshold] = average_precision(curve, protocol)
         thresholds = protocol.affinity.thresholds
         result.class_ap[label] = sum(result.ap[label, threshold] for threshold in thresholds) / len(thresholds)
         curve = result.curves[label, protocol.affinity.error_threshold]
-        for error in protocol.errors:
-            undefined = error.name in task.undefined
-            value = NAN if undefined else mean_error(curve, error.key, error.worst, protocol)
+        for i, error in enumerate(protocol.errors):
+            if error.name in task.undefined:
+                value = NAN
+            elif result.n_truth[label] == 0:
+                value = error.worst
+            elif protocol.curve.error_mean == "plain":
+                value = plain_mean_error(result.events[label, protocol.affinity.error_threshold], i, error.worst)
+            else:
+                value = mean_error(curve, error.key, error.worst, protocol)
             result.class_errors[label, error.name] = value
 
     counted = [label for label in protocol.labels if absent == "official" or result.n_truth[label]]
@@ -361,8 +452,19 @@ def evaluate(
     for error in protocol.errors:
         mean = known_mean([result.class_errors[label, error.name] for label in counted])
         result.tp_errors[error.name] = mean
-        result.tp_scores[error.name] = max(0.0, 1 - mean) if not math.isnan(mean) else NAN
+        result.tp_scores[error.name] = score_of(error, mean)
     rules = protocol.composite
+    if rules.kind == "class_product":
+        for label in protocol.labels:
+            total, weight = 0.0, 0.0
+            for error in protocol.errors:
+                score = score_of(error, result.class_errors[label, error.name])
+                if error.name in rules.error_weights and not math.isnan(score):
+                    total += rules.error_weights[error.name] * score
+                    weight += rules.error_weights[error.name]
+            result.class_composite[label] = result.class_ap[label] * total / weight if weight else NAN
+        result.composite = known_mean([result.class_composite[label] for label in counted])
+        return result
     total = rules.map_weight * result.mean_ap
     for name, weight in rules.error_weights.items():
         total += weight * result.tp_scores[name]
@@ -426,7 +528,8 @@ def summary(result: Result, protocol: Protocol) -> dict[str, Any]:
         },
         "tp_errors": {key[name]: value for name, value in result.tp_errors.items()},
         "tp_scores": {key[name]: value for name, value in result.tp_scores.items()},
-        "nd_score": result.composite,
+        **({f"label_{protocol.composite.key}": result.class_composite} if result.class_composite else {}),
+        protocol.composite.key: result.composite,
     }
 
 

@@ -144,7 +144,10 @@ def test_every_word_of_a_protocol_has_its_function() -> None:
         (protocol.AffinityKind, kernels.AFFINITY),
         (protocol.AssignmentKind, kernels.ASSIGN),
         (protocol.ErrorKind, kernels.ERROR),
+        (protocol.RangeKind, kernels.RANGE),
+        (protocol.TieKind, curves.TIES),
         (protocol.CurveKind, curves.CURVE),
+        (protocol.ErrorMeanKind, curves.ERROR_MEAN),
         (protocol.CompositeKind, scoring.COMPOSITE),
     ):
         assert set(get_args(kinds)) == set(table)
@@ -166,6 +169,8 @@ def test_kernels_compile_once() -> None:
         truth, pred = make.scene(seed, **knobs)
         ledger = dm.match(truth, pred, dm.NUSCENES)
         dm.score(ledger, dm.Weights(frame=[1] * truth.n_frames))
+        truth, pred = make.sweeps(seed)
+        dm.score(dm.match(truth, pred, dm.ARGOVERSE2))
     found = 0
     for module in (kernels, curves):
         for name, function in vars(module).items():

@@ -122,7 +122,7 @@ def test_files_that_are_no_protocol(tmp_path: Path) -> None:
     broken.write_text("name = ")
     with pytest.raises(InputError, match=r"broken.toml is not TOML: Invalid value"):
         Protocol.load(broken)
-    with pytest.raises(InputError, match=r"unknown protocol 'nuscene' \(did you mean 'nuscenes'\?\)"):
+    with pytest.raises(InputError, match=r"unknown protocol 'nuscene' \(did you mean 'nuscenes'"):
         by_name("nuscene")
 
 

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from detmetrics.boxes import Boxes
-    from detmetrics.io import ledgers, nuscenes, parquet
+    from detmetrics.io import argoverse2, ledgers, nuscenes, parquet, truckscenes
 
-__all__ = ["ledgers", "load", "nuscenes", "parquet"]
+__all__ = ["argoverse2", "ledgers", "load", "load_truth", "nuscenes", "parquet", "truckscenes"]
 
 
 def __getattr__(name: str) -> object:
-    if name in ("ledgers", "nuscenes", "parquet"):
+    if name in ("argoverse2", "ledgers", "nuscenes", "parquet", "truckscenes"):
         return import_module(f"detmetrics.io.{name}")
     raise AttributeError(f"module 'detmetrics.io' has no attribute {name!r}")
 
 
 def load(path: str | Path, *, progress: Callable[[int, int], None] | None = None) -> Boxes:
-    """Read predictions from our Parquet or from nuScenes result JSON, whichever the file is.
+    """Read predictions from our Parquet, Argoverse 2 feather or nuScenes result JSON, whichever the file is.
 
     Parameters
     ----------
@@ -33,13 +33,75 @@ def load(path: str | Path, *, progress: Callable[[int, int], None] | None = None
     Raises
     ------
     InputError
-        See :func:`detmetrics.io.nuscenes.load_results` and :func:`detmetrics.io.parquet.read`.
+        See :func:`detmetrics.io.nuscenes.load_results`, :func:`detmetrics.io.parquet.read` and
+        :func:`detmetrics.io.argoverse2.load_results`.
     """
+    from detmetrics.io import argoverse2, nuscenes, parquet
+
+    kind = _kind(path)
+    if kind == "parquet":
+        return parquet.read(path, progress=progress)
+    if kind == "feather":
+        return argoverse2.load_results(path, progress=progress)
+    return nuscenes.load_results(path, progress=progress)
+
+
+def load_truth(
+    path: str | Path,
+    *,
+    version: str | None = None,
+    split: str | None = None,
+    scenes: list[str] | None = None,
+    cache: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+    notice: Callable[[str], None] | None = None,
+) -> Boxes:
+    """Read truth from a file (our Parquet, Argoverse 2 feather) or a data set, whichever it is.
+
+    Parameters
+    ----------
+    path : path
+        A file; a folder of logs of Argoverse 2 or of one log; or the folder above the tables of nuScenes or MAN
+        TruckScenes, which are told apart by their sensors.
+    version, split, scenes, cache, notice
+        For tables; see :func:`detmetrics.io.nuscenes.load_truth`. ``scenes`` are the logs of Argoverse 2.
+    progress : callable, optional
+        Called with what is done and what is to do.
+
+    Raises
+    ------
+    InputError
+        See the readers; or an option that this kind of truth does not have.
+    """
+    from detmetrics.errors import InputError
+    from detmetrics.io import argoverse2, nuscenes, parquet, truckscenes
+
+    path = Path(path)
+    is_logs = path.is_dir() and any(any(path.glob(f"{place}annotations.feather")) for place in ("", "*/"))
+    if (path.is_dir() or not (path.exists() or path.suffix)) and not is_logs:
+        reader = truckscenes.load_truth if _has_truck_sensors(path, version) else nuscenes.load_truth
+        return reader(path, version=version, split=split, scenes=scenes, cache=cache, progress=progress, notice=notice)
+    if version or split:
+        raise InputError(f"truth {path} has no {'version' if version else 'split'} to choose")
+    if is_logs or (path.is_file() and _kind(path) == "feather"):
+        return argoverse2.load_truth(path, logs=scenes, progress=progress)
+    if scenes:
+        raise InputError(f"truth {path} has no scenes to choose")
+    return parquet.read(path, progress=progress)
+
+
+def _kind(path: str | Path) -> str:
+    """What the first bytes of a file say that it is."""
     from detmetrics.files import open_file
-    from detmetrics.io import nuscenes, parquet
 
     with open_file(path) as file:
-        is_parquet = file.read(4) == b"PAR1"
-    if is_parquet:
-        return parquet.read(path, progress=progress)
-    return nuscenes.load_results(path, progress=progress)
+        start = file.read(4)
+    return {b"PAR1": "parquet", b"ARRO": "feather", b"FEA1": "feather"}.get(start, "")
+
+
+def _has_truck_sensors(dataroot: Path, version: str | None) -> bool:
+    """Whether the tables know the lidar by which MAN TruckScenes places ego, and not that of nuScenes."""
+    for table in sorted(dataroot.glob(f"{version or 'v1.*-*'}/sensor.json")):
+        text = table.read_bytes()
+        return b'"LIDAR_LEFT"' in text and b'"LIDAR_TOP"' not in text
+    return False

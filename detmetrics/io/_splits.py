@@ -5,6 +5,25 @@ Source: nuscenes-devkit 1.2.0, ``nuscenes/utils/splits.py``; scene 7 is called `
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+
+class Splits(NamedTuple):
+    """Predefined splits of a data set.
+
+    Attributes
+    ----------
+    version : mapping of str to str
+        How the version of the tables must end for each split.
+    scenes_of : callable
+        From a split to the names of its scenes.
+    """
+
+    version: Mapping[str, str]
+    scenes_of: Callable[[str], frozenset[str]]
+
+
 _SCENES = {
     "train_detect": (
         "1-2 41-76 161-168 170-176 190-196 199-200 202-204 206-214 254-264 283-306 315-318 321 323-324 "
@@ -50,3 +69,6 @@ def scenes_of(split: str) -> frozenset[str]:
         first, _, last = span.partition("-")
         names |= {f"scene-{number:04d}" for number in range(int(first), int(last or first) + 1)}
     return frozenset(names)
+
+
+SPLITS = Splits(VERSION, scenes_of)

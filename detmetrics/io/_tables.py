@@ -24,7 +24,7 @@ from detmetrics.files import open_file
 from detmetrics.geometry import yaw_of_rotation
 from detmetrics.io import _cache, _tables_worker
 from detmetrics.io._json import REFUSALS, flaw, is_wrong_cut
-from detmetrics.io._splits import VERSION, scenes_of
+from detmetrics.io._splits import SPLITS, Splits
 
 PIECE = 1 << 20  # bytes; small, so that text and objects stay in the processor's cache
 #: Tables larger than this are read by two processes.
@@ -112,6 +112,7 @@ def load_truth(
     split: str | None = None,
     scenes: list[str] | None = None,
     channel: str = "LIDAR_TOP",
+    splits: Splits = SPLITS,
     cache: bool = True,
     progress: Progress | None = None,
     notice: Callable[[str], None] | None = None,
@@ -123,7 +124,7 @@ def load_truth(
     dataroot : path
         Folder that holds the version folder with the tables.
     version : str, optional
-        E.g. ``v1.0-trainval``; default: the only ``v1.0-*`` there.
+        E.g. ``v1.0-trainval``; default: the only ``v1.*-*`` there.
     split : str, optional
         A predefined split (train, val, train_detect, train_track, test, mini_train, mini_val) or a name of the data
         set's ``splits.json``; default: the validation split of the version.
@@ -131,6 +132,8 @@ def load_truth(
         Names of single scenes instead of a split.
     channel : str
         Sensor whose key frames say where ego is.
+    splits : Splits
+        The predefined splits of the data set.
     cache : bool
         Keep the result in the user's cache folder, and take it from there while the tables are unchanged.
     progress : callable, optional
@@ -155,7 +158,7 @@ def load_truth(
     nuscenes-devkit 1.2.0: ``eval/common/loaders.py: load_gt``, ``nuscenes.py: box_velocity``.
     """
     root = _root(Path(dataroot), version)
-    names, is_predefined = _scene_names(root, split, scenes)
+    names, is_predefined = _scene_names(root, split, scenes, splits)
     key = {"scenes": sorted(names), "channel": channel, "predefined": is_predefined}
     say = notice or (lambda _: None)
     entry = _cache.Entry.of(root, key) if cache else None
@@ -385,11 +388,11 @@ def _array(values: list[tuple[float, ...]], width: int) -> NDArray[np.float64]:
 def _root(dataroot: Path, version: str | None) -> Root:
     if not dataroot.is_dir():
         raise InputError(f"data set {dataroot}", expected="a folder", got="a file" if dataroot.exists() else "nothing")
-    there = sorted(path.name for path in dataroot.glob("v1.0-*") if path.is_dir())
+    there = sorted(path.name for path in dataroot.glob("v1.*-*") if path.is_dir())
     if version is None:
         if len(there) != 1:
             raise InputError(
-                f"{dataroot} holds {'no' if not there else 'more than one'} v1.0-* folder: "
+                f"{dataroot} holds {'no' if not there else 'more than one'} v1.*-* folder: "
                 + (f"choose a version of {listing(there)}" if there else "is it the folder above the tables?")
             )
         version = there[0]
@@ -398,7 +401,7 @@ def _root(dataroot: Path, version: str | None) -> Root:
     return Root(dataroot, version)
 
 
-def _scene_names(root: Root, split: str | None, scenes: list[str] | None) -> tuple[set[str], bool]:
+def _scene_names(root: Root, split: str | None, scenes: list[str] | None, splits: Splits) -> tuple[set[str], bool]:
     """Names of the scenes asked for, and whether they are a predefined split."""
     if scenes is not None:
         if split is not None:
@@ -423,14 +426,13 @@ def _scene_names(root: Root, split: str | None, scenes: list[str] | None) -> tup
             split = validation[0]
         if split is None:
             raise InputError(f"which split of {root.version}?", hint=f"splits.json has {listing(custom)}")
-    if split in VERSION:
-        if not root.version.endswith(VERSION[split]):
-            raise InputError(
-                f"version for split {split!r}", expected=f"one that ends in {VERSION[split]!r}", got=root.version
-            )
-        return set(scenes_of(split)), True
+    if split in splits.version:
+        ending = splits.version[split]
+        if not root.version.endswith(ending):
+            raise InputError(f"version for split {split!r}", expected=f"one that ends in {ending!r}", got=root.version)
+        return set(splits.scenes_of(split)), True
     if split not in custom:
-        known = [*(name for name, ending in VERSION.items() if root.version.endswith(ending)), *custom]
+        known = [*(name for name, ending in splits.version.items() if root.version.endswith(ending)), *custom]
         raise InputError(f"{root.dataroot} has no split {split!r}: choose of {listing(known, shown=12)}")
     return set(custom[split]), False
 

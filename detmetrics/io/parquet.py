@@ -165,12 +165,12 @@ def read(path: str | Path, *, progress: Callable[[int, int], None] | None = None
     return boxes
 
 
-def _pyarrow() -> tuple[Any, Any]:
+def _pyarrow(what: str = "Parquet") -> tuple[Any, Any]:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
-        raise InputError("Parquet needs pyarrow: pip install 'detmetrics[parquet]'") from None
+        raise InputError(f"{what} needs pyarrow: pip install 'detmetrics[parquet]'") from None
     return pa, pq
 
 
@@ -200,7 +200,7 @@ def _dictionary(pa: Any, codes: NDArray[np.int32], names: tuple[str, ...]) -> An
 def _floats(pa: Any, column: Any, name: str, path: str | Path) -> NDArray[np.float64]:
     if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
         raise InputError(f"{path}: column {name}", expected="numbers", got=str(column.type))
-    may_lack = name.startswith("velocity") or name == "num_points"
+    may_lack = name.startswith("velocity") or name in ("num_points", "num_interior_pts")
     if column.null_count and not may_lack:
         raise InputError(f"{path}: column {name}", expected="without missing values", got=f"{column.null_count}")
     values = column.to_numpy()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from detmetrics.protocol import Protocol, unknown_name
+from detmetrics.protocols.argoverse2 import ARGOVERSE2
 from detmetrics.protocols.nuscenes import NUSCENES
+from detmetrics.protocols.truckscenes import TRUCKSCENES
 
 #: Every bundled protocol by the name that the command line takes.
-PROTOCOLS: dict[str, Protocol] = {"nuscenes": NUSCENES}
+PROTOCOLS: dict[str, Protocol] = {"nuscenes": NUSCENES, "argoverse2": ARGOVERSE2, "truckscenes": TRUCKSCENES}
 
-__all__ = ["NUSCENES", "PROTOCOLS", "by_name"]
+__all__ = ["ARGOVERSE2", "NUSCENES", "PROTOCOLS", "TRUCKSCENES", "by_name"]
 
 
 def by_name(name: str) -> Protocol:

@@ -44,20 +44,26 @@ def as_renderable(protocol: Protocol) -> RenderableType:
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column()
     affinity, curve, composite = protocol.affinity, protocol.curve, protocol.composite
-    weights = [f"{composite.map_weight:g} × mAP"]
-    weights += [f"{weight:g} × (1 - {name})" for name, weight in composite.error_weights.items()]
+    parts = [] if composite.kind == "class_product" else [f"{composite.map_weight:g} × mAP"]
+    scale = {error.name: "" if error.scale == 1 else f" / {error.scale:.4g}" for error in protocol.errors}
+    parts += [f"{weight:g} × (1 - {name}{scale[name]})" for name, weight in composite.error_weights.items()]
+    product = "over classes, AP × the mean " if composite.kind == "class_product" else ""
     rows = {
         "protocol": protocol.name,
         "match": f"{affinity.kind} nearer than {', '.join(f'{t:g}' for t in affinity.thresholds)} m (strictly)",
         "assignment": protocol.assignment,
-        "curve": f"{curve.kind}, {curve.n_samples} recalls, above recall {curve.min_recall:g} "
-        f"and precision {curve.min_precision:g}",
-        "errors at": f"{affinity.error_threshold:g} m",
-        **{e.name: f"{e.kind} ({e.key}), {e.unit}, {e.worst:g} where nothing matched" for e in protocol.errors},
-        composite.name: f"{composite.kind} of {', '.join(weights)}",
-        "not counted": "boxes out of range" + (", boxes without points" if protocol.drop_empty else ""),
+        "curve": f"{curve.kind}, {curve.n_samples} recalls, "
+        + ("all of them" if curve.min_recall is None else f"above recall {curve.min_recall:g}")
+        + (f" and precision {curve.min_precision:g}" if curve.min_precision else ""),
+        "errors at": f"{affinity.error_threshold:g} m, mean {curve.error_mean}",
+        **{e.name: f"{e.kind} ({e.key}), {e.unit}, {e.worst:.4g} where nothing matched" for e in protocol.errors},
+        composite.name: f"{composite.kind}: {product}of {', '.join(parts)}",
+        "not counted": f"boxes out of range ({protocol.range_kind})"
+        + (", boxes without points" if protocol.drop_empty else ""),
         **{f"inside {region}": f"{', '.join(labels)} not counted" for region, labels in protocol.regions.items()},
-        "at most": f"{protocol.max_boxes_per_frame or 'any number of'} predictions a frame",
+        "at most": f"{protocol.max_boxes_per_frame or 'any number of'} predictions a frame"
+        + (f", the best {protocol.cap_per_task} in range count in each class" if protocol.cap_per_task else ""),
+        **({"caveats": ", ".join(protocol.caveats)} if protocol.caveats else {}),
     }
     for name, value in rows.items():
         facts.add_row(name, value)

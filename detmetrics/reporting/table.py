@@ -53,6 +53,9 @@ def as_renderable(scores: Scores) -> RenderableType:
     table.add_column("AP", justify="right", footer=number(scores.mean_ap), style="bold")
     for name, mean in scores.tp_errors.items():
         table.add_column(name, justify="right", footer=number(mean))
+    parts = scores.class_composite
+    if parts:
+        table.add_column(protocol.composite.name, justify="right", footer=number(scores.composite))
     for k, (label, ap) in enumerate(scores.class_ap.items()):
         errors = [number(value) for value in scores.class_errors[k].tolist()]
         table.add_row(
@@ -61,6 +64,7 @@ def as_renderable(scores: Scores) -> RenderableType:
             f"{scores.n_pred[k]:,}",
             number(ap),
             *errors,
+            *([number(parts[label])] if parts else []),
             style="dim" if label in absent else "",
         )
     headline = Text.assemble(

@@ -87,10 +87,10 @@ def rotation_of(boxes: Boxes, row: int) -> list[float]:
     return [math.cos(half), 0.0, 0.0, math.sin(half)]
 
 
-def detection_box(boxes: Boxes, row: int, name: str, score: float) -> DetectionBox:
-    """One box of the devkit, which remembers its row."""
+def detection_box(boxes: Boxes, row: int, name: str, score: float, kind: Any = DetectionBox) -> Any:
+    """One box of a devkit, which remembers its row."""
     points = None if boxes.num_points is None else boxes.num_points[row]
-    box = DetectionBox(
+    box = kind(
         sample_token=boxes.frames[boxes.frame[row]],
         translation=tuple(boxes.center_m[row].tolist()),
         size=tuple(boxes.size_lwh_m[row][[1, 0, 2]].tolist()),
@@ -188,7 +188,16 @@ OTHER_SCENE = "scene-0061"  # mini_train: the neighbours that give velocities li
 
 
 def write_tables(
-    root: Path, truth: Boxes, *, split: str = "mini_val", version: str = "v1.0-mini", seed: int = 0
+    root: Path,
+    truth: Boxes,
+    *,
+    split: str = "mini_val",
+    version: str = "v1.0-mini",
+    seed: int = 0,
+    scenes: tuple[str, str] = SCENES,
+    other_scene: str = OTHER_SCENE,
+    channel: str = "LIDAR_TOP",
+    descriptions: tuple[str, str] = ("", ""),
 ) -> None:
     """Write truth as nuScenes tables.
 
@@ -204,8 +213,8 @@ def write_tables(
         name: [] for name in ("attribute", "category", "instance", "log", "map", "visibility", "ego_pose")
     }
     tables |= {name: [] for name in ("sample", "sample_data", "sample_annotation", "scene", "sensor")}
-    names = (*SCENES, OTHER_SCENE)
-    tables["sensor"] = [{"token": "lidar", "channel": "LIDAR_TOP", "modality": "lidar"}]
+    names = (*scenes, other_scene)
+    tables["sensor"] = [{"token": "lidar", "channel": channel, "modality": "lidar"}]
     tables["calibrated_sensor"] = [
         {
             "token": "calibrated",
@@ -244,7 +253,7 @@ def write_tables(
                 "is_key_frame": True,
                 "height": 0,
                 "width": 0,
-                "filename": f"samples/LIDAR_TOP/{token}.pcd.bin",
+                "filename": f"samples/{channel}/{token}.pcd.bin",
                 "prev": "",
                 "next": "",
             }
@@ -275,10 +284,10 @@ def write_tables(
     for code, frame in enumerate(truth.frames):
         now = 1_532_402_927_000_000 + code * 20_000_000
         xy = truth.ego_xy_m[code].tolist()
-        add_sample(frame, SCENES[code % 2], now, xy)
+        add_sample(frame, scenes[code % 2], now, xy)
         gap = gap_us[code % len(gap_us)]
-        add_sample(f"{frame}-before", OTHER_SCENE, now - gap, xy)
-        add_sample(f"{frame}-after", OTHER_SCENE, now + gap, xy)
+        add_sample(f"{frame}-before", other_scene, now - gap, xy)
+        add_sample(f"{frame}-after", other_scene, now + gap, xy)
     for row in rng.permutation(len(truth)) if len(truth) else []:
         frame = truth.frames[truth.frame[row]]
         center = truth.center_m[row].tolist()
@@ -308,13 +317,13 @@ def write_tables(
                 [center[0] + side * 0.5 * vx, center[1] + side * 0.5 * vy, center[2]],
             )
             here[key], there[back] = there["token"], here["token"]
-    for name in names:
+    for name, description in zip(names, (*descriptions, ""), strict=True):
         tables["scene"].append(
             {
                 "token": f"scene-token-{name}",
                 "log_token": "log",
                 "name": name,
-                "description": "",
+                "description": description,
                 "nbr_samples": 0,
                 "first_sample_token": "",
                 "last_sample_token": "",
@@ -327,14 +336,14 @@ def write_tables(
     for name, rows in tables.items():
         (folder / f"{name}.json").write_text(json.dumps(rows, indent=1))
     if split != "mini_val":
-        (folder / "splits.json").write_text(json.dumps({split: list(SCENES)}))
+        (folder / "splits.json").write_text(json.dumps({split: list(scenes)}))
 
 
-def write_results(path: Path, pred: Boxes) -> None:
+def write_results(path: Path, pred: Boxes, kind: Any = DetectionBox) -> None:
     """Write predictions as a result file, frames in their order."""
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in pred.frames}
     for row in range(len(pred)):
-        box = detection_box(pred, row, category_of(pred, row), float(pred.score[row])).serialize()
+        box = detection_box(pred, row, category_of(pred, row), float(pred.score[row]), kind).serialize()
         del box["ego_translation"]
         if pred.num_points is None:
             del box["num_pts"]
