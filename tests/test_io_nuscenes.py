@@ -487,7 +487,7 @@ def test_parts_of_the_data(root: Path) -> None:
     (root / "v1.0-other").mkdir()
     with pytest.raises(InputError, match=r"more than one v1.* choose a version of 'v1.0-mine', 'v1.0-other'"):
         load(root)
-    with pytest.raises(InputError, match=r"no v1.0-. folder: is it the folder above the tables"):
+    with pytest.raises(InputError, match=r"no v1\.\*-\* folder: is it the folder above the tables"):
         load(root / "v1.0-mine")
 
 
