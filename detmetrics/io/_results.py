@@ -25,7 +25,10 @@ from detmetrics.errors import InputError, listing
 from detmetrics.files import open_file
 from detmetrics.io._json import REFUSALS, is_wrong_cut
 
-PIECE = 1 << 20  # bytes; small, so that text and objects stay in the processor's cache
+PIECE = 1 << 18  # bytes; small, so that text and objects stay in the processor's cache
+#: What stands in front of the samples of a piece, so that they are a text of their own.
+_BEFORE = b'{"results":{'
+_CLOSE = ord("}")
 _HEAD = re.compile(rb'"results"\s*:\s*\{')
 #: The end of a list of objects, then a name with such a list or an empty one.
 _CUT = re.compile(rb'\}\s*\]\s*(,)\s*"(?=[^"\\]*"\s*:\s*\[\s*[\]{])')
@@ -34,8 +37,8 @@ Progress = Callable[[int, int], None]
 T = TypeVar("T")
 
 
-class Box(msgspec.Struct, gc=False, frozen=True):
-    """One detection; fields that are not named here are ignored."""
+class Box(msgspec.Struct, gc=False, frozen=True, kw_only=True):
+    """One detection, in the order of the official file; fields that are not named here are ignored."""
 
     sample_token: str
     translation: tuple[float, float, float]
@@ -43,8 +46,8 @@ class Box(msgspec.Struct, gc=False, frozen=True):
     rotation: tuple[float, float, float, float]
     velocity: tuple[float | None, float | None] | None
     detection_name: str
-    attribute_name: str
     detection_score: float = -1.0  # the official default, refused below
+    attribute_name: str
     num_pts: float = -1.0  # the official default: unknown
 
 
@@ -70,6 +73,21 @@ class _Head(msgspec.Struct, gc=False):
 def _sample(_: type, token: str) -> Sample:
     return Sample(token)
 
+
+#: One box as bytes, and how numpy reads them.
+_PACK = struct.Struct("=14d2i").pack
+_ROW = np.dtype(
+    [
+        ("translation", np.float64, 3),
+        ("size", np.float64, 3),
+        ("rotation", np.float64, 4),
+        ("velocity", np.float64, 2),
+        ("score", np.float64),
+        ("num_pts", np.float64),
+        ("label", np.int32),
+        ("attribute", np.int32),
+    ]
+)
 
 _piece_decoder = msgspec.json.Decoder(dict[Sample, list[Box]], dec_hook=_sample)
 _tail_decoder = msgspec.json.Decoder(_Tail, dec_hook=_sample)
@@ -108,22 +126,26 @@ class Columns:
                 )
             self.tokens.append(token)
             self.counts.append(len(boxes))
-        boxes = list(itertools.chain.from_iterable(samples.values()))
-        labels, attributes = self.labels, self.attributes
-        numbers = _numbers(boxes)
-        self.parts.append(
-            {
-                "translation": numbers[:, :3].copy(),
-                "size": numbers[:, 3:6].copy(),
-                "rotation": numbers[:, 6:10].copy(),
-                "velocity": numbers[:, 10:12].copy(),
-                "score": numbers[:, 12].copy(),
-                "num_pts": numbers[:, 13].copy(),
-                "label": np.array([labels[box.detection_name] for box in boxes], np.int32),
-                "attribute": np.array([attributes[box.attribute_name] for box in boxes], np.int32),
-            }
-        )
+        rows = self._rows(list(itertools.chain.from_iterable(samples.values())))
+        self.parts.append({name: rows[name].copy() for name in _ROW.names or ()})
         self._check(samples, file)
+
+    def _rows(self, boxes: list[Box]) -> NDArray[np.void]:
+        """Boxes as rows of ``_ROW``: one call a box takes less time than one pass a column."""
+        pack, label, attribute = _PACK, self.labels, self.attributes
+        try:
+            packed = [
+                pack(*b.translation, *b.size, *b.rotation, *b.velocity, b.detection_score, b.num_pts,
+                     label[b.detection_name], attribute[b.attribute_name])  # type: ignore[misc]
+                for b in boxes
+            ]  # fmt: skip
+        except (struct.error, TypeError):  # some velocities are null
+            packed = [
+                pack(*b.translation, *b.size, *b.rotation, *_velocity(b), b.detection_score, b.num_pts,
+                     label[b.detection_name], attribute[b.attribute_name])
+                for b in boxes
+            ]  # fmt: skip
+        return np.frombuffer(b"".join(packed), _ROW)
 
     def _check(self, samples: dict[Sample, list[Box]], file: str) -> None:
         part = self.parts[-1]
@@ -184,58 +206,66 @@ def _pieces(
     file: BinaryIO, name: str, start: int, stop: int | None, columns: Columns
 ) -> Iterator[tuple[dict[Sample, list[Box]], int, int]]:
     size = file.seek(0, 2) if stop is None else stop
-    position = start
+    position, first = start, len(_BEFORE)
+    buffer = bytearray(_BEFORE) + bytes(PIECE + 1)  # one for all pieces: fresh memory costs more than reading
     while position < size:
         length = PIECE
         while True:
+            if length > len(buffer) - first - 1:
+                buffer = bytearray(_BEFORE) + bytes(min(length, size - position) + 1)
+            view = memoryview(buffer)
             file.seek(position)
-            text = file.read(min(length, size - position))
-            is_last = position + len(text) >= size
+            got = file.readinto(view[first : first + min(length, size - position)])  # type: ignore[attr-defined]
+            is_last = position + got >= size
             if is_last and stop is None:
                 try:
-                    tail = _decoded(_tail_decoder, b'{"results":{' + text)
+                    tail = _decoded(_tail_decoder, view[: first + got])
                 except REFUSALS as error:
-                    raise diagnosis(name, text, position, b'{"results":{', b"", error) from None
+                    text = bytes(view[first : first + got])
+                    raise diagnosis(name, text, position, _BEFORE, b"", error) from None
                 columns.meta = bytes(tail.meta) or columns.meta
                 yield tail.results, size, size
                 return
-            end = len(text) if is_last else last_cut(text)
-            if end > 0:
-                piece = text[:end]
+            end = first + got if is_last else last_cut(buffer, first, first + got)
+            if end > first:
+                buffer[end] = _CLOSE  # in the place of the comma
                 try:
-                    samples = _decoded(_piece_decoder, b"{" + piece + b"}")
+                    samples = _decoded(_piece_decoder, view[first - 1 : end + 1])
                     break
                 except REFUSALS as error:
+                    piece = bytes(view[first:end])
                     plain = b"{" + without_bare_nan(piece) + b"}"
                     if is_last or not is_wrong_cut(plain, len(plain) - 1):
-                        raise diagnosis(name, piece, position, b'{"results":{', b"}}", error) from None
+                        raise diagnosis(name, piece, position, _BEFORE, b"}}", error) from None
             length *= 2
-        yield samples, position + end, size
+        position += end - first
+        yield samples, position, size
         if is_last:
             return
-        position += text.index(b'"', end)  # past the comma and white space, which the cut has shown
+        position += buffer.index(b'"', end) - end  # past the comma and white space, which the cut has shown
 
 
-def _decoded(decoder: msgspec.json.Decoder[T], text: bytes) -> T:
+def _decoded(decoder: msgspec.json.Decoder[T], text: memoryview) -> T:
     """Decode a text that may hold bare ``NaN``; looking for them first would cost a tenth of the whole time."""
     try:
         return decoder.decode(text)
     except REFUSALS:
-        if b"NaN" not in text:
+        plain = bytes(text)
+        if b"NaN" not in plain:
             raise
-    return decoder.decode(without_bare_nan(text))
+    return decoder.decode(without_bare_nan(plain))
 
 
-def last_cut(text: bytes) -> int:
-    """Where the last sample that surely ends within the text ends, or 0."""
-    window = 1 << 16
+def last_cut(text: bytearray, start: int, stop: int) -> int:
+    """Where the last sample that surely ends within a part of the text ends, or ``start``."""
+    window = 1 << 14
     while True:
-        start = max(0, len(text) - window)
-        cuts = [match.start(1) for match in _CUT.finditer(text, start)]
+        begin = max(start, stop - window)
+        cuts = [match.start(1) for match in _CUT.finditer(text, begin, stop)]
         if cuts:
             return cuts[-1]
-        if start == 0:
-            return 0
+        if begin == start:
+            return start
         window *= 8
 
 
@@ -356,19 +386,6 @@ def _box_problem(box: object) -> tuple[str, str, object] | None:
 
 def _is_finite(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
-
-
-def _numbers(boxes: list[Box]) -> NDArray[np.float64]:
-    """All numbers of the boxes, (N, 14): one call a box takes less time than one pass a column."""
-    pack = struct.Struct("14d").pack
-    try:
-        rows = [
-            pack(*b.translation, *b.size, *b.rotation, *b.velocity, b.detection_score, b.num_pts)  # type: ignore[misc]
-            for b in boxes
-        ]
-    except (struct.error, TypeError):  # some velocities are null
-        rows = [pack(*b.translation, *b.size, *b.rotation, *_velocity(b), b.detection_score, b.num_pts) for b in boxes]
-    return np.frombuffer(b"".join(rows)).reshape(-1, 14)
 
 
 def _velocity(box: Box) -> tuple[float, float]:
