@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from detmetrics.errors import InputError, listing
 from detmetrics.files import open_file
-from detmetrics.io._json import REFUSALS, is_wrong_cut
+from detmetrics.io._json import REFUSALS, Buffer, Codes, is_wrong_cut
 
 PIECE = 1 << 18  # bytes; small, so that text and objects stay in the processor's cache
 #: What stands in front of the samples of a piece, so that they are a text of their own.
@@ -93,22 +93,14 @@ _piece_decoder = msgspec.json.Decoder(dict[Sample, list[Box]], dec_hook=_sample)
 _tail_decoder = msgspec.json.Decoder(_Tail, dec_hook=_sample)
 
 
-class _Codes(dict[str, int]):
-    """Code of each name, in the order in which they were asked for first."""
-
-    def __missing__(self, name: str) -> int:
-        self[name] = code = len(self)
-        return code
-
-
 @dataclass
 class Columns:
     """Columns of boxes in file order; codes point into the tables."""
 
     tokens: list[str] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
-    labels: dict[str, int] = field(default_factory=lambda: _Codes())
-    attributes: dict[str, int] = field(default_factory=lambda: _Codes())
+    labels: dict[str, int] = field(default_factory=Codes)
+    attributes: dict[str, int] = field(default_factory=Codes)
     parts: list[dict[str, NDArray[Any]]] = field(default_factory=list)
     meta: bytes | None = None
 
@@ -206,34 +198,30 @@ def _pieces(
     file: BinaryIO, name: str, start: int, stop: int | None, columns: Columns
 ) -> Iterator[tuple[dict[Sample, list[Box]], int, int]]:
     size = file.seek(0, 2) if stop is None else stop
-    position, first = start, len(_BEFORE)
-    buffer = bytearray(_BEFORE) + bytes(PIECE + 1)  # one for all pieces: fresh memory costs more than reading
+    position = start
+    buffer = Buffer(_BEFORE, PIECE)
+    first = buffer.start
     while position < size:
         length = PIECE
         while True:
-            if length > len(buffer) - first - 1:
-                buffer = bytearray(_BEFORE) + bytes(min(length, size - position) + 1)
-            view = memoryview(buffer)
-            file.seek(position)
-            got = file.readinto(view[first : first + min(length, size - position)])  # type: ignore[attr-defined]
-            is_last = position + got >= size
+            is_last = position + buffer.read(file, position, min(length, size - position)) >= size
             if is_last and stop is None:
                 try:
-                    tail = _decoded(_tail_decoder, view[: first + got])
+                    tail = _decoded(_tail_decoder, buffer[: buffer.stop])
                 except REFUSALS as error:
-                    text = bytes(view[first : first + got])
+                    text = bytes(buffer[first : buffer.stop])
                     raise diagnosis(name, text, position, _BEFORE, b"", error) from None
                 columns.meta = bytes(tail.meta) or columns.meta
                 yield tail.results, size, size
                 return
-            end = first + got if is_last else last_cut(buffer, first, first + got)
+            end = buffer.stop if is_last else buffer.last_cut(_CUT)
             if end > first:
-                buffer[end] = _CLOSE  # in the place of the comma
+                buffer.bytes[end] = _CLOSE  # in the place of the comma
                 try:
-                    samples = _decoded(_piece_decoder, view[first - 1 : end + 1])
+                    samples = _decoded(_piece_decoder, buffer[first - 1 : end + 1])
                     break
                 except REFUSALS as error:
-                    piece = bytes(view[first:end])
+                    piece = bytes(buffer[first:end])
                     plain = b"{" + without_bare_nan(piece) + b"}"
                     if is_last or not is_wrong_cut(plain, len(plain) - 1):
                         raise diagnosis(name, piece, position, _BEFORE, b"}}", error) from None
@@ -242,7 +230,7 @@ def _pieces(
         yield samples, position, size
         if is_last:
             return
-        position += buffer.index(b'"', end) - end  # past the comma and white space, which the cut has shown
+        position += buffer.bytes.index(b'"', end) - end  # past the comma and white space, which the cut has shown
 
 
 def _decoded(decoder: msgspec.json.Decoder[T], text: memoryview) -> T:
@@ -254,19 +242,6 @@ def _decoded(decoder: msgspec.json.Decoder[T], text: memoryview) -> T:
         if b"NaN" not in plain:
             raise
     return decoder.decode(without_bare_nan(plain))
-
-
-def last_cut(text: bytearray, start: int, stop: int) -> int:
-    """Where the last sample that surely ends within a part of the text ends, or ``start``."""
-    window = 1 << 14
-    while True:
-        begin = max(start, stop - window)
-        cuts = [match.start(1) for match in _CUT.finditer(text, begin, stop)]
-        if cuts:
-            return cuts[-1]
-        if begin == start:
-            return start
-        window *= 8
 
 
 def find_body(file: BinaryIO, name: str) -> tuple[int, bytes | None]:
