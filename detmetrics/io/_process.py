@@ -29,6 +29,7 @@ def start(module: str, *arguments: str, stdin: int = subprocess.DEVNULL) -> subp
             [sys.executable, "-P", "-m", module, *arguments],
             stdin=stdin,
             stdout=subprocess.PIPE,
+            pipesize=1 << 20,
             stderr=subprocess.DEVNULL,
             env=os.environ | {"PYTHONPATH": paths},
         )

@@ -23,9 +23,12 @@ from numpy.typing import NDArray
 
 from detmetrics.errors import InputError, listing
 from detmetrics.files import open_file
+from detmetrics.geometry import yaw_of_rotation
 from detmetrics.io._json import REFUSALS, Buffer, Codes, is_wrong_cut
 
 PIECE = 1 << 18  # bytes; small, so that text and objects stay in the processor's cache
+#: How much of a file the first of two processes reads: more than half, since the second must start first.
+FIRST_SHARE = 0.55
 #: What stands in front of the samples of a piece, so that they are a text of their own.
 _BEFORE = b'{"results":{'
 _CLOSE = ord("}")
@@ -74,6 +77,17 @@ def _sample(_: type, token: str) -> Sample:
     return Sample(token)
 
 
+#: The columns and what a row of each is.
+COLUMNS: dict[str, np.dtype[Any]] = {
+    "center_m": np.dtype((np.float64, 3)),
+    "size_lwh_m": np.dtype((np.float64, 3)),
+    "yaw_rad": np.dtype(np.float64),
+    "velocity_mps": np.dtype((np.float64, 2)),
+    "score": np.dtype(np.float64),
+    "num_pts": np.dtype(np.float64),
+    "label": np.dtype(np.int32),
+    "attribute": np.dtype(np.int32),
+}
 #: One box as bytes, and how numpy reads them.
 _PACK = struct.Struct("=14d2i").pack
 _ROW = np.dtype(
@@ -119,8 +133,16 @@ class Columns:
             self.tokens.append(token)
             self.counts.append(len(boxes))
         rows = self._rows(list(itertools.chain.from_iterable(samples.values())))
-        self.parts.append({name: rows[name].copy() for name in _ROW.names or ()})
-        self._check(samples, file)
+        self._check(rows, samples, file)
+        self.parts.append(  # what needs more memory on the way is done here, where it stays in the cache
+            {
+                "center_m": rows["translation"].copy(),
+                "size_lwh_m": rows["size"][:, [1, 0, 2]],  # nuScenes: width, length, height
+                "yaw_rad": yaw_of_rotation(rows["rotation"]),
+                "velocity_mps": rows["velocity"].copy(),
+                **{name: rows[name].copy() for name in ("score", "num_pts", "label", "attribute")},
+            }
+        )
 
     def _rows(self, boxes: list[Box]) -> NDArray[np.void]:
         """Boxes as rows of ``_ROW``: one call a box takes less time than one pass a column."""
@@ -139,12 +161,12 @@ class Columns:
             ]  # fmt: skip
         return np.frombuffer(b"".join(packed), _ROW)
 
-    def _check(self, samples: dict[Sample, list[Box]], file: str) -> None:
-        part = self.parts[-1]
+    @staticmethod
+    def _check(rows: NDArray[np.void], samples: dict[Sample, list[Box]], file: str) -> None:
         for name, wrong, expected in (
-            ("size", (part["size"] <= 0).any(axis=1), "positive"),
-            ("rotation", (part["rotation"] == 0).all(axis=1), "a quaternion of positive length"),
-            ("score", part["score"] < 0, "zero or more (-1 where detection_score is missing)"),
+            ("size", (rows["size"] <= 0).any(axis=1), "positive"),
+            ("rotation", (rows["rotation"] == 0).all(axis=1), "a quaternion of positive length"),
+            ("score", rows["score"] < 0, "zero or more (-1 where detection_score is missing)"),
         ):
             if wrong.any():
                 row = int(np.flatnonzero(wrong)[0])
@@ -153,18 +175,13 @@ class Columns:
                     if row < len(boxes):
                         break
                     row -= len(boxes)
-                got = part[name][place]
+                got = rows[name][place]
                 raise InputError(
                     f"{file}: {name} of box {row} of sample {sample.token!r}",
                     expected=expected,
                     got=got.tolist(),
                     hint=f"{int(wrong.sum())} such boxes nearby" if wrong.sum() > 1 else "",
                 )
-
-    def joined(self) -> dict[str, NDArray[Any]]:
-        """Whole columns; the parts are given up on the way, to keep the peak of memory low."""
-        names = list(self.parts[0]) if self.parts else []
-        return {name: np.concatenate([part.pop(name) for part in self.parts]) for name in names}
 
 
 def read_range(path: str | Path, start: int, stop: int | None, progress: Progress | None = None) -> Columns:
@@ -277,9 +294,9 @@ def find_body(file: BinaryIO, name: str) -> tuple[int, bytes | None]:
 
 
 def find_middle(file: BinaryIO, start: int) -> int | None:
-    """Guess a byte near the middle where a sample's name begins, or None."""
+    """Guess a byte where a sample's name begins and the second process does, or None."""
     size = file.seek(0, 2)
-    at = start + (size - start) // 2
+    at = start + int((size - start) * FIRST_SHARE)
     file.seek(at)
     found = _CUT.search(file.read(PIECE << 4))
     return at + found.end() - 1 if found else None
