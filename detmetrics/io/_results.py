@@ -27,7 +27,7 @@ from detmetrics.geometry import yaw_of_rotation
 from detmetrics.io._json import REFUSALS, Buffer, Codes, is_wrong_cut
 
 PIECE = 1 << 18  # bytes; small, so that text and objects stay in the processor's cache
-#: How much of a file the first of two processes reads: more than half, since the second must start first.
+#: How much of a file the first of two processes reads: more than half, since the second has to start Python.
 FIRST_SHARE = 0.55
 #: What stands in front of the samples of a piece, so that they are a text of their own.
 _BEFORE = b'{"results":{'
@@ -137,7 +137,7 @@ class Columns:
         self.parts.append(  # what needs more memory on the way is done here, where it stays in the cache
             {
                 "center_m": rows["translation"].copy(),
-                "size_lwh_m": rows["size"][:, [1, 0, 2]],  # nuScenes: width, length, height
+                "size_lwh_m": np.take(rows["size"], [1, 0, 2], axis=1),  # nuScenes: width, length, height
                 "yaw_rad": yaw_of_rotation(rows["rotation"]),
                 "velocity_mps": rows["velocity"].copy(),
                 **{name: rows[name].copy() for name in ("score", "num_pts", "label", "attribute")},

@@ -27,7 +27,7 @@ from detmetrics.io._json import REFUSALS, Buffer, Codes, flaw, is_wrong_cut
 from detmetrics.io._splits import VERSION, scenes_of
 
 PIECE = 1 << 18  # bytes; small, so that text and objects stay in the processor's cache
-#: Tables larger than this are read by two processes.
+#: Where ``sample_data`` and ``ego_pose`` are larger than this, a second process reads them.
 LARGE = 32 << 20
 _CUT = re.compile(rb"\}\s*(,)\s*\{")
 T = TypeVar("T")
@@ -380,7 +380,7 @@ class _Annotations:
         self.root, self.frames = root, frames
         token, instance, visibility = Codes[str](), Codes[str](), Codes[str]()
         attribute = Codes[tuple[str, ...]]()
-        token[""] = 0  # no neighbour
+        token[""] = 0  # as a neighbour: none
         parts: list[NDArray[np.void]] = []
         for piece in rows(root.table("sample_annotation"), _Annotation, progress):
             packed = [
@@ -438,8 +438,10 @@ def _velocities(annotations: _Annotations, timestamp: dict[str, float]) -> NDArr
     place[column["token"]] = own
     position = column["translation"]
     seconds_at = 1e-6 * np.array([timestamp[token] for token in annotations.frames], np.float64)[column["frame"]]
-    neighbours = np.union1d(column["prev"], column["next"])
-    strange = {tokens[code]: code for code in neighbours[(place[neighbours] < 0) & (neighbours > 0)].tolist()}
+    asked = np.zeros(len(tokens), np.bool_)
+    asked[column["prev"]] = asked[column["next"]] = True
+    asked[0] = False
+    strange = {tokens[code]: code for code in np.flatnonzero(asked & (place < 0)).tolist()}
     if strange:  # neighbours in samples that were not asked for
         known: dict[str, _Annotation] = {}
         for piece in rows(root.table("sample_annotation"), _Annotation):
