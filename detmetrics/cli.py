@@ -47,7 +47,13 @@ Truth = Annotated[
     Path | None, typer.Option("--truth", metavar="FILE", help="Truth in Parquet or feather instead of --data.")
 ]
 Rules = Annotated[
-    str, typer.Option("--protocol", metavar="NAME|FILE", help="A bundled protocol, or your own as a TOML file.")
+    str | None,
+    typer.Option(
+        "--protocol",
+        metavar="NAME|FILE",
+        help="A bundled protocol, or your own as a TOML file; default nuscenes, or the ledger's own.",
+        show_default=False,
+    ),
 ]
 Slicings = Annotated[
     list[str] | None,
@@ -70,15 +76,13 @@ def _front(
 
 @app.command()
 def evaluate(
-    results: Annotated[
-        Path, typer.Argument(help="Predictions: nuScenes result JSON, Argoverse 2 feather, or Parquet.")
-    ],
+    results: Results,
     data: Data = None,
     version: Version = None,
     split: Split = None,
     scene: Scene = None,
     truth: Truth = None,
-    protocol: Rules = "nuscenes",
+    protocol: Rules = None,
     absent: Annotated[
         str, typer.Option(help="A class without truth: 'official' (AP 0, worst errors) or 'omit' (left out).")
     ] = "official",
@@ -101,21 +105,22 @@ def evaluate(
 ) -> None:
     """Score predictions: the table people know, slices and intervals, and the official files on request."""
     outputs = _writable(**{"--json": json_out, "--details": details_out, "--ledger": ledger_out})
-    rules = _protocol(protocol)
+    _refuse_inputs(outputs, results, truth, protocol)
+    if absent not in ("official", "omit"):
+        raise InputError("--absent", expected="official or omit", got=absent)
+    if n < 0 or n == 1:
+        raise InputError("--bootstrap", expected="0, or at least 2", got=n)
     from detmetrics import slicing
 
-    slicings = [slicing.parse(text) for text in by or []]
+    slicings = [slicing.parse(text) for text in dict.fromkeys(by or [])]
     with _progress() as step:
-        truth_boxes = _Source(data, version, split, scene, truth, cache).read(step)
-        pred = _predictions(results, step)
-        with step("matching and scoring"):
-            from detmetrics.matching import match
+        ledger, seconds = _ledger(results, _Source(data, version, split, scene, truth, cache, protocol), step)
+        with step("scoring"):
             from detmetrics.scoring import score, with_time
 
             start = time.perf_counter()
-            ledger = match(truth_boxes, pred, rules)
             scores = score(ledger, absent=absent)  # type: ignore[arg-type]
-            scores = with_time(scores, time.perf_counter() - start)
+            scores = with_time(scores, seconds + time.perf_counter() - start)
             scores.signature  # noqa: B018  hashes are part of the work
             sliced = [slicing.slices(ledger, slicing.text_of(terms)) for terms in slicings]
         intervals = None
@@ -158,7 +163,7 @@ def compare(
     split: Split = None,
     scene: Scene = None,
     truth: Truth = None,
-    protocol: Rules = "nuscenes",
+    protocol: Rules = None,
     gate: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Rules in TOML; exit code 3 where one of them is broken.")
     ] = None,
@@ -178,11 +183,11 @@ def compare(
 ) -> None:
     """Compare two detectors on the same truth: what got better or worse, and is it more than chance."""
     outputs = _writable(**{"--json": json_out, "--markdown": markdown_out})
-    rules = _protocol(protocol)
+    _refuse_inputs(outputs, baseline, candidate, truth, gate, protocol)
     from detmetrics import gate as gates
     from detmetrics import resampling, slicing
 
-    slicings = [slicing.parse(text) for text in by or []]
+    slicings = [slicing.parse(text) for text in dict.fromkeys(by or [])]
     given = {name: value for name, value in {"n": n, "unit": unit, "seed": seed}.items() if value is not None}
     rule_set = None
     settings: Any = given
@@ -190,8 +195,8 @@ def compare(
         rule_set = msgspec.structs.replace(gates.Gate.load(gate), **given)
         settings = {"n": rule_set.n, "unit": rule_set.unit, "seed": rule_set.seed, "level": rule_set.level}
     with _progress() as step:
-        source = _Source(data, version, split, scene, truth, cache)
-        first, second = _two_ledgers((baseline, candidate), source, rules, step)
+        source = _Source(data, version, split, scene, truth, cache, protocol)
+        (first, second), _ = _ledgers([baseline, candidate], source, step)
         verdict = None
         with step("comparing") as advance:
             if rule_set is None:
@@ -233,19 +238,19 @@ def diagnose(
     split: Split = None,
     scene: Scene = None,
     truth: Truth = None,
-    protocol: Rules = "nuscenes",
+    protocol: Rules = None,
     json_out: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write everything as JSON.")] = None,
     cache: Cache = True,
 ) -> None:
     """Say why it is wrong: the cause of every false positive and missed truth, and what repairing each would give."""
     outputs = _writable(**{"--json": json_out})
-    rules = _protocol(protocol)
+    _refuse_inputs(outputs, results, truth, protocol)
     from detmetrics.diagnosis import diagnose as find
     from detmetrics.operating import operating_points
     from detmetrics.reporting.table import diagnosis_table, operating_table
 
     with _progress() as step:
-        ledger = _ledger(results, _Source(data, version, split, scene, truth, cache), rules, step)
+        ledger, _ = _ledger(results, _Source(data, version, split, scene, truth, cache, protocol), step)
         with step("looking for causes"):
             diagnosis, points = find(ledger), operating_points(ledger)
     if "--json" in outputs:
@@ -266,7 +271,7 @@ def worst(
     split: Split = None,
     scene: Scene = None,
     truth: Truth = None,
-    protocol: Rules = "nuscenes",
+    protocol: Rules = None,
     n: Annotated[int, typer.Option("-n", "--number", min=1, help="How many frames to list.")] = 20,
     cost: Annotated[
         bool, typer.Option("--cost/--no-cost", help="Score the set once without each frame; else go by mistakes.")
@@ -276,12 +281,12 @@ def worst(
 ) -> None:
     """List the frames that cost most."""
     outputs = _writable(**{"--json": json_out})
-    rules = _protocol(protocol)
+    _refuse_inputs(outputs, results, truth, protocol)
     from detmetrics.framing import frames
     from detmetrics.reporting.table import frames_table
 
     with _progress() as step:
-        ledger = _ledger(results, _Source(data, version, split, scene, truth, cache), rules, step)
+        ledger, _ = _ledger(results, _Source(data, version, split, scene, truth, cache, protocol), step)
         with step("leaving out each frame") as advance:
             found = frames(ledger, cost=cost, progress=advance)
     if "--json" in outputs:
@@ -298,15 +303,20 @@ def export(
     split: Split = None,
     scene: Scene = None,
     truth: Truth = None,
-    protocol: Rules = "nuscenes",
+    protocol: Rules = None,
     by: Slicings = None,
     cache: Cache = True,
 ) -> None:
     """Write one row for every truth and prediction: outcome and match at every threshold, errors, cause, slices."""
     target = _writable(output=output)["output"]
-    rules = _protocol(protocol)
+    _refuse_inputs({"output": target}, results, truth, protocol)
+    from detmetrics.slicing import parse, text_of
+
+    for text in by or []:
+        if len(parse(text)) != 1:
+            raise InputError("--by of an export", expected="one attribute", got=text_of(parse(text)))
     with _progress() as step:
-        ledger = _ledger(results, _Source(data, version, split, scene, truth, cache), rules, step)
+        ledger, _ = _ledger(results, _Source(data, version, split, scene, truth, cache, protocol), step)
         with step(f"writing {output.name}"):
             table = ledger.to_arrow(by or ["range"])
             import pyarrow.parquet
@@ -363,7 +373,7 @@ def convert(
     output = paths[-1]
     if output.suffix not in (".parquet", ".json"):
         raise InputError("ending of the output", expected=".parquet or .json", got=output.name)
-    _writable(output=output)
+    _refuse_inputs(_writable(output=output), *paths[:-1])
     from detmetrics import io
 
     with _progress() as step:
@@ -482,7 +492,7 @@ def _truth(
 
 
 class _Source(NamedTuple):
-    """Where truth comes from, as given on the command line."""
+    """Where truth comes from and by which rules, as given on the command line."""
 
     data: Path | None
     version: str | None
@@ -490,42 +500,68 @@ class _Source(NamedTuple):
     scenes: list[str] | None
     truth: Path | None
     cache: bool
+    protocol: str | None
 
     def read(self, step: Step) -> Boxes:
-        return _truth(*self, step)
+        return _truth(*self[:6], step)
+
+    def refuse(self) -> None:
+        """Refuse what would be ignored, since ledgers hold their truth."""
+        given = {"--data": self.data, "--version": self.version, "--split": self.split, "--truth": self.truth}
+        stray = [name for name, value in {**given, "--scene": self.scenes}.items() if value]
+        if stray:
+            raise InputError(f"{stray[0]} goes with results, not with a ledger: a ledger holds its truth")
 
 
-def _ledger(path: Path, source: _Source, rules: Protocol, step: Step) -> Ledger:
-    """Load a ledger where the file is one, else read and match."""
+def _ledger(path: Path, source: _Source, step: Step) -> tuple[Ledger, float]:
+    """Load a ledger where the file is one, else read and match; and the seconds that matching took."""
+    (ledger,), seconds = _ledgers([path], source, step)
+    return ledger, seconds
+
+
+def _ledgers(paths: list[Path], source: _Source, step: Step) -> tuple[list[Ledger], float]:
+    """Load the files that are ledgers, match the others to one truth; and the seconds that matching took."""
     from detmetrics.io import ledgers
-    from detmetrics.matching import match
 
-    if ledgers.is_ledger(path):
-        with step(f"reading {path.name}"):
-            return ledgers.load(path)
-    truth, pred = source.read(step), _predictions(path, step)
-    with step("matching"):
-        return match(truth, pred, rules)
-
-
-def _two_ledgers(paths: tuple[Path, Path], source: _Source, rules: Protocol, step: Step) -> tuple[Ledger, Ledger]:
-    """Load ledgers where the files are saved ones; match the others to the same truth."""
-    from detmetrics.io import ledgers
-    from detmetrics.matching import match
-
-    truth = None
-    found = []
-    for path in paths:
+    rules = None if source.protocol is None else _protocol(source.protocol)
+    saved: dict[Path, Ledger] = {}
+    for path in dict.fromkeys(paths):
         if ledgers.is_ledger(path):
             with step(f"reading {path.name}"):
-                found.append(ledgers.load(path))
+                saved[path] = ledgers.load(path)
+            if rules is not None and rules.digest != saved[path].protocol.digest:
+                raise InputError(
+                    "--protocol",
+                    expected=f"that of the ledger {path} ({saved[path].protocol.name})",
+                    got=source.protocol,
+                )
+    if len(saved) == len(set(paths)):
+        source.refuse()
+        return [saved[path] for path in paths], 0.0
+    if rules is None:
+        rules = next(iter(saved.values())).protocol if saved else _protocol("nuscenes")
+    truth = source.read(step)
+    found, seconds = [], 0.0
+    for path in paths:
+        if path in saved:
+            found.append(saved[path])
             continue
-        if truth is None:
-            truth = source.read(step)
         pred = _predictions(path, step)
         with step("matching"):
+            from detmetrics.matching import match
+
+            start = time.perf_counter()
             found.append(match(truth, pred, rules))
-    return found[0], found[1]
+            seconds += time.perf_counter() - start
+    return found, seconds
+
+
+def _refuse_inputs(outputs: dict[str, Path], *inputs: Path | str | None) -> None:
+    """Refuse an output that would take the place of an input."""
+    paths = {os.path.realpath(path) for path in inputs if path is not None}
+    for option, path in outputs.items():
+        if str(path) in paths:
+            raise InputError(option, expected="another file than the input", got=str(path))
 
 
 def _predictions(path: Path, step: Step) -> Boxes:
@@ -561,7 +597,7 @@ def _console() -> Any:
     """Console for results: as wide as the terminal, or as the table where the output goes to a file."""
     from rich.console import Console
 
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)
+    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
 
 
 def _complain(message: str) -> None:

@@ -21,7 +21,7 @@ from detmetrics.errors import InputError
 from detmetrics.kernels import Floats, Ints, blame, group
 from detmetrics.ledger import Fate, Ledger
 from detmetrics.matching import measure
-from detmetrics.scoring import Absent, Plan, metric_names, metric_values, official
+from detmetrics.scoring import Absent, Plan, metric_values, official
 from detmetrics.weights import Weights
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ CAUSES = (
     Cause("size", "matches, with a wrong size", SET_RIGHT),
     Cause("yaw", "matches, with a wrong heading", SET_RIGHT),
     Cause("flip", "matches, with front and back exchanged", "turned by half a turn"),
-    Cause("out_of_range", "prediction and truth lie on two sides of the range limit", "neither counts against it"),
+    Cause("out_of_range", "prediction and truth lie on two sides of the range limit", f"{REMOVED}, or {FOUND}"),
     Cause("ignored_truth", "it lies on a truth that does not count: no points, or in an ignore region", REMOVED),
     Cause("background", "nothing is there", REMOVED),
     Cause("few_points", "missed: few sensor points", FOUND),
@@ -401,8 +401,7 @@ def _numbers(ledger: Ledger, weights: Weights, absent: Absent) -> Floats:
     protocol = ledger.protocol
     tables = Plan(ledger, weights).run()
     ap, errors = official(protocol, tables.ap, tables.errors, tables.n_truth, absent)
-    assert metric_names(protocol)[1] == "mAP"
-    values: Floats = metric_values(protocol, ap, errors)[0, :2]
+    values: Floats = metric_values(protocol, ap, errors)[0, :2]  # composite and mAP stand first
     return values
 
 

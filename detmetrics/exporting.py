@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def to_arrow(ledger: Ledger, by: Sequence[By] = ("range",)) -> pa.Table:
+def to_arrow(ledger: Ledger, by: By | Sequence[By] = ("range",)) -> pa.Table:
     """Give a ledger as an Arrow table.
 
     Parameters
     ----------
     ledger : Ledger
-    by : sequence of str or mapping
+    by : str, mapping, or sequence of these
         Slice columns to add, see :func:`detmetrics.slices`; one attribute each.
 
     Returns
@@ -55,10 +55,10 @@ def to_arrow(ledger: Ledger, by: Sequence[By] = ("range",)) -> pa.Table:
     frames = tuple(dict.fromkeys((*ledger.truth.frames, *ledger.pred.frames)))
     columns["frame"] = _names(pa, _recode([(side.frame, side.frames) for side in sides], frames), frames)
     labels = tuple(dict.fromkeys(label for side in sides for label in side.labels or ()))
-    columns["category"] = _names(pa, _recode([(side.label, side.labels or ()) for side in sides], labels), labels)
+    coded = _recode([(side.label, side.labels or ()) for side in sides], labels)
+    columns["category"] = _names(pa, coded, labels)
     tasks = [protocol.task_of(label) for label in labels]
     task = np.array([-1 if one is None else one for one in tasks] or [-1])
-    coded = _recode([(side.label, side.labels or ()) for side in sides], labels)
     columns["class"] = _names(pa, task[coded], protocol.labels)
     fates = tuple(fate.name.lower() for fate in Fate)
     columns["fate"] = _names(pa, np.concatenate((ledger.truth_fate, ledger.pred_fate)), fates)
@@ -74,7 +74,7 @@ def to_arrow(ledger: Ledger, by: Sequence[By] = ("range",)) -> pa.Table:
     t = protocol.error_index
     cause = np.concatenate((diagnosis.truth_cause[t], _by_pred(ledger, diagnosis.event_cause[t], 0)))
     columns["cause"] = _names(pa, np.where(cause == 0, -1, cause), [one.name for one in CAUSES])
-    for one in by:
+    for one in [by] if isinstance(by, str | Mapping) else by:
         terms = parse(one)
         if len(terms) != 1:
             raise InputError("a slice column", expected="one attribute", got=text_of(terms))
@@ -134,9 +134,13 @@ def _both(n: tuple[int, int], truth: NDArray[Any] | None, pred: NDArray[Any] | N
 
 def _extra(pa: Any, parts: Sequence[NDArray[Any] | None], n: tuple[int, int]) -> Any:
     """A further column of boxes; null on a side that lacks it."""
-    arrays = [pa.nulls(size) if part is None else pa.array(list(part)) for part, size in zip(parts, n, strict=True)]
-    kinds = [array.type for array, part in zip(arrays, parts, strict=True) if part is not None]
-    return pa.chunked_array([array.cast(kinds[0]) for array in arrays])
+    arrays = [
+        pa.nulls(size) if part is None else pa.array(part if part.ndim == 1 else list(part))
+        for part, size in zip(parts, n, strict=True)
+    ]
+    kinds = {array.type for array, part in zip(arrays, parts, strict=True) if part is not None}
+    kind = kinds.pop() if len(kinds) == 1 else pa.string()  # two kinds under one name: as text
+    return pa.chunked_array([array.cast(kind) for array in arrays])
 
 
 def _of_frames(pa: Any, ledger: Ledger, name: str) -> Any:

@@ -31,8 +31,8 @@ class Frames:
     tp, fp, fn : int64 (F,)
         Matches, false positives, missed truths at the threshold of the errors; predictions below the score of the best
         F1 of their class are left out, since a detector's tail of low scores says nothing of a frame.
-    error_sum : float64 (F, n_errors)
-        Sums of the known errors of these matches.
+    error_mean : float64 (F, n_errors)
+        Means of the known errors of these matches; NaN where there are none.
     cost : float64 (F,) or None
         What the composite would gain if the frame were not there: leave-one-out, exact. Negative: the frame lifts it.
     """
@@ -41,7 +41,7 @@ class Frames:
     tp: Ints
     fp: Ints
     fn: Ints
-    error_sum: Floats
+    error_mean: Floats
     cost: Floats | None
 
     def __len__(self) -> int:
@@ -54,7 +54,7 @@ class Frames:
         return np.lexsort((np.arange(len(self)), -key))[:n]
 
     def to_rows(self) -> Iterator[dict[str, float | int | str]]:
-        """Give one dict a frame, in the order of the ledger: name, scene if known, counts, error sums, cost."""
+        """Give one dict a frame, in the order of the ledger: name, scene if known, counts, mean errors, cost."""
         truth, protocol = self.ledger.truth, self.ledger.protocol
         scene = truth.frame_columns.get("scene")
         for f, name in enumerate(truth.frames):
@@ -62,7 +62,7 @@ class Frames:
             if scene is not None:
                 row["scene"] = str(scene[f])
             row |= {"tp": int(self.tp[f]), "fp": int(self.fp[f]), "fn": int(self.fn[f])}
-            row |= dict(zip(protocol.error_names, self.error_sum[f].tolist(), strict=True))
+            row |= dict(zip(protocol.error_names, self.error_mean[f].tolist(), strict=True))
             if self.cost is not None:
                 row["cost"] = float(self.cost[f])
             yield row
@@ -106,10 +106,14 @@ def frames(
     tp = np.bincount(frame, minlength=n_frames)
     fp = np.bincount(ledger.event_frame[made], minlength=n_frames) - tp
     fn = ledger.truth_counts.sum(axis=1) - tp
-    known = np.nan_to_num(ledger.pair_errors[pairs])
-    error_sum = np.stack([np.bincount(frame, column, n_frames).astype(np.float64) for column in known.T], axis=1)
+    error_mean = np.full((n_frames, len(protocol.errors)), np.nan)
+    for i, column in enumerate(ledger.pair_errors[pairs].T):
+        known = np.flatnonzero(~np.isnan(column))
+        count = np.bincount(frame[known], minlength=n_frames)
+        total = np.bincount(frame[known], column[known], n_frames)
+        error_mean[count > 0, i] = total[count > 0] / count[count > 0]
     costs = _costs(ledger, absent, threads or os.cpu_count() or 1, progress) if cost else None
-    return Frames(ledger, tp, fp, fn, error_sum, costs)
+    return Frames(ledger, tp, fp, fn, error_mean, costs)
 
 
 def _costs(ledger: Ledger, absent: Absent, threads: int, progress: Callable[[int, int], None] | None) -> Floats:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from detmetrics import __version__
 from detmetrics.boxes import Boxes
 from detmetrics.curves import order_by_score
 from detmetrics.errors import InputError
@@ -85,6 +86,8 @@ class Ledger:
         Frames with predictions that truth does not have, ignored since ``truth.partial``.
     notes : tuple of str
         What the reader of the scores should know.
+    version : str
+        Version of detmetrics that matched; it stands in the signature.
     """
 
     protocol: Protocol
@@ -104,6 +107,7 @@ class Ledger:
     pair_errors: Floats
     n_extra_frames: int = 0
     notes: tuple[str, ...] = ()
+    version: str = __version__
 
     def __repr__(self) -> str:
         """Say how much there is."""
@@ -206,8 +210,6 @@ class Ledger:
 
     def signature(self, absent: str) -> str:
         """Every choice that could move a number, in one line; see the README."""
-        from detmetrics import __version__
-
         share = self.nan_velocity_share
         parts = [
             f"{self.protocol.name}#{self.protocol.digest[:6]}",
@@ -219,7 +221,7 @@ class Ledger:
         ]
         if share > 0 and any(error.kind == "velocity_xy" for error in self.protocol.errors):
             parts.append(f"nan-velocity:{share:.2%}")
-        return "|".join([*parts, f"detmetrics:{__version__}"])
+        return "|".join([*parts, f"detmetrics:{self.version}"])
 
 
 def concat(ledgers: Sequence[Ledger]) -> Ledger:
@@ -297,6 +299,7 @@ def concat(ledgers: Sequence[Ledger]) -> Ledger:
         pair_errors=np.concatenate([ledger.pair_errors for ledger in ledgers])[pair_order],
         n_extra_frames=sum(ledger.n_extra_frames for ledger in ledgers),
         notes=tuple(dict.fromkeys(note for ledger in ledgers for note in ledger.notes)),
+        version="+".join(sorted({ledger.version for ledger in ledgers})),
     )
 
 

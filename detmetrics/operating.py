@@ -163,13 +163,14 @@ def operating_points(
     if bins < 1:
         raise InputError("bins", expected="at least 1", got=bins)
     t = protocol.error_index if threshold is None else thresholds.index(threshold)
-    given = _given(protocol, score)
-    whole = _points(ledger, Weights(), t, given, bins)
+    cut = best_scores(ledger, t)
+    for label, value in _given(protocol, score).items():
+        cut[protocol.labels.index(label)] = value
+    seen = _Seen(ledger, t, cut)
     if by is None:
-        return whole
-    cut = {label: point.score for label, point in whole.chosen.items()} | given
+        return _points(seen, Weights(), bins)
     found = slices(ledger, by)
-    return {name: _points(ledger, found.weights(name), t, cut, bins) for name in found.names}
+    return {name: _points(seen, found.weights(name), bins) for name in found.names}
 
 
 def best_scores(ledger: Ledger, t: int) -> Floats:
@@ -226,25 +227,40 @@ def _point(score: float, right: NDArray[np.bool_], scores: Floats, weight: Ints,
     return OperatingPoint(score, precision, recall, f1, tp, n_made - tp, n_truth - tp)
 
 
-def _points(ledger: Ledger, weights: Weights, t: int, given: Mapping[str, float], bins: int) -> OperatingPoints:
-    protocol = ledger.protocol
-    truth_weight = np.ones(len(ledger.truth), np.int64) if weights.truth is None else weights.truth
+class _Seen:
+    """What is found at these scores (K,), whatever is weighed afterwards."""
+
+    def __init__(self, ledger: Ledger, t: int, cut: Floats) -> None:
+        self.ledger, self.t, self.cut = ledger, t, cut
+        n_tasks = len(ledger.protocol.tasks)
+        self.task = np.repeat(np.arange(n_tasks), np.diff(ledger.event_offsets))
+        made = ledger.event_score >= cut[self.task]
+        _, meant = Scene(ledger).blame(t, made)
+        pairs = np.flatnonzero((ledger.pair_bits >> t & 1 == 1) & made[ledger.pair_event])
+        self.event, self.truth_row = ledger.pair_event[pairs], ledger.pair_truth[pairs]
+        partnered = np.flatnonzero(made & (meant >= 0))
+        self.swapped = partnered[ledger.truth_task[meant[partnered]] != self.task[partnered]]
+        self.swapped_truth = meant[self.swapped]
+        made[self.event] = made[self.swapped] = False
+        self.lost = np.flatnonzero(made)  # predictions that found nothing
+        self.found = np.zeros(len(ledger.truth), np.bool_)
+        self.found[self.truth_row] = self.found[self.swapped_truth] = True
+
+
+def _points(seen: _Seen, weights: Weights, bins: int) -> OperatingPoints:
+    ledger, t, protocol = seen.ledger, seen.t, seen.ledger.protocol
     counted = np.zeros(len(ledger.truth), np.int64)
-    counted[ledger.truth_rows] = truth_weight[ledger.truth_rows]
+    counted[ledger.truth_rows] = 1 if weights.truth is None else weights.truth[ledger.truth_rows]
     best, chosen, reliability = {}, {}, {}
-    cut = np.full(len(protocol.tasks), np.inf)
     for k, label in enumerate(protocol.labels):
         right, score, weight = _events(ledger, weights, t, k)
         n_truth = int(counted[ledger.truth_task == k].sum())
         at = _best(right, score, weight, n_truth)
         best[label] = _point(float("nan") if at is None else float(score[at]), right, score, weight, n_truth)
-        chosen[label] = best[label]
-        if label in given:
-            chosen[label] = _point(given[label], right, score, weight, n_truth)
-        if not np.isnan(chosen[label].score):
-            cut[k] = chosen[label].score
+        cut = float(seen.cut[k])
+        chosen[label] = _point(cut if np.isfinite(cut) else float("nan"), right, score, weight, n_truth)
         reliability[label] = _reliability(right, score, weight, bins)
-    confusion = _confusion(ledger, weights, t, cut, counted)
+    confusion = _confusion(seen, weights, counted)
     return OperatingPoints(protocol, protocol.affinity.thresholds[t], best, chosen, confusion, reliability)
 
 
@@ -260,26 +276,16 @@ def _reliability(right: NDArray[np.bool_], score: Floats, weight: Ints, bins: in
     return Reliability(edges, count, mean, precision, ece)
 
 
-def _confusion(ledger: Ledger, weights: Weights, t: int, cut: Floats, counted: Ints) -> Ints:
-    """Classes of truth against classes of predictions, events below the cut left out."""
+def _confusion(seen: _Seen, weights: Weights, counted: Ints) -> Ints:
+    """Classes of truth against classes of predictions."""
+    ledger = seen.ledger
     n_tasks = len(ledger.protocol.tasks)
-    task = np.repeat(np.arange(n_tasks), np.diff(ledger.event_offsets))
-    made = ledger.event_score >= cut[task]
-    weight = np.ones(len(task), np.int64) if weights.event is None else weights.event[t]
-    _, meant = Scene(ledger).blame(t, made)
     table = np.zeros((n_tasks + 1, n_tasks + 1), np.int64)
-    pairs = (ledger.pair_bits >> t & 1 == 1) & made[ledger.pair_event]
-    found = np.zeros(len(counted), np.bool_)
-    event, truth_row = ledger.pair_event[pairs], ledger.pair_truth[pairs]
-    found[truth_row] = True
-    np.add.at(table, (task[event], task[event]), counted[truth_row])
-    lost = made.copy()  # predictions that found nothing
-    lost[event] = False
-    swapped = np.flatnonzero(made & (meant >= 0) & (ledger.truth_task[meant] != task))
-    np.add.at(table, (ledger.truth_task[meant[swapped]], task[swapped]), counted[meant[swapped]])
-    found[meant[swapped]] = True
-    lost[swapped] = False
-    np.add.at(table[n_tasks], task[lost], weight[lost])
-    rows = np.flatnonzero(~found & (counted > 0))
+    task, event, swapped = seen.task, seen.event, seen.swapped
+    np.add.at(table, (task[event], task[event]), counted[seen.truth_row])
+    np.add.at(table, (ledger.truth_task[seen.swapped_truth], task[swapped]), counted[seen.swapped_truth])
+    weight = 1 if weights.event is None else weights.event[seen.t][seen.lost]
+    np.add.at(table[n_tasks], task[seen.lost], weight)
+    rows = np.flatnonzero(~seen.found & (counted > 0))
     np.add.at(table[:, n_tasks], ledger.truth_task[rows], counted[rows])
     return table

@@ -205,6 +205,10 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         _need(bool(labels), "tasks", "at least one")
         _need(len(set(labels)) == len(labels), "tasks", "of distinct labels", labels)
         _need(len(set(names)) == len(names), "errors", "of distinct names", names)
+        taken = {"AP", "mAP"} & {*names, self.composite.name} or {self.composite.name} & set(names)
+        _need(not taken, "names of errors and composite", "other than each other, AP and mAP", sorted(taken))
+        odd = [name for name in (*names, self.composite.name) if not name or "/" in name]
+        _need(not odd, "names of errors and composite", "without '/' and not empty", odd)
         for task in self.tasks:
             where = f"tasks[{task.label!r}]"
             _need(task.range_m is None or task.range_m > 0, f"{where}.range_m", "positive", task.range_m)

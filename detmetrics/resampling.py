@@ -719,7 +719,7 @@ def limits(
         method == "expanded" and tails[0] * (len(replicates) + 1) < 1
     ):  # so far out that no draw lies beyond: normal tails
         half = z * float(replicates.std(ddof=1))
-        return value - half, value + half
+        return float(value - half), float(value + half)
     low, high = np.quantile(replicates, tails)
     return float(low), float(high)
 
@@ -741,7 +741,7 @@ def p_value(value: float, replicates: Floats, left_out: Floats, n_units: int, me
     z = NORMAL.inv_cdf((below + 0.5) / (len(replicates) + 1))
     spread = float(replicates.std(ddof=1))
     if method == "expanded" and below in (0, len(replicates)) and spread > 0:  # no draw lies beyond zero: normal tails
-        z = value / spread
+        z = float(value / spread)
     if method == "expanded":
         return 2 * student_tail(abs(z) * math.sqrt((n_units - 1) / n_units), n_units - 1)
     if method == "bca":

@@ -286,7 +286,6 @@ class Plan:
         self.n_shards = 1 if shards is None else len(shards.names)
         self.weights = weights.checked(ledger.n_frames, n_thresholds, len(ledger.event_pred), len(ledger.truth))
         self.error_index = protocol.error_index
-        self.truth_counts = self._truth_counts()
         same = self.weights.event is None and (shards is None or len(shards.event) == 1)
         self.walks = [
             self._walk(k, thresholds)
@@ -294,19 +293,31 @@ class Plan:
             for thresholds in ([range(n_thresholds)] if same else [[t] for t in range(n_thresholds)])
         ]
 
-    def _truth_counts(self) -> Floats:
-        """Truths by frame, shard and task (F, S * K), as float for a fast product."""
+    def _n_truth(self, weight: Ints | None) -> Ints:
+        """Truths by shard and task (S, K) under frame weights."""
+        shape = (self.n_shards, len(self.ledger.protocol.tasks))
+        if weight is None:  # once, without a table of all frames
+            key, own = self._truth_keys()
+            counts = np.bincount(key % (shape[0] * shape[1]), own, minlength=shape[0] * shape[1]).astype(np.int64)
+        else:
+            counts = (weight.astype(np.float64) @ self.truth_counts).astype(np.int64)
+        return counts.reshape(shape)
+
+    def _truth_keys(self) -> tuple[Ints, Ints | None]:
+        """Frame, shard and task of every truth that counts, as one number each, and their own weights."""
         ledger, shards, weight = self.ledger, self.shards, self.weights.truth
-        if shards is None and weight is None:
-            return ledger.truth_counts.astype(np.float64)
-        n_tasks = len(ledger.protocol.tasks)
         rows = ledger.truth_rows
         shard = np.zeros(len(rows), np.int64) if shards is None else shards.truth[rows].astype(np.int64)
-        key = (ledger.truth.frame[rows] * self.n_shards + shard) * n_tasks + ledger.truth_task[rows]
-        rows, key = rows[shard >= 0], key[shard >= 0]
-        size = ledger.n_frames * self.n_shards * n_tasks
-        counts = np.bincount(key, None if weight is None else weight[rows], minlength=size)
-        return counts.astype(np.float64).reshape(ledger.n_frames, -1)
+        n_tasks = len(ledger.protocol.tasks)
+        key = (ledger.truth.frame[rows].astype(np.int64) * self.n_shards + shard) * n_tasks + ledger.truth_task[rows]
+        return key[shard >= 0], None if weight is None else weight[rows][shard >= 0]
+
+    @cached_property
+    def truth_counts(self) -> Floats:
+        """Truths by frame, shard and task (F, S * K), as float for a fast product."""
+        key, own = self._truth_keys()
+        size = self.ledger.n_frames * self.n_shards * len(self.ledger.protocol.tasks)
+        return np.bincount(key, own, minlength=size).astype(np.float64).reshape(self.ledger.n_frames, -1)
 
     def _walk(self, k: int, thresholds: Sequence[int]) -> _Walk:
         ledger, shards, weight = self.ledger, self.shards, self.weights.event
@@ -340,7 +351,7 @@ class Plan:
         frame_weight : int64 (F,), optional
             Multiplicity of each frame, on top of the plan's own weights.
         details : bool
-            Read the error curves at every threshold, not only where the errors are taken.
+            Keep the error curves, at every threshold; else they are read only where the errors are taken, and not kept.
         """
         ledger, protocol = self.ledger, self.ledger.protocol
         n_tasks, n_thresholds = len(protocol.tasks), len(protocol.affinity.thresholds)
@@ -351,15 +362,14 @@ class Plan:
             weight = weight * frame_weight
         elif frame_weight is not None:
             weight = frame_weight
-        counts = self.truth_counts.sum(axis=0) if weight is None else weight.astype(np.float64) @ self.truth_counts
         tables = Tables(
-            n_truth=counts.astype(np.int64).reshape(shape[:2]),
+            n_truth=self._n_truth(weight),
             n_pred=np.zeros(shape[:2], np.int64),
             ap=np.empty(shape),
             errors=np.empty((*shape[:2], len(protocol.errors))),
             precision=np.empty((*shape, len(grid))),
             confidence=np.empty((*shape, len(grid))),
-            error_curves=np.full((*shape, len(protocol.errors), len(grid)), np.nan),
+            error_curves=np.empty((*shape, len(protocol.errors), len(grid)) if details else (0,)),
         )
         read, mean, rule = CURVE[protocol.curve.kind], ERROR_MEAN[protocol.curve.error_mean], protocol.curve
         worst = np.array([error.worst for error in protocol.errors])
@@ -394,7 +404,7 @@ class Plan:
                     tables.n_truth[at[:2]],
                     grid,
                 )
-                if is_error or details:
+                if details:
                     tables.error_curves[at] = curves
                 if is_error:
                     tables.n_pred[at[:2]] = total[part.shard]

@@ -103,7 +103,7 @@ def test_a_protocol_of_ones_own(data: Path, tmp_path: Path) -> None:
         (["evaluate", "{results}", "--data", "{data}", "--version", "v1.0-mini"], "has no version 'v1.0-mini'"),
         (["evaluate", "{results}", "--data", "{data}", "--protocol", "kitty"], "unknown protocol 'kitty'"),
         (["evaluate", "{results}", "--data", "{data}", "--protocol", "no.toml"], "cannot read protocol no.toml"),
-        (["evaluate", "{results}", "--data", "{data}", "--absent", "no"], "absent must be one of"),
+        (["evaluate", "{results}", "--data", "{data}", "--absent", "no"], "--absent must be official or omit"),
         (["evaluate", "{results}", "--data", "{data}", "--json", "/nowhere/s.json"], "--json must be in a folder that"),
         (["evaluate", "{results}", "--data", "{data}", "--json", "a", "--details", "a"], "must be different files"),
         (["evaluate", "{results}", "--truth", "{results}"], "is not a Parquet file"),
@@ -216,6 +216,24 @@ def test_slices_intervals_comparison_and_gate(data: Path, tmp_path: Path) -> Non
     )
     done = run("compare", tmp_path / "a.ledger", tmp_path / "t", code=2)
     assert "frames of baseline and candidate must be the same" in done.stderr
+    # nothing that was given is ignored, no input is overwritten
+    for arguments, message in (
+        (("diagnose", tmp_path / "a.ledger", *where), "--data goes with results, not with a ledger"),
+        (("worst", tmp_path / "a.ledger", "--protocol", "argoverse2"), "--protocol must be that of the ledger"),
+        (("evaluate", results, *where, "--json", results), "--json must be another file than the input"),
+        (
+            ("compare", tmp_path / "a.ledger", tmp_path / "b.ledger", "--json", tmp_path / "b.ledger"),
+            "another file than",
+        ),
+        (("export", tmp_path / "a.ledger", tmp_path / "a.ledger"), "another file than the input"),
+        (("evaluate", results, *where, "--bootstrap", 1), "--bootstrap must be 0, or at least 2"),
+    ):
+        assert message in run(*arguments, code=2).stderr.replace("\n", " ")
+    (tmp_path / "cut").write_bytes((tmp_path / "a.ledger").read_bytes()[:5000])
+    assert "is no ledger of detmetrics, or is damaged" in run("diagnose", tmp_path / "cut", code=2).stderr.replace(
+        "\n", " "
+    )
+    assert "by class" in run("evaluate", tmp_path / "a.ledger", "--by", "class").stdout
     done = run("evaluate", results, *where, "--by", "wether", "--json", tmp_path / "never.json", code=2)
     assert "did you mean" in done.stderr
     assert not (tmp_path / "never.json").exists()

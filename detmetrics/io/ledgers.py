@@ -66,10 +66,14 @@ def save(ledger: Ledger, path: str | Path) -> None:
         "protocol": ledger.protocol.to_dict(),
         "n_extra_frames": ledger.n_extra_frames,
         "notes": list(ledger.notes),
+        "version": ledger.version,
     }
     for side in ("truth", "pred"):
         header[side] = _take_apart(getattr(ledger, side), side, arrays)
-    arrays[HEADER] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    try:
+        arrays[HEADER] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    except TypeError as error:
+        raise InputError("meta of the boxes", expected="plain JSON values to be saved", got=str(error)) from None
     with whole_file(path) as file:
         np.savez(file, **arrays)
 
@@ -96,6 +100,7 @@ def load(path: str | Path) -> Ledger:
                 pred=sides["pred"],
                 n_extra_frames=header["n_extra_frames"],
                 notes=tuple(header["notes"]),
+                version=header["version"],
                 **{name: arrays[name] for name in _COLUMNS},
             )
             _check(ledger)
@@ -107,12 +112,9 @@ def load(path: str | Path) -> Ledger:
 
 
 def is_ledger(path: str | Path) -> bool:
-    """Whether a file is a saved ledger, by its content."""
+    """Whether a file is a saved ledger, or was one before it was damaged: nothing else that we read is a zip."""
     with open_file(path) as file:
-        try:
-            return zipfile.is_zipfile(file) and f"{HEADER}.npy" in zipfile.ZipFile(file).namelist()
-        except zipfile.BadZipFile:
-            return False
+        return file.read(4) == b"PK\x03\x04"
 
 
 def _take_apart(boxes: Boxes, side: str, arrays: dict[str, Any]) -> dict[str, Any]:

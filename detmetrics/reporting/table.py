@@ -31,7 +31,7 @@ def as_plain(renderable: RenderableType) -> str:
     from rich.console import Console
 
     width = max(160, shutil.get_terminal_size((160, 24)).columns)
-    console = Console(file=StringIO(), width=width, color_system=None, legacy_windows=False)
+    console = Console(file=StringIO(), width=width, color_system=None, legacy_windows=False, markup=False)
     console.print(renderable)
     assert isinstance(console.file, StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().rstrip().splitlines())
@@ -279,16 +279,15 @@ def frames_table(frames: Frames, n: int) -> RenderableType:
     for name in ("frame", "scene") if has_scene else ("frame",):
         table.add_column(name, no_wrap=True)
     gain = [] if frames.cost is None else [f"{protocol.composite.name} without it"]
-    for name in ("TP", "FP", "missed", *(f"{name} mean" for name in protocol.error_names), *gain):
+    for name in ("TP", "FP", "missed", *protocol.error_names, *gain):
         table.add_column(name, justify="right")
     for f in frames.worst(n).tolist():
         row = rows[f]
-        found = int(row["tp"])
         table.add_row(
             str(row["frame"]),
             *([str(row["scene"])] if has_scene else []),
             *(f"{row[name]:,}" for name in ("tp", "fp", "fn")),
-            *(number(float(row[name]) / found if found else math.nan) for name in protocol.error_names),
+            *(number(float(row[name])) for name in protocol.error_names),
             *([f"{row['cost']:+.6f}"] if gain else []),
         )
     return table
