@@ -188,6 +188,32 @@ def test_all_repairs_together_make_everything_right(seed: int, knobs: dict[str, 
         assert missed[meant].all()
 
 
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), knobs=st.sampled_from([{}, {"hogs": 0.8, "spread_m": 10.0}, {"edges": True}]))
+def test_all_repairs_in_space_with_claims(seed: int, knobs: dict[str, Any]) -> None:
+    """Distances in space, and detections that claim a truth from afar."""
+    truth, pred = make.sweeps(seed, **knobs)
+    diagnosis = dm.diagnose(dm.match(truth, pred, dm.ARGOVERSE2), absent="omit")
+    if len(diagnosis.ledger.truth_rows):
+        assert repair(diagnosis, set(CODE) - {""})["mAP"] == pytest.approx(1, abs=1e-12)
+
+
+def test_two_at_a_truth_that_a_third_claimed_from_afar() -> None:
+    """Argoverse 2 leaves the truth missed: the better of the two meant it, the other is its duplicate."""
+    n = 3
+    pred = dm.Boxes(
+        center_m=[(20, 0, 0), (0.2, 0, 0), (0, 0.3, 0)], size_lwh_m=np.ones((n, 3)), yaw_rad=np.zeros(n),
+        label=["BUS"] * n, frame=["f"] * n, score=[0.9, 0.8, 0.7],
+    )  # fmt: skip
+    truth = dm.Boxes(center_m=[(0, 0, 0)], size_lwh_m=[(1, 1, 1)], yaw_rad=[0], label=["BUS"], frame=["f"])
+    counts = dm.diagnose(dm.match(truth, pred, dm.ARGOVERSE2)).counts()
+    assert {name: c for name, c in counts.items() if c != (0, 0)} == {
+        "background": (1, 0),
+        "longitudinal": (1, 1),
+        "duplicate": (1, 0),
+    }
+
+
 def test_rules_are_data() -> None:
     truth, pred = plant("yaw", *perfect())
     ledger = dm.match(boxes(truth), boxes(pred), dm.NUSCENES)

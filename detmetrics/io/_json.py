@@ -1,13 +1,19 @@
-"""Where a text stops being JSON: tells a wrong cut of a piece, which is mended, from a wrong file, which is refused."""
+"""Large texts piece by piece: reading a piece, guessing where it can be cut, and where a text stops being JSON.
+
+The last tells a wrong cut, which is mended, from a wrong file, which is refused.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable
+from typing import BinaryIO, TypeVar
 
 import msgspec
 
 #: What msgspec raises on a text that it does not take; ValidationError is a DecodeError.
 REFUSALS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+K = TypeVar("K", bound=Hashable)
 _MALFORMED = re.compile(r"JSON is malformed: (?P<reason>.*) \(byte (?P<at>\d+)\)")
 
 
@@ -30,3 +36,60 @@ def is_wrong_cut(text: bytes, end: int) -> bool:
     """
     found = flaw(text)
     return found is not None and found[0] >= end
+
+
+class Buffer:
+    """Memory that every piece of a file is read into in its turn: fresh memory costs more than the reading.
+
+    Parameters
+    ----------
+    before : bytes
+        What stands in front of every piece.
+    size : int
+        Bytes of a usual piece; the buffer grows where more is asked for.
+
+    Attributes
+    ----------
+    start : int
+        Where the piece begins.
+    stop : int
+        Where it ends; at least one more byte is there to be written.
+    bytes : bytearray
+    """
+
+    def __init__(self, before: bytes, size: int) -> None:
+        self.start = self.stop = len(before)
+        self.bytes = bytearray(before) + bytes(size + 1)
+
+    def read(self, file: BinaryIO, position: int, length: int) -> int:
+        """Read a piece and give its length, which is shorter at the end of the file."""
+        if length >= len(self.bytes) - self.start:
+            self.bytes = self.bytes[: self.start] + bytes(length + 1)
+        file.seek(position)
+        got: int = file.readinto(self[self.start : self.start + length])  # type: ignore[attr-defined]
+        self.stop = self.start + got
+        return got
+
+    def __getitem__(self, part: slice) -> memoryview:
+        """Part of the memory, without a copy."""
+        return memoryview(self.bytes)[part]
+
+    def last_cut(self, pattern: re.Pattern[bytes]) -> int:
+        """Where group 1 of the last match in the piece begins, or ``start`` where nothing matches."""
+        window = 1 << 14
+        while True:
+            begin = max(self.start, self.stop - window)
+            cuts = [match.start(1) for match in pattern.finditer(self.bytes, begin, self.stop)]
+            if cuts:
+                return cuts[-1]
+            if begin == self.start:
+                return self.start
+            window *= 8
+
+
+class Codes(dict[K, int]):
+    """Code of each name, in the order in which they were asked for first."""
+
+    def __missing__(self, name: K) -> int:
+        self[name] = code = len(self)
+        return code

@@ -6,6 +6,7 @@ user's script again).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -24,13 +25,14 @@ def start(module: str, *arguments: str, stdin: int = subprocess.DEVNULL) -> subp
         return None
     home = str(Path(detmetrics.__file__).resolve().parents[1])
     paths = os.pathsep.join(path for path in (home, os.environ.get("PYTHONPATH")) if path)
-    try:
-        return subprocess.Popen(
-            [sys.executable, "-P", "-m", module, *arguments],
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | {"PYTHONPATH": paths},
-        )
-    except OSError:
-        return None
+    for pipesize in (1 << 20, -1):  # wide, so that neither side waits often; the system may refuse that
+        with contextlib.suppress(OSError):
+            return subprocess.Popen(
+                [sys.executable, "-P", "-m", module, *arguments],
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                pipesize=pipesize,
+                stderr=subprocess.DEVNULL,
+                env=os.environ | {"PYTHONPATH": paths},
+            )
+    return None

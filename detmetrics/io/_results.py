@@ -23,9 +23,15 @@ from numpy.typing import NDArray
 
 from detmetrics.errors import InputError, listing
 from detmetrics.files import open_file
-from detmetrics.io._json import REFUSALS, is_wrong_cut
+from detmetrics.geometry import yaw_of_rotation
+from detmetrics.io._json import REFUSALS, Buffer, Codes, is_wrong_cut
 
-PIECE = 1 << 20  # bytes; small, so that text and objects stay in the processor's cache
+PIECE = 1 << 18  # bytes; small, so that text and objects stay in the processor's cache
+#: How much of a file the first of two processes reads: more than half, since the second has to start Python.
+FIRST_SHARE = 0.55
+#: What stands in front of the samples of a piece, so that they are a text of their own.
+_BEFORE = b'{"results":{'
+_CLOSE = ord("}")
 _HEAD = re.compile(rb'"results"\s*:\s*\{')
 #: The end of a list of objects, then a name with such a list or an empty one.
 _CUT = re.compile(rb'\}\s*\]\s*(,)\s*"(?=[^"\\]*"\s*:\s*\[\s*[\]{])')
@@ -34,8 +40,8 @@ Progress = Callable[[int, int], None]
 T = TypeVar("T")
 
 
-class Box(msgspec.Struct, gc=False, frozen=True):
-    """One detection; fields that are not named here are ignored."""
+class Box(msgspec.Struct, gc=False, frozen=True, kw_only=True):
+    """One detection, in the order of the official file; fields that are not named here are ignored."""
 
     sample_token: str
     translation: tuple[float, float, float]
@@ -43,8 +49,8 @@ class Box(msgspec.Struct, gc=False, frozen=True):
     rotation: tuple[float, float, float, float]
     velocity: tuple[float | None, float | None] | None
     detection_name: str
-    attribute_name: str
     detection_score: float = -1.0  # the official default, refused below
+    attribute_name: str
     num_pts: float = -1.0  # the official default: unknown
 
 
@@ -71,16 +77,34 @@ def _sample(_: type, token: str) -> Sample:
     return Sample(token)
 
 
+#: The columns and what a row of each is.
+COLUMNS: dict[str, np.dtype[Any]] = {
+    "center_m": np.dtype((np.float64, 3)),
+    "size_lwh_m": np.dtype((np.float64, 3)),
+    "yaw_rad": np.dtype(np.float64),
+    "velocity_mps": np.dtype((np.float64, 2)),
+    "score": np.dtype(np.float64),
+    "num_pts": np.dtype(np.float64),
+    "label": np.dtype(np.int32),
+    "attribute": np.dtype(np.int32),
+}
+#: One box as bytes, and how numpy reads them.
+_PACK = struct.Struct("=14d2i").pack
+_ROW = np.dtype(
+    [
+        ("translation", np.float64, 3),
+        ("size", np.float64, 3),
+        ("rotation", np.float64, 4),
+        ("velocity", np.float64, 2),
+        ("score", np.float64),
+        ("num_pts", np.float64),
+        ("label", np.int32),
+        ("attribute", np.int32),
+    ]
+)
+
 _piece_decoder = msgspec.json.Decoder(dict[Sample, list[Box]], dec_hook=_sample)
 _tail_decoder = msgspec.json.Decoder(_Tail, dec_hook=_sample)
-
-
-class _Codes(dict[str, int]):
-    """Code of each name, in the order in which they were asked for first."""
-
-    def __missing__(self, name: str) -> int:
-        self[name] = code = len(self)
-        return code
 
 
 @dataclass
@@ -89,8 +113,8 @@ class Columns:
 
     tokens: list[str] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
-    labels: dict[str, int] = field(default_factory=lambda: _Codes())
-    attributes: dict[str, int] = field(default_factory=lambda: _Codes())
+    labels: dict[str, int] = field(default_factory=Codes)
+    attributes: dict[str, int] = field(default_factory=Codes)
     parts: list[dict[str, NDArray[Any]]] = field(default_factory=list)
     meta: bytes | None = None
 
@@ -108,29 +132,41 @@ class Columns:
                 )
             self.tokens.append(token)
             self.counts.append(len(boxes))
-        boxes = list(itertools.chain.from_iterable(samples.values()))
-        labels, attributes = self.labels, self.attributes
-        numbers = _numbers(boxes)
-        self.parts.append(
+        rows = self._rows(list(itertools.chain.from_iterable(samples.values())))
+        self._check(rows, samples, file)
+        self.parts.append(  # what needs more memory on the way is done here, where it stays in the cache
             {
-                "translation": numbers[:, :3].copy(),
-                "size": numbers[:, 3:6].copy(),
-                "rotation": numbers[:, 6:10].copy(),
-                "velocity": numbers[:, 10:12].copy(),
-                "score": numbers[:, 12].copy(),
-                "num_pts": numbers[:, 13].copy(),
-                "label": np.array([labels[box.detection_name] for box in boxes], np.int32),
-                "attribute": np.array([attributes[box.attribute_name] for box in boxes], np.int32),
+                "center_m": rows["translation"].copy(),
+                "size_lwh_m": np.take(rows["size"], [1, 0, 2], axis=1),  # nuScenes: width, length, height
+                "yaw_rad": yaw_of_rotation(rows["rotation"]),
+                "velocity_mps": rows["velocity"].copy(),
+                **{name: rows[name].copy() for name in ("score", "num_pts", "label", "attribute")},
             }
         )
-        self._check(samples, file)
 
-    def _check(self, samples: dict[Sample, list[Box]], file: str) -> None:
-        part = self.parts[-1]
+    def _rows(self, boxes: list[Box]) -> NDArray[np.void]:
+        """Boxes as rows of ``_ROW``: one call a box takes less time than one pass a column."""
+        pack, label, attribute = _PACK, self.labels, self.attributes
+        try:
+            packed = [
+                pack(*b.translation, *b.size, *b.rotation, *b.velocity, b.detection_score, b.num_pts,
+                     label[b.detection_name], attribute[b.attribute_name])  # type: ignore[misc]
+                for b in boxes
+            ]  # fmt: skip
+        except (struct.error, TypeError):  # some velocities are null
+            packed = [
+                pack(*b.translation, *b.size, *b.rotation, *_velocity(b), b.detection_score, b.num_pts,
+                     label[b.detection_name], attribute[b.attribute_name])
+                for b in boxes
+            ]  # fmt: skip
+        return np.frombuffer(b"".join(packed), _ROW)
+
+    @staticmethod
+    def _check(rows: NDArray[np.void], samples: dict[Sample, list[Box]], file: str) -> None:
         for name, wrong, expected in (
-            ("size", (part["size"] <= 0).any(axis=1), "positive"),
-            ("rotation", (part["rotation"] == 0).all(axis=1), "a quaternion of positive length"),
-            ("score", part["score"] < 0, "zero or more (-1 where detection_score is missing)"),
+            ("size", (rows["size"] <= 0).any(axis=1), "positive"),
+            ("rotation", (rows["rotation"] == 0).all(axis=1), "a quaternion of positive length"),
+            ("score", rows["score"] < 0, "zero or more (-1 where detection_score is missing)"),
         ):
             if wrong.any():
                 row = int(np.flatnonzero(wrong)[0])
@@ -139,18 +175,13 @@ class Columns:
                     if row < len(boxes):
                         break
                     row -= len(boxes)
-                got = part[name][place]
+                got = rows[name][place]
                 raise InputError(
                     f"{file}: {name} of box {row} of sample {sample.token!r}",
                     expected=expected,
                     got=got.tolist(),
                     hint=f"{int(wrong.sum())} such boxes nearby" if wrong.sum() > 1 else "",
                 )
-
-    def joined(self) -> dict[str, NDArray[Any]]:
-        """Whole columns; the parts are given up on the way, to keep the peak of memory low."""
-        names = list(self.parts[0]) if self.parts else []
-        return {name: np.concatenate([part.pop(name) for part in self.parts]) for name in names}
 
 
 def read_range(path: str | Path, start: int, stop: int | None, progress: Progress | None = None) -> Columns:
@@ -185,58 +216,49 @@ def _pieces(
 ) -> Iterator[tuple[dict[Sample, list[Box]], int, int]]:
     size = file.seek(0, 2) if stop is None else stop
     position = start
+    buffer = Buffer(_BEFORE, PIECE)
+    first = buffer.start
     while position < size:
         length = PIECE
         while True:
-            file.seek(position)
-            text = file.read(min(length, size - position))
-            is_last = position + len(text) >= size
+            is_last = position + buffer.read(file, position, min(length, size - position)) >= size
             if is_last and stop is None:
                 try:
-                    tail = _decoded(_tail_decoder, b'{"results":{' + text)
+                    tail = _decoded(_tail_decoder, buffer[: buffer.stop])
                 except REFUSALS as error:
-                    raise diagnosis(name, text, position, b'{"results":{', b"", error) from None
+                    text = bytes(buffer[first : buffer.stop])
+                    raise diagnosis(name, text, position, _BEFORE, b"", error) from None
                 columns.meta = bytes(tail.meta) or columns.meta
                 yield tail.results, size, size
                 return
-            end = len(text) if is_last else last_cut(text)
-            if end > 0:
-                piece = text[:end]
+            end = buffer.stop if is_last else buffer.last_cut(_CUT)
+            if end > first:
+                buffer.bytes[end] = _CLOSE  # in the place of the comma
                 try:
-                    samples = _decoded(_piece_decoder, b"{" + piece + b"}")
+                    samples = _decoded(_piece_decoder, buffer[first - 1 : end + 1])
                     break
                 except REFUSALS as error:
+                    piece = bytes(buffer[first:end])
                     plain = b"{" + without_bare_nan(piece) + b"}"
                     if is_last or not is_wrong_cut(plain, len(plain) - 1):
-                        raise diagnosis(name, piece, position, b'{"results":{', b"}}", error) from None
+                        raise diagnosis(name, piece, position, _BEFORE, b"}}", error) from None
             length *= 2
-        yield samples, position + end, size
+        position += end - first
+        yield samples, position, size
         if is_last:
             return
-        position += text.index(b'"', end)  # past the comma and white space, which the cut has shown
+        position += buffer.bytes.index(b'"', end) - end  # past the comma and white space, which the cut has shown
 
 
-def _decoded(decoder: msgspec.json.Decoder[T], text: bytes) -> T:
+def _decoded(decoder: msgspec.json.Decoder[T], text: memoryview) -> T:
     """Decode a text that may hold bare ``NaN``; looking for them first would cost a tenth of the whole time."""
     try:
         return decoder.decode(text)
     except REFUSALS:
-        if b"NaN" not in text:
+        plain = bytes(text)
+        if b"NaN" not in plain:
             raise
-    return decoder.decode(without_bare_nan(text))
-
-
-def last_cut(text: bytes) -> int:
-    """Where the last sample that surely ends within the text ends, or 0."""
-    window = 1 << 16
-    while True:
-        start = max(0, len(text) - window)
-        cuts = [match.start(1) for match in _CUT.finditer(text, start)]
-        if cuts:
-            return cuts[-1]
-        if start == 0:
-            return 0
-        window *= 8
+    return decoder.decode(without_bare_nan(plain))
 
 
 def find_body(file: BinaryIO, name: str) -> tuple[int, bytes | None]:
@@ -272,9 +294,9 @@ def find_body(file: BinaryIO, name: str) -> tuple[int, bytes | None]:
 
 
 def find_middle(file: BinaryIO, start: int) -> int | None:
-    """Guess a byte near the middle where a sample's name begins, or None."""
+    """Guess a byte where a sample's name begins and the second process does, or None."""
     size = file.seek(0, 2)
-    at = start + (size - start) // 2
+    at = start + int((size - start) * FIRST_SHARE)
     file.seek(at)
     found = _CUT.search(file.read(PIECE << 4))
     return at + found.end() - 1 if found else None
@@ -356,19 +378,6 @@ def _box_problem(box: object) -> tuple[str, str, object] | None:
 
 def _is_finite(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
-
-
-def _numbers(boxes: list[Box]) -> NDArray[np.float64]:
-    """All numbers of the boxes, (N, 14): one call a box takes less time than one pass a column."""
-    pack = struct.Struct("14d").pack
-    try:
-        rows = [
-            pack(*b.translation, *b.size, *b.rotation, *b.velocity, b.detection_score, b.num_pts)  # type: ignore[misc]
-            for b in boxes
-        ]
-    except (struct.error, TypeError):  # some velocities are null
-        rows = [pack(*b.translation, *b.size, *b.rotation, *_velocity(b), b.detection_score, b.num_pts) for b in boxes]
-    return np.frombuffer(b"".join(rows)).reshape(-1, 14)
 
 
 def _velocity(box: Box) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from detmetrics.errors import InputError
 from detmetrics.io import _process
-from detmetrics.io._results import Columns, read_range
+from detmetrics.io._results import COLUMNS, Columns, read_range
 
 
 def start(path: str, begin: int, end: int | None) -> subprocess.Popen[bytes] | None:
@@ -34,7 +34,7 @@ def finish(worker: subprocess.Popen[bytes]) -> Columns | None:
             told = json.loads(header)
             columns = Columns(told["tokens"], told["counts"], told["labels"], told["attributes"])
             columns.meta = None if told["meta"] is None else told["meta"].encode()
-            columns.parts.append({name: _receive(pipe) for name in told["names"]})
+            columns.parts.append({name: _receive(pipe, row, sum(columns.counts)) for name, row in COLUMNS.items()})
             return columns
     except (ValueError, EOFError, OSError):
         return None
@@ -48,11 +48,8 @@ def stop(worker: subprocess.Popen[bytes]) -> None:
     worker.communicate()
 
 
-def _receive(pipe: IO[bytes]) -> NDArray[Any]:
-    version = np.lib.format.read_magic(pipe)
-    assert version == (1, 0)
-    shape, _, dtype = np.lib.format.read_array_header_1_0(pipe)
-    array = np.empty(shape, dtype)
+def _receive(pipe: IO[bytes], row: np.dtype[Any], n_rows: int) -> NDArray[Any]:
+    array = np.empty(n_rows, row)
     view = memoryview(array.reshape(-1).view(np.uint8).data)
     got = 0
     while got < len(view):
@@ -70,21 +67,19 @@ def main() -> None:
         columns = read_range(path, begin, end)
     except InputError:
         sys.exit(2)
-    arrays = columns.joined()
     told = {
         "tokens": columns.tokens,
         "counts": columns.counts,
         "labels": columns.labels,
         "attributes": columns.attributes,
         "meta": None if columns.meta is None else columns.meta.decode(),
-        "names": list(arrays),
     }
-    # a buffer of our own, whatever PYTHONUNBUFFERED says of sys.stdout; numpy's write_array seeks, which a pipe cannot
+    # a buffer of our own, whatever PYTHONUNBUFFERED says of sys.stdout
     with open(sys.stdout.fileno(), "wb", closefd=False) as out:
         out.write(json.dumps(told).encode() + b"\n")
-        for array in arrays.values():
-            np.lib.format.write_array_header_1_0(out, np.lib.format.header_data_from_array_1_0(array))
-            out.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        for name in COLUMNS:
+            for part in columns.parts:
+                out.write(np.ascontiguousarray(part.pop(name)).reshape(-1).view(np.uint8).data)
 
 
 if __name__ == "__main__":

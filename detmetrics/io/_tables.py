@@ -7,12 +7,12 @@ reader, a cut between two rows is a guess that the decoding of the piece proves.
 from __future__ import annotations
 
 import gc
-import itertools
 import re
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -23,11 +23,11 @@ from detmetrics.errors import InputError, listing
 from detmetrics.files import open_file
 from detmetrics.geometry import yaw_of_rotation
 from detmetrics.io import _cache, _tables_worker
-from detmetrics.io._json import REFUSALS, flaw, is_wrong_cut
+from detmetrics.io._json import REFUSALS, Buffer, Codes, flaw, is_wrong_cut
 from detmetrics.io._splits import SPLITS, Splits
 
-PIECE = 1 << 20  # bytes; small, so that text and objects stay in the processor's cache
-#: Tables larger than this are read by two processes.
+PIECE = 1 << 18  # bytes; small, so that text and objects stay in the processor's cache
+#: Where ``sample_data`` and ``ego_pose`` are larger than this, a second process reads them.
 LARGE = 32 << 20
 _CUT = re.compile(rb"\}\s*(,)\s*\{")
 T = TypeVar("T")
@@ -80,9 +80,10 @@ class _EgoPose(_Row, gc=False, frozen=True):
     translation: Vector
 
 
-class _Annotation(_Row, gc=False, frozen=True):
+class _Annotation(_Row, gc=False, frozen=True, kw_only=True):
     sample_token: str
     instance_token: str
+    visibility_token: str = ""
     attribute_tokens: tuple[str, ...]
     translation: Vector
     size: Vector
@@ -91,7 +92,6 @@ class _Annotation(_Row, gc=False, frozen=True):
     next: str
     num_lidar_pts: int
     num_radar_pts: int
-    visibility_token: str = ""
 
 
 class Root(NamedTuple):
@@ -189,30 +189,31 @@ def rows(path: Path, kind: type[T], progress: Callable[[int], None] | None = Non
         raise InputError(f"table {path} is missing")
     with open_file(path) as file:
         size = file.seek(0, 2)
-        position, opening, n_rows = 0, b"", 0
-        while position < size or size == 0:
+        if size == 0:
+            raise InputError(f"{path} is empty")
+        position, n_rows = 0, 0
+        buffer = Buffer(b"[", PIECE)
+        while position < size:
             length = PIECE
+            begin = buffer.start - bool(position)  # the first piece has its own bracket
             while True:
-                file.seek(position)
-                text = file.read(min(length, size - position))
-                is_last = position + len(text) >= size
-                cuts = [] if is_last else [found.start(1) for found in _CUT.finditer(text, max(0, len(text) - 65536))]
-                end = len(text) if is_last else cuts[-1] if cuts else 0
-                if end:
-                    piece = opening + text[:end] + (b"" if is_last else b"]")
+                is_last = position + buffer.read(file, position, min(length, size - position)) >= size
+                end = buffer.stop if is_last else buffer.last_cut(_CUT)
+                if end > buffer.start:
+                    if not is_last:
+                        buffer.bytes[end] = ord("]")  # in the place of the comma
+                    text = buffer[begin : end + (not is_last)]
                     try:
-                        got = decoder.decode(piece)
+                        got = decoder.decode(text)
                         break
                     except REFUSALS as error:
+                        piece = bytes(text)
                         if is_last or not is_wrong_cut(piece, len(piece) - 1):
-                            raise _diagnosis(path, piece, position - len(opening), n_rows, error) from None
-                elif is_last:
-                    raise InputError(f"{path} is empty")
+                            raise _diagnosis(path, piece, position + begin - buffer.start, n_rows, error) from None
                 length *= 2
             yield got
             n_rows += len(got)
-            position += end + (0 if is_last else 1)
-            opening = b"["
+            position += end - buffer.start + (not is_last)
             if progress:
                 progress(position)
 
@@ -267,69 +268,73 @@ def _read(root: Root, names: set[str], is_predefined: bool, channel: str, progre
         twice = [token for token, n in Counter(row.token for row in samples).items() if n > 1]
         raise InputError(f"{root.table('sample')} has samples more than once: {listing(twice)}")
 
-    sizes = [
-        root.table(name).stat().st_size
+    sizes = {
+        name: root.table(name).stat().st_size
         for name in ("sample_annotation", "sample_data", "ego_pose")
         if root.table(name).exists()
-    ]
-    total = sum(sizes)
-    worker = _tables_worker.start(root, list(frames), channel) if total > LARGE else None
+    }
+    total = sum(sizes.values())
+    apart = total - sizes.get("sample_annotation", 0) > LARGE
+    worker = _tables_worker.start(root, list(frames), channel) if apart else None
     try:
-        annotations = _annotations(root, frames, lambda n: progress(n, total))
+        annotations = _Annotations(root, frames, lambda n: progress(n, total))
         ego = _tables_worker.finish(worker) if worker else None
     finally:
         if worker:
             _tables_worker.stop(worker)
     if ego is None:
-        ego = ego_positions(root, set(frames), channel, lambda n: progress(sizes[0] + n, total))
+        done = sizes.get("sample_annotation", 0)
+        ego = ego_positions(root, set(frames), channel, lambda n: progress(done + n, total))
 
     category = {row.token: row.name for row in _all(root, "category", _Named)}
     instance = {row.token: row.category_token for row in _all(root, "instance", _Instance)}
     attribute = {row.token: row.name for row in _all(root, "attribute", _Named)}
     location = {row.token: row.location for row in _all(root, "log", _Log)} if root.table("log").exists() else {}
     table = root.table("sample_annotation")
-    labels, attributes = [], []
-    for row in annotations:
-        try:
-            labels.append(category[instance[row.instance_token]])
-            tokens = row.attribute_tokens
-            if len(tokens) > 1:
-                raise InputError(
-                    f"{table}: attributes of annotation {row.token!r}", expected="at most one", got=len(tokens)
-                )
-            attributes.append(attribute[tokens[0]] if tokens else "")
-        except KeyError as error:
-            raise InputError(f"{table}: annotation {row.token!r} refers to {error}, which no table has") from None
+    column = annotations.columns
+
+    for code, tokens in enumerate(annotations.tables["attribute"]):
+        if len(tokens) > 1:
+            raise InputError(
+                f"{table}: attributes of annotation {annotations.first('attribute', code)!r}",
+                expected="at most one",
+                got=len(tokens),
+            )
+    label, labels = annotations.named("instance", lambda token: category[instance[token]])
+    attribute_code, attributes = annotations.named("attribute", lambda tokens: attribute[tokens[0]] if tokens else "")
     scene = [scene_of[row.scene_token] for row in samples]
-    lidar_points = np.array([row.num_lidar_pts for row in annotations], np.int64)
-    radar_points = np.array([row.num_radar_pts for row in annotations], np.int64)
+    lidar_points, radar_points = column["lidar_points"], column["radar_points"]
     unknown = (lidar_points < 0) | (radar_points < 0)  # -1 in Lyft
     points = np.where(unknown, np.nan, (lidar_points + radar_points).astype(np.float64))
-    rotation = _array([row.rotation for row in annotations], 4)
+    rotation, size_wlh = column["rotation"], column["size"]
     if (zero := np.flatnonzero((rotation == 0).all(axis=1))).size:
         raise InputError(
-            f"{table}: rotation of annotation {annotations[zero[0]].token!r}", expected="a quaternion", got="zeros"
+            f"{table}: rotation of annotation {annotations.token(zero[0])!r}", expected="a quaternion", got="zeros"
         )
-    size_wlh = _array([row.size for row in annotations], 3)
     if (flat := np.flatnonzero((size_wlh <= 0).any(axis=1))).size:
-        row = annotations[flat[0]]
-        raise InputError(f"{table}: size of annotation {row.token!r}", expected="positive", got=row.size)
+        raise InputError(
+            f"{table}: size of annotation {annotations.token(flat[0])!r}",
+            expected="positive",
+            got=tuple(size_wlh[flat[0]].tolist()),
+        )
     return Boxes(
-        center_m=_array([row.translation for row in annotations], 3),
+        center_m=column["translation"],
         size_lwh_m=size_wlh[:, [1, 0, 2]],
         yaw_rad=yaw_of_rotation(rotation),
         rotation_wxyz=rotation,
-        label=labels,
-        frame=np.array([frames[row.sample_token] for row in annotations], np.int32),
+        label=label,
+        labels=labels or None,
+        frame=column["frame"],
         frames=list(frames),
-        velocity_mps=_velocities(root, annotations, {row.token: row.timestamp for row in all_samples}),
-        attribute=attributes,
+        velocity_mps=_velocities(annotations, {row.token: row.timestamp for row in all_samples}),
+        attribute=attribute_code,
+        attributes=attributes or None,
         num_points=points,
         ego_xy_m=np.array([ego[row.token] for row in samples]),
         box_columns={
-            "visibility": np.array([row.visibility_token for row in annotations], dtype=str),
+            "visibility": annotations.strings("visibility"),
             "num_lidar_pts": lidar_points,
-            "instance": np.array([row.instance_token for row in annotations], dtype=str),
+            "instance": annotations.strings("instance"),
         },
         frame_columns={
             "scene": np.array([one.name for one in scene]),
@@ -342,47 +347,132 @@ def _read(root: Root, names: set[str], is_predefined: bool, channel: str, progre
     )
 
 
-def _annotations(root: Root, frames: dict[str, int], progress: Callable[[int], None]) -> list[_Annotation]:
-    found: list[_Annotation] = []
-    for piece in rows(root.table("sample_annotation"), _Annotation, progress):
-        found += [row for row in piece if row.sample_token in frames]
-    return found
+#: One annotation as bytes, and how numpy reads them; the last six are codes.
+_PACK = struct.Struct("=10d2q7i").pack
+_ROW = np.dtype(
+    [
+        ("translation", np.float64, 3),
+        ("size", np.float64, 3),
+        ("rotation", np.float64, 4),
+        ("lidar_points", np.int64),
+        ("radar_points", np.int64),
+        ("frame", np.int32),
+        ("token", np.int32),
+        ("prev", np.int32),
+        ("next", np.int32),
+        ("instance", np.int32),
+        ("visibility", np.int32),
+        ("attribute", np.int32),
+    ]
+)
 
 
-def _velocities(root: Root, annotations: list[_Annotation], timestamp: dict[str, float]) -> NDArray[np.float64]:
+class _Annotations:
+    """Columns of the annotations of some samples, in the order of the file; codes point into the tables.
+
+    Parameters
+    ----------
+    root : Root
+    frames : dict
+        Code of each wanted sample.
+    progress : callable
+        Called with the bytes done.
+    """
+
+    def __init__(self, root: Root, frames: dict[str, int], progress: Callable[[int], None]) -> None:
+        self.root, self.frames = root, frames
+        token, instance, visibility = Codes[str](), Codes[str](), Codes[str]()
+        attribute = Codes[tuple[str, ...]]()
+        token[""] = 0  # as a neighbour: none
+        parts: list[NDArray[np.void]] = []
+        for piece in rows(root.table("sample_annotation"), _Annotation, progress):
+            packed = [
+                _PACK(*a.translation, *a.size, *a.rotation, a.num_lidar_pts, a.num_radar_pts, frame,
+                      token[a.token], token[a.prev], token[a.next],
+                      instance[a.instance_token], visibility[a.visibility_token], attribute[a.attribute_tokens])
+                for a in piece
+                if (frame := frames.get(a.sample_token)) is not None
+            ]  # fmt: skip
+            parts.append(np.frombuffer(b"".join(packed), _ROW))
+        whole = np.concatenate(parts)
+        self.columns: dict[str, NDArray[Any]] = {name: whole[name].copy() for name in _ROW.names or ()}
+        self.tokens = list(token)
+        self.tables: dict[str, list[Any]] = {
+            "instance": list(instance),
+            "visibility": list(visibility),
+            "attribute": list(attribute),
+        }
+
+    def token(self, row: int) -> str:
+        """Token of an annotation."""
+        token: str = self.tokens[self.columns["token"][row]]
+        return token
+
+    def strings(self, name: str) -> NDArray[np.str_]:
+        """A column as strings."""
+        strings: NDArray[np.str_] = np.array(self.tables[name] or [""], dtype=str)[self.columns[name]]
+        return strings
+
+    def first(self, name: str, code: int) -> str:
+        """Token of the first annotation with this code in a column."""
+        return self.token(int(np.flatnonzero(self.columns[name] == code)[0]))
+
+    def named(self, name: str, name_of: Callable[[Any], str]) -> tuple[NDArray[np.int32], list[str]]:
+        """Codes and table of the names that the entries of a column stand for."""
+        table = Codes[str]()
+        codes = []
+        for code, entry in enumerate(self.tables[name]):
+            try:
+                codes.append(table[name_of(entry)])
+            except KeyError as error:
+                raise InputError(
+                    f"{self.root.table('sample_annotation')}: annotation {self.first(name, code)!r} refers to {error}, "
+                    "which no table has"
+                ) from None
+        return np.array(codes or [0], np.int32)[self.columns[name]], list(table)
+
+
+def _velocities(annotations: _Annotations, timestamp: dict[str, float]) -> NDArray[np.float64]:
     """Velocity (N, 2) from the neighbours on the track; NaN where there is none, or too long a gap."""
-    known = {row.token: row for row in annotations}
-    strange = {token for row in annotations for token in (row.prev, row.next) if token and token not in known}
+    root, column, tokens = annotations.root, annotations.columns, annotations.tokens
+    n_rows = len(column["token"])
+    place = np.full(len(tokens), -1)
+    own = np.arange(n_rows)
+    place[column["token"]] = own
+    position = column["translation"]
+    seconds_at = 1e-6 * np.array([timestamp[token] for token in annotations.frames], np.float64)[column["frame"]]
+    asked = np.zeros(len(tokens), np.bool_)
+    asked[column["prev"]] = asked[column["next"]] = True
+    asked[0] = False
+    strange = {tokens[code]: code for code in np.flatnonzero(asked & (place < 0)).tolist()}
     if strange:  # neighbours in samples that were not asked for
+        known: dict[str, _Annotation] = {}
         for piece in rows(root.table("sample_annotation"), _Annotation):
             known.update((row.token, row) for row in piece if row.token in strange)
-        missing = strange - known.keys()
+        missing = strange.keys() - known.keys()
         if missing:
             raise InputError(f"{root.table('sample_annotation')} lacks the neighbours {listing(sorted(missing))}")
-    first = [known[row.prev] if row.prev else row for row in annotations]
-    last = [known[row.next] if row.next else row for row in annotations]
-    try:
-        seconds = 1e-6 * np.array([timestamp[row.sample_token] for row in last], np.float64) - 1e-6 * np.array(
-            [timestamp[row.sample_token] for row in first], np.float64
-        )
-    except KeyError as error:
-        raise InputError(f"{root.table('sample')} lacks the sample {error}") from None
-    moved = _array([row.translation for row in last], 3) - _array([row.translation for row in first], 3)
-    neighbours = np.array([bool(row.prev) + bool(row.next) for row in annotations], np.int64)
+        try:
+            further = 1e-6 * np.array([timestamp[row.sample_token] for row in known.values()], np.float64)
+        except KeyError as error:
+            raise InputError(f"{root.table('sample')} lacks the sample {error}") from None
+        place[[strange[token] for token in known]] = n_rows + np.arange(len(known))
+        position = np.concatenate([position, [row.translation for row in known.values()]])
+        seconds_at = np.concatenate([seconds_at, further])
+    has_prev, has_next = column["prev"] > 0, column["next"] > 0
+    first, last = np.where(has_prev, place[column["prev"]], own), np.where(has_next, place[column["next"]], own)
+    seconds = seconds_at[last] - seconds_at[first]
+    moved = position[last] - position[first]
     with np.errstate(divide="ignore", invalid="ignore"):
         velocity: NDArray[np.float64] = moved[:, :2] / seconds[:, None]
-    unknown = (neighbours == 0) | (seconds > np.where(neighbours == 2, 3.0, 1.5))
+    both = has_prev & has_next
+    unknown = ~(has_prev | has_next) | (seconds > np.where(both, 3.0, 1.5))
     velocity[unknown | ~np.isfinite(velocity).all(axis=1)] = np.nan
     return velocity
 
 
 def _all(root: Root, name: str, kind: type[T]) -> list[T]:
     return [row for piece in rows(root.table(name), kind) for row in piece]
-
-
-def _array(values: list[tuple[float, ...]], width: int) -> NDArray[np.float64]:
-    flat = itertools.chain.from_iterable(values)
-    return np.fromiter(flat, np.float64, width * len(values)).reshape(-1, width)
 
 
 def _root(dataroot: Path, version: str | None) -> Root:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from detmetrics.boxes import Boxes
 from detmetrics.errors import InputError
 from detmetrics.files import open_file, whole_file
-from detmetrics.geometry import rotation_of_yaw, yaw_of_rotation
+from detmetrics.geometry import rotation_of_yaw
 from detmetrics.io import _results, _results_worker
 from detmetrics.io._results import Columns, Progress
 from detmetrics.io._tables import load_truth
@@ -105,38 +105,33 @@ def _boxes(columns: list[Columns], meta: dict[str, Any], name: str) -> Boxes:
     tokens = [token for part in columns for token in part.tokens]
     _results.check_samples(tokens, name)
     counts = [count for part in columns for count in part.counts]
-    labels = list(dict.fromkeys(label for part in columns for label in part.labels))
-    attributes = list(dict.fromkeys(entry for part in columns for entry in part.attributes))
-    joined = [part.joined() for part in columns]
 
-    def column(key: str) -> NDArray[Any]:
-        parts = [part.pop(key) for part in joined if key in part]
-        return np.concatenate(parts) if len(parts) != 1 else parts[0]
+    def column(key: str) -> NDArray[Any]:  # the parts are given up on the way, to keep the peak of memory low
+        return np.concatenate([part.pop(key) for own in columns for part in own.parts])
 
-    def codes(key: str, table: list[str]) -> NDArray[np.int32]:
-        index = {entry: code for code, entry in enumerate(table)}
-        parts = []
-        for part, own in zip(joined, columns, strict=True):
-            of_part = own.labels if key == "label" else own.attributes
-            lookup = np.array([index[entry] for entry in of_part] or [0], np.int32)
-            parts.append(lookup[part.pop(key)])
-        return np.concatenate(parts)
+    def codes(key: str, tables: list[dict[str, int]]) -> tuple[NDArray[np.int32], list[str]]:
+        names = list(dict.fromkeys(entry for table in tables for entry in table))
+        index = {entry: code for code, entry in enumerate(names)}
+        for own, table in zip(columns, tables, strict=True):
+            lookup = np.array([index[entry] for entry in table] or [0], np.int32)
+            for part in own.parts:
+                part[key] = lookup[part[key]]
+        return column(key), names
 
-    label, attribute = codes("label", labels), codes("attribute", attributes)
-    yaw = yaw_of_rotation(column("rotation"))
-    size = column("size")
+    label, labels = codes("label", [part.labels for part in columns])
+    attribute, attributes = codes("attribute", [part.attributes for part in columns])
     num_points = column("num_pts")
     unknown = np.isnan(num_points) | (num_points < 0)  # officially -1
     return Boxes(
-        center_m=column("translation"),
-        size_lwh_m=size[:, [1, 0, 2]],  # nuScenes: width, length, height
-        yaw_rad=yaw,
+        center_m=column("center_m"),
+        size_lwh_m=column("size_lwh_m"),
+        yaw_rad=column("yaw_rad"),
         label=label,
         labels=labels,
         frame=np.repeat(np.arange(len(tokens), dtype=np.int32), counts),
         frames=tokens,
         score=column("score"),
-        velocity_mps=column("velocity"),
+        velocity_mps=column("velocity_mps"),
         attribute=attribute,
         attributes=attributes,
         num_points=None if unknown.all() else np.where(unknown, np.nan, num_points),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from detmetrics.diagnosis import Diagnosis
     from detmetrics.framing import Frames
     from detmetrics.operating import OperatingPoints
-    from detmetrics.resampling import Bootstrap, Comparison
+    from detmetrics.resampling import Bootstrap, Comparison, Interval
     from detmetrics.scoring import Scores
     from detmetrics.slicing import Slices
 
@@ -136,13 +136,17 @@ def intervals_table(bootstrap: Bootstrap) -> RenderableType:
         classes.add_row(
             label,
             *(number(value) for value in ap[:3]),
-            *(
-                "–" if math.isnan(one.value) else f"{one.value:.3f}±{(one.high - one.low) / 2:.3f}".replace("±0.", "±.")
-                for one in errors
-            ),
+            *(_with_half_width(one) for one in errors),
         )
     lines = [Text(note, style="yellow") for note in bootstrap.notes]
     return Group(whole, classes, *lines, Text(bootstrap.signature, style="dim", overflow="fold"))
+
+
+def _with_half_width(one: Interval) -> str:
+    """Write a number and half the width of its interval, where it has one."""
+    if math.isnan(one.value) or math.isnan(one.low):
+        return number(one.value) if math.isnan(one.value) else f"{one.value:.3f}     "
+    return f"{one.value:.3f}±{(one.high - one.low) / 2:.3f}".replace("±0.", "±.")
 
 
 def comparison_table(comparison: Comparison, names: Sequence[str] | None = None) -> RenderableType:
