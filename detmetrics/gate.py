@@ -13,11 +13,11 @@ import msgspec
 from detmetrics.errors import InputError
 from detmetrics.protocol import Protocol, unknown_name
 from detmetrics.scoring import metric_names
+from detmetrics.slicing import Term, plain
 
 if TYPE_CHECKING:
     from detmetrics.ledger import Ledger
     from detmetrics.resampling import Comparison, Difference, Progress
-    from detmetrics.slicing import Term
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -69,12 +69,13 @@ class Outcome(NamedTuple):
     ----------
     rule : Rule
     verdict : str
-        ``ok``, ``worse``, or ``undefined`` (the candidate lacks a number that the baseline has), which also fails.
+        ``ok``; ``worse``; ``undefined``: the candidate lacks a number that the baseline has; ``nothing``: there is no
+        truth to judge by. Only ``ok`` passes: a rule about nothing would never say no.
     difference : Difference
     """
 
     rule: Rule
-    verdict: Literal["ok", "worse", "undefined"]
+    verdict: Literal["ok", "worse", "undefined", "nothing"]
     difference: Difference
 
 
@@ -172,7 +173,8 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
                 if name not in found:
                     raise unknown_name(f"slice {rule.slice!r}: no", name, tuple(found))
                 comparison = found[name]
-            outcomes.append(_outcome(rule, comparison[rule.name]))
+            has_truth = comparison.n_units[comparison.names.index(_truth_of(rule))] > 0
+            outcomes.append(_outcome(rule, comparison[rule.name], bool(has_truth)))
         return Verdict(tuple(outcomes), whole)
 
     def _slices(self) -> Iterator[tuple[tuple[Term, ...], str]]:
@@ -188,37 +190,53 @@ def parse_slice(text: str) -> tuple[tuple[Term, ...], str]:
     InputError
         Where it cannot be read.
     """
-    from detmetrics.slicing import Term
-
     terms, names = [], []
-    for part in text.split("+"):
+    for part in re.split(r"\+(?=\s*[^\W\d])", text):
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not (name and equals and value):
             raise InputError(f"slice {text!r}", expected="like weather=rain or range=20-40")
-        number = r"(\d+(?:\.\d+)?)"
+        number = r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
         match = re.fullmatch(f"{number}-{number}|<{number}|>={number}", value)
         edges = tuple(float(group) for group in match.groups() if group is not None) if match else None
         terms.append(Term(name, edges))
-        names.append(value)
+        names.append(value if edges is None else _bin_name(value, edges))
     return tuple(terms), "+".join(names)
 
 
-def _outcome(rule: Rule, one: Difference) -> Outcome:
+def _bin_name(value: str, edges: tuple[float, ...]) -> str:
+    """Name of a bin as slices write it, however its edges were written."""
+    if len(edges) == 2:
+        return f"{plain(edges[0])}-{plain(edges[1])}"
+    return ("<" if value.startswith("<") else ">=") + plain(edges[0])
+
+
+def _truth_of(rule: Rule) -> str:
+    """Name of the number that counts the truths which a rule is about."""
+    return "mAP" if rule.label is None else f"AP/{rule.label}"
+
+
+def _outcome(rule: Rule, one: Difference, has_truth: bool = True) -> Outcome:
     """Apply a rule to a difference."""
-    if math.isnan(one.baseline):
-        return Outcome(rule, "ok", one)
+    if math.isnan(one.baseline) or not has_truth:
+        return Outcome(rule, "nothing", one)
     if math.isnan(one.candidate):
         return Outcome(rule, "undefined", one)
     loss = -one.gain
     surely = -one.high if one.higher_is_better else one.low  # the end of the interval that is kindest to the candidate
-    worse = (surely if rule.significant and not math.isnan(surely) else loss) > rule.tolerance
+    is_sure = not rule.significant or math.isnan(surely) or one.is_significant
+    worse = is_sure and (surely if rule.significant and not math.isnan(surely) else loss) > rule.tolerance
     return Outcome(rule, "worse" if worse else "ok", one)
 
 
 def _check_name(rule: Rule, protocol: Protocol) -> None:
     known = metric_names(protocol)
+    undefined = {f"{name}/{task.label}" for task in protocol.tasks for name in task.undefined}
+    if rule.name in undefined:
+        raise InputError(f"a rule on {rule.name}", expected=f"on a number that {protocol.name} defines")
     if rule.name in known:
         return
+    if rule.label is not None and rule.metric in known and f"{rule.metric}/{protocol.labels[0]}" not in known:
+        raise InputError(f"{rule.metric} has no classes: leave out class = {rule.label!r}, or name another metric")
     if rule.label is not None and rule.label not in protocol.labels:
         raise unknown_name("class", rule.label, protocol.labels)
     raise unknown_name("metric", rule.metric, (*(name for name in known if "/" not in name), "AP with a class"))

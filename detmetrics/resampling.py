@@ -8,9 +8,10 @@ Bootstrap*, 1993, chapters 13 (percentile) and 14 (BCa); T. Hesterberg, *What Te
 
 from __future__ import annotations
 
+import functools
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -32,6 +33,7 @@ Method = Literal["expanded", "percentile", "bca"]
 Progress = Callable[[int, int], None]
 
 FEW_UNITS = 20
+FEW_DRAWS = 200
 MAX_LEFT_OUT = 400  # with more units, the jackknife leaves out groups of them
 POWER = 0.8
 
@@ -249,7 +251,7 @@ def bootstrap(
                 unit=unit,
                 n_units=n_units[shard],
                 signature=f"{head}|{which}|{tail}",
-                notes=_few(int(n_units[shard, 0]), unit),
+                notes=_few(int(n_units[shard, 0]), unit, n),
             )
     return found[""] if by is None else found
 
@@ -269,6 +271,8 @@ class Comparison:
         Candidate less baseline, in each replicate and without each unit.
     level, method, unit, n_units, notes
         As in :class:`Bootstrap`.
+    seed : int
+        Of the draws.
     signatures : tuple of str
         Of the baseline and of the candidate.
     slice : str
@@ -287,6 +291,7 @@ class Comparison:
     n_units: Ints
     signatures: tuple[str, str]
     notes: tuple[str, ...]
+    seed: int
     slice: str = ""
 
     def __getitem__(self, name: str) -> Difference:
@@ -300,7 +305,8 @@ class Comparison:
         low, high = limits(value, replicates, left_out, n_units, self.level, self.method)
         detectable = math.nan
         if n_units > 1:
-            detectable = (critical(self.level, n_units, self.method) + NORMAL.inv_cdf(POWER)) * _spread(replicates)
+            power = NORMAL.inv_cdf(POWER) * math.sqrt(n_units / (n_units - 1))
+            detectable = (critical(self.level, n_units, self.method) + power) * _spread(replicates)
         return Difference(
             baseline=float(self.baseline[m]),
             candidate=float(self.candidate[m]),
@@ -310,6 +316,7 @@ class Comparison:
             p_value=p_value(value, replicates, left_out, n_units, self.method),
             detectable=detectable,
             higher_is_better=higher_is_better(name, self.protocol),
+            level=self.level,
         )
 
     def __iter__(self) -> Iterator[tuple[str, Difference]]:
@@ -352,6 +359,7 @@ class Difference(NamedTuple):
     detectable : float
         The smallest true difference that this data set would show as significant four times out of five.
     higher_is_better : bool
+    level : float
     """
 
     baseline: float
@@ -362,11 +370,12 @@ class Difference(NamedTuple):
     p_value: float
     detectable: float
     higher_is_better: bool
+    level: float
 
     @property
     def is_significant(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return self.low > 0 or self.high < 0
+        """Whether the interval leaves out zero, and the p-value agrees."""
+        return (self.low > 0 or self.high < 0) and self.p_value < 1 - self.level
 
     @property
     def gain(self) -> float:
@@ -443,6 +452,14 @@ def compare(
     parts: list[dict[str, tuple[Floats, Floats, Floats, Ints]]] = []
     jackknife = by is None or method == "bca"
     all_draws = [Draws(ledger, n, unit, seed, jackknife=jackknife) for ledger in ledgers]
+    if all_draws[0].names != all_draws[1].names:
+        differ = [name for name, one in all_draws[0].names.items() if all_draws[1].names[name] != one]
+        raise InputError(
+            f"{unit} of the frames of baseline and candidate",
+            expected="the same",
+            got=f"{len(differ)} that differ",
+            hint=f"frame {differ[0]!r}: {all_draws[0].names[differ[0]]!r} and {all_draws[1].names[differ[0]]!r}",
+        )
     all_groups: list[list[Shards | None]] = [
         [None] if by is None else list(shards_by(ledger, parse(by))) for ledger in ledgers
     ]
@@ -455,12 +472,13 @@ def compare(
             for shard, name in enumerate(group.names if group else [""]):
                 found[name] = (value[shard], replicates[:, shard], left_out[:, shard], n_units[shard])
         parts.append(found)
+    _check_slices(all_groups)
     first, second = parts
     comparisons = {}
     for name in dict.fromkeys((*first, *second)):
         if name not in first or name not in second:
             continue  # a slice of predictions only, which one of them does not have
-        (value_a, replicates_a, left_a, n_units), (value_b, replicates_b, left_b, _) = first[name], second[name]
+        (value_a, replicates_a, left_a, units_a), (value_b, replicates_b, left_b, units_b) = first[name], second[name]
         comparisons[name] = Comparison(
             protocol=baseline.protocol,
             names=metric_names(baseline.protocol),
@@ -471,12 +489,37 @@ def compare(
             level=level,
             method=method,
             unit=unit,
-            n_units=n_units,
+            n_units=np.minimum(units_a, units_b),
             signatures=(baseline.signature(absent), candidate.signature(absent)),
-            notes=_few(int(n_units[0]), unit),
+            notes=_few(int(min(units_a[0], units_b[0])), unit, n),
+            seed=seed,
             slice="" if by is None else f"{text_of(parse(by))}:{name}",
         )
     return comparisons[""] if by is None else comparisons
+
+
+def _check_slices(groups: Sequence[Sequence[Shards | None]]) -> None:
+    """Refuse slices that hold other truths in the two ledgers, since a column differs."""
+    counts = [
+        {
+            name: int(count)
+            for shards in side
+            if shards is not None
+            for name, count in zip(
+                shards.names, np.bincount(shards.truth + 1, minlength=len(shards.names) + 1)[1:], strict=True
+            )
+            if count
+        }
+        for side in groups
+    ]
+    if counts[0] != counts[1]:
+        differ = sorted(name for name in counts[0] | counts[1] if counts[0].get(name) != counts[1].get(name))
+        raise InputError(
+            f"truths of slice {differ[0]!r} of baseline and candidate",
+            expected="the same number",
+            got=f"{counts[0].get(differ[0], 0)} and {counts[1].get(differ[0], 0)}",
+            hint="the two ledgers have other columns",
+        )
 
 
 def check_comparable(baseline: Ledger, candidate: Ledger) -> None:
@@ -515,6 +558,8 @@ class Draws:
     ----------
     unit_of_frame : int64 (F,)
         Unit of each frame; units are numbered in the order of their names.
+    names : dict of str to str
+        Name of the unit of each frame.
     counts : int32 (n, U)
         Multiplicity of each unit in each replicate.
     left_out : list of int64 arrays
@@ -528,9 +573,13 @@ class Draws:
             raise InputError("seed", expected="zero or more", got=seed)
         truth = ledger.truth
         if unit == "frame":
-            names, self.unit_of_frame = np.unique(np.array(truth.frames), return_inverse=True)
+            column = np.array(truth.frames)
         elif unit in truth.frame_columns:
-            names, self.unit_of_frame = np.unique(truth.frame_columns[unit], return_inverse=True)
+            column = truth.frame_columns[unit]
+            if column.ndim > 1:
+                raise InputError(f"column {unit!r} to draw by", expected="of one value a frame", got=column.shape)
+            if column.dtype.kind == "U" and (column == "").any():
+                raise InputError(f"{int((column == '').sum())} frames of {truth.source} have no {unit} to draw by")
         else:
             raise InputError(
                 f"unit {unit!r} to draw",
@@ -538,6 +587,8 @@ class Draws:
                 f"which has {listing(truth.frame_columns) or 'none'}",
                 hint="'frame' draws single frames; neighbouring frames are alike, so intervals come out too narrow",
             )
+        names, self.unit_of_frame = np.unique(column, return_inverse=True)
+        self.names = dict(zip(truth.frames, column.tolist(), strict=True))
         self.n_units = len(names)
         if self.n_units < 2:
             raise InputError(f"units to draw ({unit})", expected="at least 2", got=self.n_units)
@@ -561,14 +612,17 @@ class Draws:
         return weights
 
 
-def _few(n_units: int, unit: str) -> tuple[str, ...]:
-    """Warn where there are few units."""
-    if n_units >= FEW_UNITS:
-        return ()
+def _few(n_units: int, unit: str, n: int) -> tuple[str, ...]:
+    """Warn where there are few units or draws."""
+    notes = []
     note = f"only {n_units} {unit}{'' if n_units == 1 else 's'}"
     if n_units < 2:
         return (f"{note}: nothing can be said about how sure these numbers are",)
-    return (f"{note}: with fewer than {FEW_UNITS}, intervals are rough and hold the truth less often than they say",)
+    if n_units < FEW_UNITS:
+        notes.append(f"{note}: with fewer than {FEW_UNITS}, intervals are rough")
+    if n < FEW_DRAWS:
+        notes.append(f"only {n} draws: with fewer than {FEW_DRAWS}, the ends of intervals are left to chance")
+    return tuple(notes)
 
 
 class _Counter:
@@ -614,14 +668,27 @@ def _resample(
 
 
 def _units(plan: Plan, draws: Draws) -> Ints:
-    """Count the units that have truth of each class, and of any, for each number (S, M)."""
-    n_tasks, n_errors = len(plan.ledger.protocol.tasks), len(plan.ledger.protocol.errors)
-    n_kinds = (len(metric_names(plan.ledger.protocol)) - 2 - n_errors) // n_tasks  # numbers of each class
-    counts = np.zeros((draws.n_units, plan.n_shards, n_tasks))
-    np.add.at(counts, draws.unit_of_frame, plan.truth_counts.reshape(-1, plan.n_shards, n_tasks))
-    of_class = (counts > 0).sum(axis=0)
-    of_any = (counts.sum(axis=2) > 0).sum(axis=0)
-    return np.concatenate((np.repeat(of_any[:, None], 2 + n_errors, axis=1), np.tile(of_class, (1, n_kinds))), axis=1)
+    """Count the units that bear on each number (S, M): those with truth, for errors with matches, of its class."""
+    ledger = plan.ledger
+    n_tasks = len(ledger.protocol.tasks)
+    shape = (draws.n_units, plan.n_shards, n_tasks)
+    truths, matches = np.zeros(shape), np.zeros(shape)
+    np.add.at(truths, draws.unit_of_frame, plan.truth_counts.reshape(-1, plan.n_shards, n_tasks))
+    pairs = np.flatnonzero(ledger.pair_bits >> plan.error_index & 1)
+    event = ledger.pair_event[pairs]
+    shard = np.zeros(len(event), np.int64)
+    if plan.shards is not None:
+        shard = plan.shards.event[plan.error_index if len(plan.shards.event) > 1 else 0, event].astype(np.int64)
+    unit, task = draws.unit_of_frame[ledger.event_frame[event]], ledger.truth_task[ledger.pair_truth[pairs]]
+    inside = shard >= 0
+    np.add.at(matches, (unit[inside], shard[inside], task[inside]), 1)
+    columns = []
+    for name in metric_names(ledger.protocol):
+        kind, _, label = name.partition("/")
+        counts = matches if kind in ledger.protocol.error_names else truths
+        mine = counts[..., ledger.protocol.labels.index(label)] if label else counts.sum(axis=-1)
+        columns.append((mine > 0).sum(axis=0))
+    return np.stack(columns, axis=1)
 
 
 def limits(
@@ -648,10 +715,16 @@ def limits(
     if method == "bca":
         bias, acceleration = _bias(value, replicates), _acceleration(left_out)
         tails = [_bca(-z, bias, acceleration), _bca(z, bias, acceleration)]
+    if (
+        method == "expanded" and tails[0] * (len(replicates) + 1) < 1
+    ):  # so far out that no draw lies beyond: normal tails
+        half = z * float(replicates.std(ddof=1))
+        return value - half, value + half
     low, high = np.quantile(replicates, tails)
     return float(low), float(high)
 
 
+@functools.lru_cache(maxsize=4096)
 def critical(level: float, n_units: int, method: Method) -> float:
     """Normal deviate of the tails: for ``expanded``, as wide as Student's t and the unbiased variance make a mean's."""
     if method != "expanded":
@@ -664,8 +737,11 @@ def p_value(value: float, replicates: Floats, left_out: Floats, n_units: int, me
     replicates = replicates[~np.isnan(replicates)]
     if math.isnan(value) or len(replicates) < 2 or n_units < 2:
         return math.nan
-    share = (np.sum(replicates < 0) + 0.5 * np.sum(replicates == 0) + 0.5) / (len(replicates) + 1)
-    z = NORMAL.inv_cdf(float(share))
+    below = float(np.sum(replicates < 0) + 0.5 * np.sum(replicates == 0))
+    z = NORMAL.inv_cdf((below + 0.5) / (len(replicates) + 1))
+    spread = float(replicates.std(ddof=1))
+    if method == "expanded" and below in (0, len(replicates)) and spread > 0:  # no draw lies beyond zero: normal tails
+        z = value / spread
     if method == "expanded":
         return 2 * student_tail(abs(z) * math.sqrt((n_units - 1) / n_units), n_units - 1)
     if method == "bca":

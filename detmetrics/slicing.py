@@ -9,6 +9,7 @@ except where it lies within the loosest threshold of a truth of another one (the
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -158,7 +159,7 @@ def slices(ledger: Ledger, by: By, *, absent: Absent = "omit") -> Slices:
     names, found = [], []
     for group in groups:
         plan = Plan(ledger, Weights(), group)
-        tables = plan.run()
+        tables = plan.run(details=True)
         for shard, name in enumerate(group.names):
             scores = plan.scores(tables, shard, absent)
             found.append(replace(scores, notes=(), sign=partial(_sign, whole, f"{text_of(terms)}:{name}")))
@@ -182,7 +183,7 @@ def parse(by: By) -> tuple[Term, ...]:
     """
     if isinstance(by, str):
         terms = []
-        for part in by.split("+"):
+        for part in re.split(r"\+(?=\s*[^\W\d])", by):  # not the plus of 1e+06
             name, equals, text = part.partition("=")
             edges: tuple[float, ...] | None = None
             if equals:
@@ -206,8 +207,13 @@ def parse(by: By) -> tuple[Term, ...]:
 def text_of(terms: Sequence[Term]) -> str:
     """Write terms as :func:`parse` reads them."""
     return "+".join(
-        term.name + ("" if term.edges is None else "=" + ",".join(f"{edge:g}" for edge in term.edges)) for term in terms
+        term.name + ("" if term.edges is None else "=" + ",".join(map(plain, term.edges))) for term in terms
     )
+
+
+def plain(number: float) -> str:
+    """Write a number so that it reads back the same, and shorter where it is whole."""
+    return str(int(number)) if abs(number) < 2**53 and number == int(number) else repr(float(number))
 
 
 class Attribute(NamedTuple):
@@ -454,7 +460,8 @@ def _codes(
         if len(kinds) > MAX_SHARDS:
             raise InputError(f"slices by {term.name}", expected=f"at most {MAX_SHARDS}", got=len(kinds))
         labels = tuple(UNKNOWN if kind in ("", "nan") else kind for kind in map(_label, kinds.tolist()))
-        return np.split(codes.astype(np.int16), np.cumsum([len(values) for values in parts])[:-1]), labels
+        split = np.split(codes.astype(np.int32), np.cumsum([len(values) for values in parts])[:-1])
+        return _recoded([Coded(part, labels) for part in split])  # two values may bear one name
     if any(values.dtype.kind not in "fiub" for values in parts):
         raise InputError(f"{term.name} has no edges: it is a category", got=list(edges))
     counts = np.zeros(len(edges) + 2, np.int64)
@@ -462,9 +469,9 @@ def _codes(
     for values, code in zip(parts, coded, strict=True):
         bin_of(np.ascontiguousarray(values, np.float64), np.array(edges), code, counts)
     names = [
-        f"<{edges[0]:g}",
-        *(f"{low:g}-{high:g}" for low, high in itertools.pairwise(edges)),
-        f">={edges[-1]:g}",
+        f"<{plain(edges[0])}",
+        *(f"{plain(low)}-{plain(high)}" for low, high in itertools.pairwise(edges)),
+        f">={plain(edges[-1])}",
         UNKNOWN,
     ]
     keep = [code for code in range(len(names)) if counts[code] or 0 < code < len(edges)]
@@ -474,4 +481,4 @@ def _codes(
 
 
 def _label(kind: object) -> str:
-    return f"{kind:g}" if isinstance(kind, float) else str(kind)
+    return plain(kind) if isinstance(kind, float) and np.isfinite(kind) else str(kind)

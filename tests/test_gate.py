@@ -21,7 +21,8 @@ def difference(gain: float, low: float, high: float, is_error: bool = False) -> 
     """A difference whose gain lies between low and high."""
     if is_error:
         gain, low, high = -gain, -high, -low
-    return Difference(0.5, 0.5 + gain, gain, low, high, 0.01, 0.1, not is_error)
+    p = 0.01 if low > 0 or high < 0 else 0.5
+    return Difference(0.5, 0.5 + gain, gain, low, high, p, 0.1, not is_error, 0.95)
 
 
 @pytest.mark.parametrize("is_error", [False, True])
@@ -49,13 +50,18 @@ def test_what_a_rule_says(rule: dict, gain: float, low: float, high: float, verd
 def test_undefined_numbers() -> None:
     one = difference(0.0, 0.0, 0.0)
     assert _outcome(Rule(metric="mAP"), one._replace(candidate=math.nan)).verdict == "undefined"
-    assert _outcome(Rule(metric="mAP"), one._replace(baseline=math.nan)).verdict == "ok"
+    assert _outcome(Rule(metric="mAP"), one._replace(baseline=math.nan)).verdict == "nothing"
+    assert _outcome(Rule(metric="mAP"), one, has_truth=False).verdict == "nothing"
+    unsure = difference(-0.01, -0.02, -0.001)._replace(p_value=0.2)  # few draws: interval and p-value disagree
+    assert _outcome(Rule(metric="mAP"), unsure).verdict == "ok"
 
 
 def test_slices_in_words() -> None:
     assert parse_slice("weather=rain") == ((Term("weather", None),), "rain")
     assert parse_slice("range=20-40") == ((Term("range", (20.0, 40.0)),), "20-40")
     assert parse_slice("range=>=40") == ((Term("range", (40.0,)),), ">=40")
+    assert parse_slice("range=20.0-1e6")[1] == "20-1000000"
+    assert parse_slice("height=-1.5-2")[0] == (Term("height", (-1.5, 2.0)),)
     assert parse_slice("speed=<0.5+scene=scene-0103") == (
         (Term("speed", (0.5,)), Term("scene", None)),
         "<0.5+scene-0103",
@@ -141,7 +147,8 @@ def test_gates_that_are_none(text: str, message: str, tmp_path: Path) -> None:
         ({"metric": "NSD"}, "unknown metric 'NSD'.*did you mean 'NDS'"),
         ({"metric": "AP"}, "unknown metric 'AP'"),
         ({"metric": "AP", "label": "cra"}, "unknown class 'cra'.*'car'"),
-        ({"metric": "NDS", "label": "car"}, "unknown metric 'NDS'"),
+        ({"metric": "NDS", "label": "car"}, "NDS has no classes: leave out class = 'car'"),
+        ({"metric": "AVE", "label": "barrier"}, "a rule on AVE/barrier must be on a number that nuscenes"),
         ({"metric": "NDS", "slice": "weather=snow"}, "slice 'weather=snow'.*'rain'"),
         ({"metric": "NDS", "slice": "wether=rain"}, "unknown attribute to slice by 'wether'"),
         ({"metric": "NDS", "slice": "rain"}, "slice 'rain' must be like weather=rain"),
@@ -150,6 +157,13 @@ def test_gates_that_are_none(text: str, message: str, tmp_path: Path) -> None:
 def test_rules_about_nothing(rule: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Gate(rules=(Rule(**rule),), n=3).check(*two())
+
+
+def test_a_rule_about_nothing_does_not_pass() -> None:
+    baseline, _ = two()
+    for rule in (Rule(metric="AP", label="bicycle"), Rule(metric="NDS", slice="range=60-80")):
+        (outcome,) = Gate(rules=(rule,), n=3).check(baseline, baseline).outcomes
+        assert outcome.verdict == "nothing"
 
 
 def test_no_gate(tmp_path: Path) -> None:

@@ -187,7 +187,8 @@ def test_what_comes_out() -> None:
     ledger = dm.match(truth, pred, dm.NUSCENES)
     boot = dm.bootstrap(ledger, n=40, progress=lambda done, total: calls.append((done, total)))
     assert calls[-1] == (len(calls), len(calls)) == (1 + 40 + 22, 63)
-    assert not boot.notes
+    assert boot.notes == ("only 40 draws: with fewer than 200, the ends of intervals are left to chance",)
+    assert not dm.bootstrap(ledger, n=200).notes
     assert len(boot) == len(metric_names(dm.NUSCENES)) == len(list(boot)) == len(boot.to_rows())
     scores = dm.score(ledger)
     assert boot["NDS"].value == scores.nds
@@ -227,6 +228,42 @@ def test_comparison() -> None:
     assert "p" in str(found)
     assert "mAP" not in repr(found)
     assert len(found.to_rows()) == len(found)
+
+
+@pytest.mark.parametrize("n_scenes", [2, 3, 4, 5, 30])
+@pytest.mark.parametrize("n", [20, 1000])
+def test_few_scenes_or_draws_are_not_called_significant(n_scenes: int, n: int) -> None:
+    """Means of pure noise: at 95 % about one in twenty may be, for any number of units and draws."""
+    rng = np.random.default_rng(n_scenes * n)
+    n_significant, n_sets = 0, 300
+    for _ in range(n_sets):
+        data = rng.normal(size=n_scenes)
+        replicates = data[rng.integers(0, n_scenes, (n, n_scenes))].mean(axis=1)
+        value, none = float(data.mean()), np.zeros(0)
+        low, high = limits(value, replicates, none, n_scenes, 0.95, "expanded")
+        p = p_value(value, replicates, none, n_scenes, "expanded")
+        n_significant += (low > 0 or high < 0) and p < 0.05
+    assert n_significant <= 0.11 * n_sets
+
+
+def test_units_must_be_the_same() -> None:
+    truth, pred = scene(5)
+    ledger = dm.match(truth, pred, dm.NUSCENES)
+    turned = truth.replace(frame_columns={"scene": truth.frame_columns["scene"][::-1].copy()})
+    with pytest.raises(InputError, match=r"scene of the frames of baseline and candidate must be the same.*'scene-"):
+        dm.compare(ledger, dm.match(turned, pred, dm.NUSCENES), n=5)
+    nameless = truth.replace(frame_columns={"scene": np.array(["a"] * 6 + [""] * 6)})
+    with pytest.raises(InputError, match=r"6 frames of .* have no scene to draw by"):
+        dm.bootstrap(dm.match(nameless, pred, dm.NUSCENES), n=5)
+    wide = truth.replace(frame_columns={"scene": np.zeros((12, 2))})
+    with pytest.raises(InputError, match="column 'scene' to draw by must be of one value a frame"):
+        dm.bootstrap(dm.match(wide, pred, dm.NUSCENES), n=5)
+    one, other = (
+        dm.match(truth.replace(box_columns={"visibility": column}), pred, dm.NUSCENES)
+        for column in (np.array(["1"] * len(truth)), np.array(["1", "2"])[np.arange(len(truth)) % 2])
+    )
+    with pytest.raises(InputError, match="truths of slice '1' of baseline and candidate must be the same number"):
+        dm.compare(one, other, n=5, by="visibility")
 
 
 def test_what_cannot_be_compared() -> None:

@@ -325,6 +325,24 @@ def test_what_is_not_there() -> None:
         slices.weights("scene-9")
 
 
+def test_edges_and_names_are_written_as_they_are() -> None:
+    assert text_of(parse("range=0,1000000,1e20")) == "range=0,1000000,1e+20"
+    for text in ("range=0,10.1234567,10.1234568,20", "time=1530582045126761,1535008568168059", "a=1e+20+b=2"):
+        assert text_of(parse(text)) == text
+        assert parse(text_of(parse(text))) == parse(text)
+    truth, pred = scene(0)
+    big = 1530582045126761 + np.arange(len(truth)) % 3
+    odd = truth.replace(
+        box_columns={"time": big, "kind": np.array(["", "unknown", "a"])[np.arange(len(truth)) % 3], "x": big * 1.0}
+    )
+    ledger = dm.match(odd, pred, dm.NUSCENES)
+    assert dm.slices(ledger, "time").names == tuple(str(value) for value in sorted(set(big.tolist())))
+    assert len(set(dm.slices(ledger, "x").names)) == 3
+    kinds = dm.slices(ledger, "kind")
+    assert kinds.names == ("a", "unknown")
+    assert sum(scores.n_truth.sum() for _, scores in kinds) == kinds.whole.n_truth.sum()
+
+
 def test_own_columns_come_before_what_the_description_says() -> None:
     truth, pred = scene(0)
     named = truth.replace(frame_columns={**truth.frame_columns, "weather": np.array(["hail"] * truth.n_frames)})

@@ -21,6 +21,7 @@ def as_json(comparison: Comparison, verdict: Verdict | None, slices: dict[str, C
         "candidate": comparison.signatures[1],
         "replicates": len(comparison.replicates),
         "unit": comparison.unit,
+        "seed": comparison.seed,
         "n_units": int(comparison.n_units[0]),
         "level": comparison.level,
         "method": comparison.method,
@@ -102,7 +103,8 @@ def as_markdown(
         lines += _rows(header, [_row(metric, part) for metric in shown[: 2 + len(protocol.error_names)]])
         lines += [line for note in part.notes for line in (f"> {_escape(note)}", "")]
     lines += [line for note in comparison.notes for line in (f"> {_escape(note)}", "")]
-    drawn = f"{len(comparison.replicates)} draws of {comparison.n_units[0]} {comparison.unit}s, the same for both"
+    units = f"{comparison.n_units[0]} {comparison.unit}s, seed {comparison.seed}"
+    drawn = f"{len(comparison.replicates)} draws of {units}, the same for both"
     detectable = "the smallest true difference that would be significant four times out of five"
     lines += [
         f"{drawn}; *detectable* is {detectable}.",
@@ -113,7 +115,7 @@ def as_markdown(
     return "\n".join(lines) + "\n"
 
 
-VERDICTS = {"ok": "ok", "worse": "**worse**", "undefined": "**undefined**"}
+VERDICTS = {"ok": "ok", "worse": "**worse**", "undefined": "**undefined**", "nothing": "**nothing to judge by**"}
 
 
 def _row(name: str, comparison: Comparison) -> tuple[str, ...]:
