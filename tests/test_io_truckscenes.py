@@ -98,9 +98,24 @@ def test_tags_are_checked(root: Path) -> None:
         truckscenes.has_tag(truth, "weather.wet")
     with pytest.raises(InputError, match="has no frame column description"):
         truckscenes.has_tag(truth.replace(frame_columns={}), "weather.rain")
+    other = truth.replace(frame_columns={"description": ["weather.rainy;heavy.weather.rain"] * truth.n_frames})
+    assert not truckscenes.has_tag(other, "weather.rain").any()
     assert len(truckscenes.TAG_NAMES) == 34
     assert len(UNDEFINED_TAGS) == 7
     assert set(UNDEFINED_TAGS) < set(truckscenes.TAG_NAMES)
+
+
+def test_a_sign_looks_alike_from_both_sides() -> None:
+    one = {
+        "center_m": [(9, 0, 0)] * 2,
+        "size_lwh_m": [(1, 1, 1)] * 2,
+        "label": ["traffic_sign", "car"],
+        "frame": ["a"] * 2,
+    }
+    truth, pred = dm.Boxes(yaw_rad=[0, 0], **one), dm.Boxes(yaw_rad=[np.pi, np.pi], score=[0.9, 0.9], **one)
+    errors = dm.evaluate(truth, pred, dm.TRUCKSCENES).class_errors[:, dm.TRUCKSCENES.error_names.index("AOE")]
+    aoe = dict(zip(dm.TRUCKSCENES.labels, errors, strict=True))
+    assert (aoe["traffic_sign"], aoe["car"]) == pytest.approx((0, np.pi))
 
 
 def test_splits(root: Path) -> None:
