@@ -767,7 +767,7 @@ def student_tail(t: float, degrees: int) -> float:
         total = (angle + (math.sin(angle) * total if degrees > 1 else 0)) * 2 / math.pi
     else:
         total *= math.sin(angle)
-    return (1 - total) / 2
+    return max(0.0, 1 - total) / 2
 
 
 def student_quantile(share: float, degrees: int) -> float:

@@ -332,3 +332,8 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
         held, false_alarms = counts["expanded"][name]
         assert held >= 49  # 95 % of 60 is 57; below 49 once in 50,000 runs at 94 %
         assert false_alarms <= 11
+
+
+def test_a_sure_difference_has_a_small_p_value_and_not_a_negative_one() -> None:
+    replicates = np.random.default_rng(0).normal(-1, 0.01, 500)
+    assert 0 <= p_value(-1.0, replicates, np.zeros(0), 150, "expanded") < 1e-6
