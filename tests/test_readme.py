@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 README = Path(__file__).resolve().parent.parent / "README.md"
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README.read_text(), re.DOTALL)
 
@@ -41,3 +43,18 @@ def test_the_gate_is_one(tmp_path: Path) -> None:
     (text,) = [text for language, text in BLOCKS if language == "toml"]
     (tmp_path / "gate.toml").write_text(text)
     assert len(Gate.load(tmp_path / "gate.toml").rules) == 2
+
+
+def test_the_query_runs(tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb", reason="duckdb is in the development environment only")
+    pytest.importorskip("pyarrow", reason="pyarrow is the extra [parquet]")
+    import pyarrow.parquet
+
+    import detmetrics as dm
+    from detmetrics.synth import make_boxes
+
+    table = dm.match(*make_boxes(n_frames=40, seed=0), dm.NUSCENES).to_arrow(by=["range=0,20,40"])
+    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
+    (query,) = [text for language, text in BLOCKS if language == "sql"]
+    rows = duckdb.sql(query.replace("rows.parquet", str(tmp_path / "rows.parquet"))).fetchall()
+    assert {cause for _, cause, _, _ in rows} & {"few_points", "missed"}
