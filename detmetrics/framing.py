@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,6 +35,7 @@ class Frames:
         Sums of the known errors of these matches.
     cost : float64 (F,) or None
         What the composite would gain if the frame were not there: leave-one-out, exact. Negative: the frame lifts it.
+        NaN for frames that were not asked about.
     """
 
     ledger: Ledger
@@ -76,6 +77,7 @@ def frames(
     ledger: Ledger,
     *,
     cost: bool = True,
+    among: int | None = None,
     absent: Absent = "official",
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -88,6 +90,8 @@ def frames(
         From :func:`detmetrics.match`.
     cost : bool
         Whether to score the set once without each frame. A val-sized ledger takes some 20 s on 2 cores.
+    among : int, optional
+        Only without each of so many frames, those with most mistakes; default: all.
     absent : {"official", "omit"}
         What a class without truth counts.
     threads : int, optional
@@ -108,12 +112,17 @@ def frames(
     fn = ledger.truth_counts.sum(axis=1) - tp
     known = np.nan_to_num(ledger.pair_errors[pairs])
     error_sum = np.stack([np.bincount(frame, column, n_frames).astype(np.float64) for column in known.T], axis=1)
-    costs = _costs(ledger, absent, threads or os.cpu_count() or 1, progress) if cost else None
-    return Frames(ledger, tp, fp, fn, error_sum, costs)
+    found = Frames(ledger, tp, fp, fn, error_sum, None)
+    if not cost:
+        return found
+    listed = found.worst(n_frames if among is None else among)
+    return replace(found, cost=_costs(ledger, listed, absent, threads or os.cpu_count() or 1, progress))
 
 
-def _costs(ledger: Ledger, absent: Absent, threads: int, progress: Callable[[int, int], None] | None) -> Floats:
-    """Gain of the composite without each frame; exactly zero for frames in which nothing counts."""
+def _costs(
+    ledger: Ledger, listed: Ints, absent: Absent, threads: int, progress: Callable[[int, int], None] | None
+) -> Floats:
+    """Gain of the composite without each of some frames; exactly zero for frames in which nothing counts."""
     plan, protocol = Plan(ledger, Weights()), ledger.protocol
 
     def composite(weight: Ints | None) -> float:
@@ -124,8 +133,9 @@ def _costs(ledger: Ledger, absent: Absent, threads: int, progress: Callable[[int
     whole = composite(None)
     is_busy: NDArray[np.bool_] = ledger.truth_counts.sum(axis=1) > 0
     is_busy[ledger.event_frame] = True
-    busy = np.flatnonzero(is_busy)
-    costs = np.zeros(ledger.n_frames)
+    busy = listed[is_busy[listed]]
+    costs = np.full(ledger.n_frames, np.nan)
+    costs[listed] = 0
 
     def one(f: int) -> None:
         weight = np.ones(ledger.n_frames, np.int64)
