@@ -142,7 +142,7 @@ def _findings(runs: Sequence[Run], comparisons: Sequence[Comparison | None]) -> 
                 for side, words in (("predictions", "predictions"), ("truths", "missed truths"))
                 if row[side]
             )
-            gain = f"Repairing “{cause.replace('_', ' ')}” alone would give {prices[cause]:+.4f} {name}"
+            gain = f"Repairing “{cause.replace('_', ' ')}” alone would give {_signed(prices[cause])} {name}"
             yield _finding(gain, f"{row['meaning']} ({many or 'at other thresholds'}).", "#causes")
     yield from _weak_slices(run)
     yield from _weak_class(run)
@@ -153,6 +153,10 @@ def _finding(lead: str, rest: str, href: str) -> Finding:
     return {"lead": lead, "rest": rest, "href": href}
 
 
+def _signed(value: float, digits: int = 4) -> str:
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
 def _compared(baseline: str, name: str, comparison: Comparison) -> tuple[str, str]:
     protocol = comparison.protocol
     headline = protocol.composite.name
@@ -161,12 +165,12 @@ def _compared(baseline: str, name: str, comparison: Comparison) -> tuple[str, st
         lead = f"{name} is not significantly different from {baseline}"
     else:
         lead = f"{name} is significantly {'better' if one.gain > 0 else 'worse'} than {baseline}"
-    tail = "" if np.isnan(one.low) else f" ({one.low:+.4f} to {one.high:+.4f})"
+    tail = "" if np.isnan(one.low) else f" ({_signed(one.low)} to {_signed(one.high)})"
     found = [comparison[f"AP/{label}"] for label in protocol.labels]
     better = sum(d.is_significant and d.gain > 0 for d in found)
     worse = sum(d.is_significant and d.gain < 0 for d in found)
     of_classes = f"AP is surely better in {better} and surely worse in {worse} of {len(found)} classes"
-    return lead, f"{headline} {one.difference:+.4f}{tail}; {of_classes}."
+    return lead, f"{headline} {_signed(one.difference)}{tail}; {of_classes}."
 
 
 def _weak_slices(run: Run) -> Iterator[Finding]:
@@ -210,4 +214,4 @@ def _bad_frames(run: Run) -> Iterator[Finding]:
     scene = run.ledger.truth.frame_columns.get("scene")
     where = f" of {scene[f]}" if scene is not None else ""
     lead = f"Dearest frame: {run.ledger.truth.frames[f]}{where}"
-    yield _finding(lead, f"without it {name} would be {costs[f]:+.5f}; twenty such are listed.", "#frames")
+    yield _finding(lead, f"without it {name} would be {_signed(float(costs[f]), 5)}.", "#frames")

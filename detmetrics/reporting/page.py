@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -104,7 +104,7 @@ def report(
         runs,
         settings,
         title=title or " against ".join(reversed(called[:1] + called[-1:] if len(called) > 1 else called)),
-        made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         images={name: _address(name, picture) for name, picture in (images or {}).items() if name in listed},
         links=addresses,
         options=options or {},
@@ -155,7 +155,11 @@ def environment() -> Any:
     except ImportError:
         raise InputError("the report needs jinja2", hint="pip install 'detmetrics[report]'") from None
     return Environment(
-        loader=FileSystemLoader(ASSETS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(ASSETS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 

@@ -137,8 +137,8 @@ def _verdicts(runs: Sequence[Run], settings: Settings) -> list[dict[str, Any]]:
             words = f"{prefix}Comparable with the official leaderboard: no, because {'; '.join(reasons)}."
         else:
             words = (
-                f"{prefix}Comparable with the official leaderboard: yes, because the rules, the number of frames and what "
-                "absent classes count are the official ones, and nothing was ignored."
+                f"{prefix}Comparable with the official leaderboard: yes, because the rules, the number of frames and "
+                "what absent classes count are the official ones, and nothing was ignored."
             )
         found.append(paragraph(words, "warn" if reasons else "good"))
     return found

@@ -48,8 +48,8 @@ def causes(runs: Sequence[Run]) -> Section:
         ),
         _cause_table(runs, known, order),
         paragraph(
-            f"Every false positive and every missed truth has one cause; counts at {protocol.affinity.error_threshold:g} m. "
-            "The price is computed by repairing this cause alone, at every threshold, and scoring again; prices do not "
+            f"Every false positive and every missed truth has one cause; counts at {protocol.affinity.error_threshold:g} m."
+            " The price is computed by repairing this cause alone, at every threshold, and scoring again; prices do not "
             "add up, since one repair may uncover another fault.",
             "note",
         ),
@@ -59,28 +59,30 @@ def causes(runs: Sequence[Run]) -> Section:
 def _cause_table(runs: Sequence[Run], known: Sequence[tuple[Run, Diagnosis]], order: Sequence[str]) -> Table:
     protocol = known[0][1].ledger.protocol
     names = (protocol.composite.name, "mAP")
+    run, diagnosis = known[-1]
+    others = known[:-1]
     columns = [
         column("cause", words=True),
-        *run_column(runs),
+        *(column(f"{name} gain", f"what {name} would gain if this cause alone were repaired") for name in names),
+        *(column(f"{names[0]} gain of {other.name}") for other, _ in others),
         column("predictions", "false positives, or matches with this fault"),
         column("truths", "missed truths"),
-        *(column(f"{name} gain", f"what {name} would gain if this cause alone were repaired") for name in names),
         column("what it means", words=True),
         column("the price assumes that", words=True),
     ]
-    by_run = [{str(row["cause"]): row for row in d.to_rows()} for _, d in known]
+    found = {str(row["cause"]): row for row in diagnosis.to_rows()}
     rows = []
     for cause in order:
-        for (run, _), found in zip(known, by_run, strict=True):
-            row = found[cause]
-            n_pred, n_truth = int(row["predictions"]), int(row["truths"])
-            tone = "" if n_pred or n_truth else "dim"
-            gains = (number(float(row[f"{name}_gain"]), signed=True, tone=tone) for name in names)
-            rows.append(
-                [text(cause.replace("_", " ")), *run_cell(runs, run), count(n_pred, tone), count(n_truth, tone), *gains,
-                 text(str(row["meaning"])), text(str(row["repair"]))]
-            )  # fmt: skip
-    return table("causes-table", "Causes, dearest first", columns, rows)
+        row = found[cause]
+        n_pred, n_truth = int(row["predictions"]), int(row["truths"])
+        tone = "" if n_pred or n_truth else "dim"
+        gains = [float(row[f"{name}_gain"]) for name in names] + [d.prices[cause][names[0]] for _, d in others]
+        rows.append(
+            [text(cause.replace("_", " ")), *(number(gain, signed=True, tone=tone) for gain in gains),
+             count(n_pred, tone), count(n_truth, tone), text(str(row["meaning"])), text(str(row["repair"]))]
+        )  # fmt: skip
+    where = f" of {run.name}" if len(runs) > 1 else ""
+    return table("causes-table", f"Causes{where}, dearest first", columns, rows)
 
 
 def confusion(runs: Sequence[Run]) -> Section:
@@ -90,11 +92,13 @@ def confusion(runs: Sequence[Run]) -> Section:
         if run.points is not None:
             blocks += _confusion(run, i, f"{run.name}: " if len(runs) > 1 else "")
     if not blocks:
-        return section("confusion", "Confusion", paragraph("Confusion is known only for protocols that match by distance."))
+        return section(
+            "confusion", "Confusion", paragraph("Confusion is known only for protocols that match by distance.")
+        )
     blocks.append(
         paragraph(
-            "Predictions below the score of the best F1 of their class are left out. Rows are what was there, columns what "
-            "was said; colours are shares of a row.",
+            "Predictions below the score of the best F1 of their class are left out. Rows are what was there, columns "
+            "what was said; colours are shares of a row.",
             "note",
         )
     )
@@ -147,8 +151,9 @@ def calibration(runs: Sequence[Run]) -> Section:
         _reliability_figure(known),
         _points_table(runs, known),
         paragraph(
-            "A calibrated detector is right seven times out of ten where it says 0.7. ECE: mean distance from that, weighted "
-            "by predictions. The points of the best F1 are chosen on these very data: on others they are a little worse.",
+            "A calibrated detector is right seven times out of ten where it says 0.7. ECE: mean distance from that, "
+            "weighted by predictions. The points of the best F1 are chosen on these very data: on others they are a little "
+            "worse.",
             "note",
         ),
     )
@@ -211,9 +216,7 @@ def _points_table(runs: Sequence[Run], known: Sequence[tuple[Run, OperatingPoint
     return table("points", "Every class at the score of its best F1", columns, rows)
 
 
-def worst_frames(
-    runs: Sequence[Run], n_worst: int, images: Mapping[str, str], links: Mapping[str, str]
-) -> Section:
+def worst_frames(runs: Sequence[Run], n_worst: int, images: Mapping[str, str], links: Mapping[str, str]) -> Section:
     """List the frames that cost most, with the pictures and links that the caller has."""
     blocks: list[Any] = []
     for i, run in enumerate(runs):
@@ -260,7 +263,7 @@ def _frame_table(
             for error in protocol.error_names
         ]
         cells.append(
-            [text(name, tone="code", **link), *([text(str(row["scene"]))] if has_scene else []),
+            [text(name, tone="code", **link), *([text(str(row["scene"]), tone="nowrap")] if has_scene else []),
              number(float(row.get("cost", math.nan)), digits=5, signed=True, why="not computed"),
              *(count(int(row[key])) for key in ("tp", "fp", "fn")), *errors]
         )  # fmt: skip
@@ -270,4 +273,10 @@ def _frame_table(
 def _picture(run: Run, row: Mapping[str, Any], images: Mapping[str, str], links: Mapping[str, str]) -> dict[str, Any]:
     name = str(row["frame"])
     words = f"{row['tp']} TP, {row['fp']} FP, {row['fn']} missed"
-    return {"src": images[name], "href": links.get(name, ""), "title": name, "text": words, "alt": f"frame {name}: {words}"}
+    return {
+        "src": images[name],
+        "href": links.get(name, ""),
+        "title": name,
+        "text": words,
+        "alt": f"frame {name}: {words}",
+    }

@@ -104,11 +104,15 @@ def why_no_intervals(ledger: Ledger, settings: Settings) -> str:
     elif unit in truth.frame_columns:
         n_units = len(np.unique(truth.frame_columns[unit]))
     elif unit == "scene":
-        return "no intervals: the data set does not say which frames belong to one scene, and frames alone are too alike"
+        return (
+            "no intervals: the data set does not say which frames belong to one scene, and frames alone are too alike"
+        )
     else:
         return ""  # a unit that somebody asked for: the bootstrap complains
     if n_units < 2:
-        return f"no intervals: there {'is' if n_units == 1 else 'are'} only {n_units} {unit}{'s' * (n_units != 1)} to draw"
+        return (
+            f"no intervals: there {'is' if n_units == 1 else 'are'} only {n_units} {unit}{'s' * (n_units != 1)} to draw"
+        )
     return ""
 
 

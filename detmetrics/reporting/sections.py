@@ -26,6 +26,7 @@ from detmetrics.reporting.cells import (
 from detmetrics.reporting.runs import Run, compared_slices
 from detmetrics.resampling import Bootstrap, Comparison, Interval
 from detmetrics.scoring import Scores
+from detmetrics.slicing import ATTRIBUTES, parse
 
 CURVE_BUDGET = 450_000  # bytes that all curves together may take in the file
 MANY_CLASSES = 40  # a chart of more lines than this is no longer read
@@ -47,7 +48,7 @@ def run_column(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 def run_cell(runs: Sequence[Run], run: Run) -> list[Cell]:
     """Give the cell of that column."""
-    return [text(run.name)] if len(runs) > 1 else []
+    return [text(run.name, tone="nowrap")] if len(runs) > 1 else []
 
 
 def interval(boot: Bootstrap | None, name: str, value: float) -> Interval:
@@ -66,12 +67,17 @@ def classes(runs: Sequence[Run]) -> Section:
         column("truth", "boxes of the truth that count"),
         column("pred", "predictions that count"),
         column("AP", f"average precision, mean over the thresholds; {percent} below", interval=True),
-        *(column(error.name, f"{error.kind}, {error.unit}; less is better", interval=True) for error in protocol.errors),
+        *(
+            column(error.name, f"{error.kind}, {error.unit}; less is better", interval=True)
+            for error in protocol.errors
+        ),
     ]
     rows = []
     for k, label in enumerate(protocol.labels):
         for run in runs:
-            rows.append([text(label), *run_cell(runs, run), _spark(run.scores, k), *_class_cells(run, k)])
+            rows.append(
+                [text(label), *run_cell(runs, run), _spark(run.scores, k, runs.index(run)), *_class_cells(run, k)]
+            )
     means = []
     for run in runs:
         ap = interval(run.boot, "mAP", run.scores.mean_ap)
@@ -99,7 +105,7 @@ def _class_cells(run: Run, k: int) -> list[Cell]:
     return cells
 
 
-def _spark(scores: Scores, k: int) -> Cell:
+def _spark(scores: Scores, k: int, run: int) -> Cell:
     """Sketch the precision over recall of a class at the threshold of the errors."""
     t = scores.protocol.error_index
     if not scores.n_truth[k] or not (scores.confidence[k, t] > 0).any():
@@ -109,7 +115,7 @@ def _spark(scores: Scores, k: int) -> Cell:
     at = np.arange(0, len(precision), step)
     x = np.round(SPARK_WIDTH * at / (len(precision) - 1)).astype(int)
     y = np.round(1 + (SPARK_HEIGHT - 2) * (1 - precision[at])).astype(int)
-    return text("", spark="M" + "L".join(f"{a} {b}" for a, b in zip(x.tolist(), y.tolist(), strict=True)))
+    return text("", run=run % 6, spark="M" + "L".join(f"{a} {b}" for a, b in zip(x.tolist(), y.tolist(), strict=True)))
 
 
 def _class_figure(runs: Sequence[Run]) -> Figure:
@@ -201,7 +207,7 @@ def _precision(scores: Scores) -> Floats:
 
 
 def _errors(scores: Scores) -> Floats:
-    """Errors (1 + K, E, S) at the threshold of the errors, NaN beyond the recall reached and where they mean nothing."""
+    """Errors (1 + K, E, S) at the threshold of the errors, NaN beyond the recall reached and where undefined."""
     protocol = scores.protocol
     t = protocol.error_index
     values = np.where(scores.confidence[:, None, t] > 0, scores.error_curves[:, t], np.nan)
@@ -256,10 +262,19 @@ def _slice_figure(runs: Sequence[Run], at: int) -> Figure:
     by = runs[0].sliced[at].scores.by
     return figure(
         f"slices-{at}",
-        f"By {by}",
+        f"By {_titled(by)}",
         f"Dots with bars: one row a slice by {by}, the same numbers as in the table below; lines: all of it.",
         "dots",
         {"labels": names, "views": views},
+    )
+
+
+def _titled(by: str) -> str:
+    """Name what is sliced by with its unit, without its edges."""
+    names = [term.name for term in parse(by)]
+    units = [ATTRIBUTES[name].unit if name in ATTRIBUTES else "" for name in names]
+    return " + ".join(
+        f"{name} ({unit})" if unit not in ("", name) else name for name, unit in zip(names, units, strict=True)
     )
 
 
@@ -273,28 +288,27 @@ def _slice_table(runs: Sequence[Run], at: int) -> Table:
     protocol = runs[0].ledger.protocol
     headline, by = protocol.composite.name, runs[0].sliced[at].scores.by
     columns = [
-        column(by.partition("=")[0] if "+" not in by else by, words=True),
+        column(_titled(by), words=True),
         *run_column(runs),
+        column(headline, "mean over the classes that have truth here", interval=True),
+        *([column(f"Δ {headline}", f"difference from {runs[0].name}", interval=True)] if len(runs) > 1 else []),
+        column("mAP", interval=True),
+        *(column(error.name, f"{error.unit}; less is better", interval=True) for error in protocol.errors),
         column("truth", "boxes of the truth that count"),
         column("pred", "predictions that count"),
         column("classes", "classes that have truth here"),
-        column(headline, "mean over the classes that have truth here", interval=True),
-        column("mAP", interval=True),
-        *(column(error.name, f"{error.unit}; less is better", interval=True) for error in protocol.errors),
     ]
-    if len(runs) > 1:
-        columns.append(column(f"Δ {headline}", f"difference from {runs[0].name}", interval=True))
     differences = [compared_slices(runs[0], run, at) for run in runs]
 
     def row(name: str, run: Run, which: int, scores: Scores, boot: Bootstrap | None) -> list[Cell]:
-        cells = [text(name), *run_cell(runs, run), count(int(scores.n_truth.sum())), count(int(scores.n_pred.sum()))]
-        cells.append(count(int((scores.n_truth > 0).sum())))
+        cells = [text(name), *run_cell(runs, run)]
         for metric in (headline, "mAP", *protocol.error_names):
             one = interval(boot, metric, _metric(scores, metric))
             cells.append(number(*one[:3], half=metric in protocol.error_names, why="no class has truth here"))
-        if len(runs) > 1:
-            cells.append(delta(differences[which].get(name), headline) if which else text(""))
-        return cells
+            if metric == headline and len(runs) > 1:
+                cells.append(delta(differences[which].get(name), headline) if which else text(""))
+        totals = (scores.n_truth.sum(), scores.n_pred.sum(), (scores.n_truth > 0).sum())
+        return [*cells, *(count(int(total)) for total in totals)]
 
     rows, foot = [], []
     for name in _slice_names(runs, at):
@@ -304,7 +318,7 @@ def _slice_table(runs: Sequence[Run], at: int) -> Table:
                 rows.append(row(name, run, which, one.scores[name], one.boots.get(name)))
     for which, run in enumerate(runs):
         foot.append(row("all", run, which, run.sliced[at].scores.whole, None))
-    return table(f"slices-{at}-table", f"Slices by {by}", columns, rows, foot=foot)
+    return table(f"slices-{at}-table", f"Slices by {_titled(by)}", columns, rows, foot=foot)
 
 
 def delta(comparison: Comparison | None, metric: str) -> Cell:
@@ -328,9 +342,9 @@ def comparison(runs: Sequence[Run], comparisons: Sequence[Comparison | None]) ->
         blocks.append(_difference_table(runs[0], run, one, i))
     blocks.append(
         paragraph(
-            "The same scenes are drawn for both, so what they share cancels out. p: the smallest 1 − level whose interval "
-            "leaves out zero. Detectable: the smallest true difference that would be significant four times out of five. "
-            "Among twenty numbers that do not differ, one is called significant by chance.",
+            "The same scenes are drawn for both, so what they share cancels out. p: the smallest 1 − level whose "
+            "interval leaves out zero. Detectable: the smallest true difference that would be significant four times out "
+            "of five. Among twenty numbers that do not differ, one is called significant by chance.",
             "note",
         )
         if known
@@ -390,7 +404,9 @@ def _difference_table(baseline: Run, run: Run, one: Comparison | None, i: int) -
     for name in _shown(protocol):
         if one is None:
             a, b = (values[name] for values in flat)
-            rows.append([text(name), number(a), number(b), number(b - a, signed=True), *[number(math.nan)] * 2, text("")])
+            rows.append(
+                [text(name), number(a), number(b), number(b - a, signed=True), *[number(math.nan)] * 2, text("")]
+            )
             continue
         d = one[name]
         verdict = "better" if d.gain > 0 else "worse"

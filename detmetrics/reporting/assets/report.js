@@ -148,7 +148,7 @@
         x: j, y: i, text: count >= 10000 ? (count / 1000).toFixed(0) + "k" : String(count), showarrow: false, hovertext: "", captureevents: false,
         font: { size: small ? 9 : 11, color: z[i][j] > 0.45 ? (dark ? "#0b1a26" : "#ffffff") : style("--ink") },
       }));
-      layout.xaxis = axisOf(layout, { tickmode: "array", tickvals: data.columns.map((_, i) => i), ticktext: data.columns.map((name) => short(name, 14)), tickangle: -40, side: "top", showgrid: false, zeroline: false });
+      layout.xaxis = axisOf(layout, { tickmode: "array", tickvals: data.columns.map((_, i) => i), ticktext: data.columns.map((name) => short(name, 20)), tickangle: -40, side: "top", showgrid: false, zeroline: false });
       layout.yaxis = axisOf(layout, { tickmode: "array", tickvals: data.rows.map((_, i) => i), ticktext: data.rows.map((name) => short(name, width < 500 ? 12 : 22)), range: [data.rows.length - 0.5, -0.5], showgrid: false, zeroline: false });
       layout.margin.b = 12;
       return [traces, layout];
@@ -159,7 +159,7 @@
       const layout = look(width, Math.min(400, Math.max(290, width * 0.6)), { barmode: "group" });
       const traces = data.series.map((series, s) => ({
         type: "scatter", mode: "lines+markers", name: short(series.name, 40), showlegend: n > 1, x: series.score[k], y: series.precision[k], connectgaps: true,
-        line: { width: 1.5, color: runColor(s), dash: DASHES[s % 6] }, marker: { symbol: MARKS[s % 6], color: runColor(s), size: series.count[k].map((count) => (count ? Math.min(18, 5 + 2 * Math.log10(count)) : 5)) },
+        line: { width: 1.5, color: runColor(s), dash: DASHES[s % 6] }, marker: { symbol: MARKS[s % 6], color: runColor(s), opacity: 1, size: series.count[k].map((count) => (count ? Math.min(18, 5 + 2 * Math.log10(count)) : 5)) },
         text: series.count[k].map((count) => `${count.toLocaleString("en")} predictions`),
         hovertemplate: `${n > 1 ? "<b>" + short(series.name, 40) + "</b><br>" : ""}mean score %{x:.2f}<br>right %{y:.3f}<br>%{text}<extra></extra>`,
       }));
@@ -204,7 +204,7 @@
     };
     if (data.views) add("view", "show", data.views.map((view) => view.name), 0);
     if (data.labels && !data.views) add("label", "class", data.labels, 0);
-    if (data.thresholds) add("threshold", "match", [...data.thresholds, "all"], data.runs.length > 1 ? data.chosen : data.thresholds.length);
+    if (data.precision) add("threshold", "match", [...data.thresholds, "all"], data.runs.length > 1 ? data.chosen : data.thresholds.length);
   }
 
   for (const figure of figures) {
