@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -186,7 +186,7 @@ def compare(
         settings = {"n": rule_set.n, "unit": rule_set.unit, "seed": rule_set.seed, "level": rule_set.level}
     with _progress() as step:
         source = _Source(data, version, split, scene, truth, cache)
-        first, second = _two_ledgers((baseline, candidate), source, rules, step)
+        first, second = _ledgers((baseline, candidate), source, rules, step)
         verdict = None
         with step("comparing") as advance:
             if rule_set is None:
@@ -218,6 +218,57 @@ def compare(
         console.print(comparing.verdict_table(verdict))
         if not verdict.passed:
             raise typer.Exit(3)
+
+
+@app.command()
+def report(
+    results: Annotated[
+        list[Path], typer.Argument(help="Predictions or saved ledgers; the others are compared with the first.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="HTML file to write.")],
+    data: Data = None,
+    version: Version = None,
+    split: Split = None,
+    scene: Scene = None,
+    truth: Truth = None,
+    protocol: Rules = "nuscenes",
+    by: Slicings = None,
+    n: Annotated[int, typer.Option("--bootstrap", metavar="N", help="Draws for the intervals; 0: none.")] = 1000,
+    unit: Unit = "scene",
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    name: Annotated[
+        list[str] | None, typer.Option("--name", help="What a run is called, once for each; default: its file.")
+    ] = None,
+    title: Annotated[str, typer.Option(help="Title of the page.")] = "",
+    worst: Annotated[int, typer.Option("--worst", min=0, help="How many of the worst frames to list.")] = 20,
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Pictures of frames: FRAME.png, .jpg or .webp.")
+    ] = None,
+    link: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Where a frame can be seen, with {frame} for its name.")
+    ] = "",
+    cache: Cache = True,
+) -> None:
+    """Write one HTML file to read and to forward: how good, where, why not better, how sure, what changed."""
+    target = _writable(**{"--output": output})["--output"]
+    rules = _protocol(protocol)
+    from detmetrics.reporting import page
+
+    page.environment()
+    if link and "{frame}" not in link:
+        raise InputError("--link", expected="an address with {frame} in it", got=link)
+    pictures = {} if images is None else _pictures(images)
+    names = page.named([str(path) for path in results], name or None)
+    with _progress() as step:
+        source = _Source(data, version, split, scene, truth, cache)
+        ledgers = _ledgers(results, source, rules, step)
+        links = {frame: link.replace("{frame}", frame) for frame in ledgers[0].truth.frames} if link else {}
+        with step.several() as advance:
+            page.report(
+                ledgers, target, names=names, title=title, by=by, n=n, unit=unit, seed=seed, n_worst=worst,
+                images=pictures, links=links, progress=advance,
+            )  # fmt: skip
+    _console().print(f"{output}: {target.stat().st_size / 1e6:.1f} MB, {listing(names)}")
 
 
 @app.command()
@@ -503,7 +554,7 @@ def _ledger(path: Path, source: _Source, rules: Protocol, step: Step) -> Ledger:
         return match(truth, pred, rules)
 
 
-def _two_ledgers(paths: tuple[Path, Path], source: _Source, rules: Protocol, step: Step) -> tuple[Ledger, Ledger]:
+def _ledgers(paths: Sequence[Path], source: _Source, rules: Protocol, step: Step) -> list[Ledger]:
     """Load ledgers where the files are saved ones; match the others to the same truth."""
     from detmetrics.io import ledgers
     from detmetrics.matching import match
@@ -520,7 +571,15 @@ def _two_ledgers(paths: tuple[Path, Path], source: _Source, rules: Protocol, ste
         pred = _predictions(path, step)
         with step("matching"):
             found.append(match(truth, pred, rules))
-    return found[0], found[1]
+    return found
+
+
+def _pictures(folder: Path) -> dict[str, Path]:
+    """Give the pictures of a folder by name of the frame."""
+    if not folder.is_dir():
+        raise InputError("--images", expected="a folder", got=str(folder))
+    kinds = (".png", ".jpg", ".jpeg", ".webp")
+    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in kinds}
 
 
 def _predictions(path: Path, step: Step) -> Boxes:
@@ -576,6 +635,13 @@ class Step:
         task = self.progress.add_task(title, total=None)
         yield lambda done, total: self.progress.update(task, completed=done, total=total)
         self.progress.update(task, total=1, completed=1)
+        self.progress.remove_task(task)
+
+    @contextmanager
+    def several(self) -> Iterator[Callable[[str, int, int], None]]:
+        """Show steps that name themselves: ``advance(title, done, total)``."""
+        task = self.progress.add_task("", total=None)
+        yield lambda title, done, total: self.progress.update(task, description=title, completed=done, total=total)
         self.progress.remove_task(task)
 
     def say(self, message: str) -> None:

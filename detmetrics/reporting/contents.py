@@ -16,6 +16,16 @@ from detmetrics.resampling import Comparison
 MIN_PRICE = 0.0005  # causes that cost less are not worth a sentence
 MIN_TRUTH = 20  # slices with fewer truths are too small for one
 
+#: Kinds of errors in words for the headline.
+SAYS = {
+    "translation_xy": "position",
+    "translation_xyz": "position",
+    "scale_aligned": "size",
+    "orientation": "heading",
+    "velocity_xy": "velocity",
+    "attribute": "attribute",
+}
+
 Finding = dict[str, str]
 
 
@@ -89,10 +99,11 @@ def _headline(run: Run, comparison: Comparison | None) -> dict[str, Any]:
     name = protocol.composite.name
     composite = sections.interval(run.boot, name, scores.composite)
     mean_ap = sections.interval(run.boot, "mAP", scores.mean_ap)
-    errors: list[tuple[str, str, Cell]] = []
+    errors: list[tuple[str, str, str, Cell]] = []
     for error in protocol.errors:
         one = sections.interval(run.boot, error.name, scores.tp_errors[error.name])
-        errors.append((error.name, error.unit, number(*one[:3], digits=3, why="not defined for any class")))
+        says = SAYS.get(error.kind, error.kind)
+        errors.append((error.name, says, error.unit, number(*one[:3], digits=3, why="not defined for any class")))
     return {
         "run": run.name,
         "name": name,
@@ -214,4 +225,4 @@ def _bad_frames(run: Run) -> Iterator[Finding]:
     scene = run.ledger.truth.frame_columns.get("scene")
     where = f" of {scene[f]}" if scene is not None else ""
     lead = f"Dearest frame: {run.ledger.truth.frames[f]}{where}"
-    yield _finding(lead, f"without it {name} would be {_signed(float(costs[f]), 5)}.", "#frames")
+    yield _finding(lead, f"without it {name} would rise by {costs[f]:.5f}.", "#frames")

@@ -20,6 +20,7 @@ from detmetrics.reporting.runs import Progress, Settings, compute, default_slici
 from detmetrics.resampling import check_comparable
 from detmetrics.scoring import Absent
 
+PLOTLY = "4.1.1"  # the version of the bundle in assets/plotly
 ASSETS = Path(__file__).with_name("assets")
 PICTURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
 
@@ -90,7 +91,7 @@ def report(
     given = [ledgers] if isinstance(ledgers, Ledger | str | Path) else list(ledgers)
     if not given:
         raise InputError("no run to report")
-    called = _names(given, names)
+    called = named([one.pred.source if isinstance(one, Ledger) else str(one) for one in given], names)
     addresses = _links(links or {})
     found = [one if isinstance(one, Ledger) else Ledger.load(one) for one in given]
     for other in found[1:]:
@@ -107,7 +108,7 @@ def report(
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         images={name: _address(name, picture) for name, picture in (images or {}).items() if name in listed},
         links=addresses,
-        options=options or {},
+        options={"drawn by": f"Plotly's JavaScript {PLOTLY}", **(options or {})},
     )
     html = render(collected)
     with whole_file(path) as file:
@@ -163,14 +164,19 @@ def environment() -> Any:
     )
 
 
-def _names(given: Sequence[Ledger | str | Path], names: Sequence[str] | None) -> list[str]:
-    """Name the runs."""
+def named(sources: Sequence[str], names: Sequence[str] | None) -> list[str]:
+    """Give each run the name that it was given, or that of its file.
+
+    Raises
+    ------
+    InputError
+        On too few or too many names, empty or equal ones.
+    """
     if names is None:
-        sources = [one.pred.source if isinstance(one, Ledger) else str(one) for one in given]
         stems = [Path(source).stem or source for source in sources]
         return [stem if stems.count(stem) == 1 else f"{stem} ({i})" for i, stem in enumerate(stems, 1)]
-    if len(names) != len(given):
-        raise InputError("names", expected=f"one for each of the {len(given)} runs", got=list(names))
+    if len(names) != len(sources):
+        raise InputError("names", expected=f"one for each of the {len(sources)} runs", got=list(names))
     if len(set(names)) < len(names) or not all(names):
         raise InputError("names", expected="different and not empty", got=list(names))
     return list(names)

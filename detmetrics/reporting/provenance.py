@@ -97,7 +97,7 @@ def provenance(
         "intervals": why_no_intervals
         or f"{settings.level * 100:g} %, {settings.n:,} draws of {settings.unit}s, seed {settings.seed}",
         "slices": ", ".join(settings.by) or "none",
-        "versions": f"{_versions()}; Plotly's JavaScript 4.1.1",
+        "versions": f"{_versions()}",
         "made": made,
         **options,
     }

@@ -48,9 +48,9 @@ def causes(runs: Sequence[Run]) -> Section:
         ),
         _cause_table(runs, known, order),
         paragraph(
-            f"Every false positive and every missed truth has one cause; counts at {protocol.affinity.error_threshold:g} m."
-            " The price is computed by repairing this cause alone, at every threshold, and scoring again; prices do not "
-            "add up, since one repair may uncover another fault.",
+            "Every false positive and every missed truth has one cause, counted for matches within "
+            f"{protocol.affinity.error_threshold:g} m. The price: this cause alone is repaired, at every threshold, "
+            "and everything is scored again. Prices do not add up, since one repair may uncover another fault.",
             "note",
         ),
     )
@@ -152,8 +152,8 @@ def calibration(runs: Sequence[Run]) -> Section:
         _points_table(runs, known),
         paragraph(
             "A calibrated detector is right seven times out of ten where it says 0.7. ECE: mean distance from that, "
-            "weighted by predictions. The points of the best F1 are chosen on these very data: on others they are a little "
-            "worse.",
+            "weighted by predictions. The points of the best F1 are chosen on these very data: on others they "
+            "are a little worse.",
             "note",
         ),
     )

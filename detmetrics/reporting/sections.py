@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from detmetrics.kernels import Floats
 from detmetrics.reporting.cells import (
     Cell,
     Figure,
@@ -28,12 +28,13 @@ from detmetrics.resampling import Bootstrap, Comparison, Interval
 from detmetrics.scoring import Scores
 from detmetrics.slicing import ATTRIBUTES, parse
 
+Floats = NDArray[np.float64]
+Section = dict[str, Any]
+
 CURVE_BUDGET = 450_000  # bytes that all curves together may take in the file
 MANY_CLASSES = 40  # a chart of more lines than this is no longer read
 STEPS = (1, 2, 4, 5, 10, 20, 25, 50)
 SPARK_WIDTH, SPARK_HEIGHT = 100, 24
-
-Section = dict[str, Any]
 
 
 def section(name: str, title: str, *blocks: Any) -> Section:
@@ -343,8 +344,8 @@ def comparison(runs: Sequence[Run], comparisons: Sequence[Comparison | None]) ->
     blocks.append(
         paragraph(
             "The same scenes are drawn for both, so what they share cancels out. p: the smallest 1 − level whose "
-            "interval leaves out zero. Detectable: the smallest true difference that would be significant four times out "
-            "of five. Among twenty numbers that do not differ, one is called significant by chance.",
+            "interval leaves out zero. Detectable: the smallest true difference that would be significant four times "
+            "out of five. Among twenty numbers that do not differ, one is called significant by chance.",
             "note",
         )
         if known
