@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from urllib.parse import quote
 
 import msgspec
 import typer
@@ -262,7 +263,9 @@ def report(
     with _progress() as step:
         source = _Source(data, version, split, scene, truth, cache)
         ledgers = _ledgers(results, source, rules, step)
-        links = {frame: link.replace("{frame}", frame) for frame in ledgers[0].truth.frames} if link else {}
+        links = (
+            {frame: link.replace("{frame}", quote(frame, safe="")) for frame in ledgers[0].truth.frames} if link else {}
+        )
         with step.several() as advance:
             page.report(
                 ledgers, target, names=names, title=title, by=by, n=n, unit=unit, seed=seed, n_worst=worst,

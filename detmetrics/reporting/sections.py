@@ -88,7 +88,7 @@ def classes(runs: Sequence[Run]) -> Section:
             [text("mean"), *run_cell(runs, run), text(""), *totals, number(*ap[:3]),
              *(number(*one[:3], half=True, why="not defined for any class") for one in errors)]
         )  # fmt: skip
-    found = table("classes", "Every class", columns, rows, foot=means)
+    found = table("classes-table", "Every class", columns, rows, foot=means)
     return section("classes", "Classes", _class_figure(runs), found)
 
 
