@@ -210,7 +210,7 @@ def test_figures_and_tables_can_be_saved(tab: Tab, tmp_path: Path) -> None:
     assert float(rows[0]["AP low"]) < float(rows[0]["AP"]) < float(rows[0]["AP high"])
     assert rows[-1]["class"] == "mean"
     markdown = saved(tab, box.locator("[data-as=md]"), tmp_path / "t.md").splitlines()
-    assert markdown[0].startswith("| class | run | truth |")
+    assert markdown[0].startswith("| class | run | AP | ATE |")
     assert markdown[1].startswith("| --- | --- | ---: |")
     assert len(markdown) == 24
     assert len({line.count(" | ") for line in markdown}) == 1

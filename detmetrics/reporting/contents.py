@@ -14,6 +14,7 @@ from detmetrics.reporting.runs import Run, Settings, compared, why_no_intervals
 from detmetrics.resampling import Comparison
 
 MIN_PRICE = 0.0005  # causes that cost less are not worth a sentence
+FEW_DRAWS = 200
 MIN_TRUTH = 20  # slices with fewer truths are too small for one
 
 #: Kinds of errors in words for the headline.
@@ -118,6 +119,8 @@ def _warnings(runs: Sequence[Run], why: str) -> Iterator[str]:
     """Give what the reader must know before any number."""
     if why:
         yield why
+    if not why and len(runs[0].boot.replicates if runs[0].boot else ()) < FEW_DRAWS:
+        yield f"intervals and verdicts from fewer than {FEW_DRAWS} draws are only good for trying things out"
     for run in runs:
         prefix = f"{run.name}: " if len(runs) > 1 else ""
         if run.boot is not None:
@@ -148,11 +151,8 @@ def _findings(runs: Sequence[Run], comparisons: Sequence[Comparison | None]) -> 
         says = {str(row["cause"]): row for row in run.diagnosis.to_rows()}
         for cause in sorted(prices, key=lambda key: -prices[key])[:3]:
             row = says[cause]
-            many = " and ".join(
-                f"{row[side]:,} {words}"
-                for side, words in (("predictions", "predictions"), ("truths", "missed truths"))
-                if row[side]
-            )
+            sides = (("predictions", "prediction"), ("truths", "missed truth"))
+            many = " and ".join(_counted(int(row[side]), word) for side, word in sides if row[side])
             gain = f"Repairing “{cause.replace('_', ' ')}” alone would give {_signed(prices[cause])} {name}"
             yield _finding(gain, f"{row['meaning']} ({many or 'at other thresholds'}).", "#causes")
     yield from _weak_slices(run)
@@ -162,6 +162,10 @@ def _findings(runs: Sequence[Run], comparisons: Sequence[Comparison | None]) -> 
 
 def _finding(lead: str, rest: str, href: str) -> Finding:
     return {"lead": lead, "rest": rest, "href": href}
+
+
+def _counted(n: int, word: str) -> str:
+    return f"{n:,} {word}{'' if n == 1 else 's'}"
 
 
 def _signed(value: float, digits: int = 4) -> str:
@@ -197,10 +201,9 @@ def _weak_slices(run: Run) -> Iterator[Finding]:
         if not (found.high < whole if one.boots else found.value < whole):
             continue
         tail = "" if np.isnan(found.low) else f" ({found.low:.4f}–{found.high:.4f})"
-        by = one.scores.by.partition("=")[0] if "+" not in one.scores.by else one.scores.by
         n_truth = int(one.scores[worst].n_truth.sum())
-        words = f"{name} {found.value:.4f}{tail} against {whole:.4f} of all, from {n_truth:,} truths."
-        yield _finding(f"Weakest by {by}: {worst}", words, f"#slices-{at}")
+        words = f"{name} {found.value:.4f}{tail} against {whole:.4f} of all, from {_counted(n_truth, 'truth')}."
+        yield _finding(f"Weakest by {sections.titled(one.scores.by)}: {worst}", words, f"#slices-{at}")
 
 
 def _weak_class(run: Run) -> Iterator[Finding]:
@@ -213,7 +216,9 @@ def _weak_class(run: Run) -> Iterator[Finding]:
     label = scores.protocol.labels[k]
     one = sections.interval(run.boot, f"AP/{label}", float(ap[k]))
     tail = "" if np.isnan(one.low) else f" ({one.low:.4f}–{one.high:.4f})"
-    words = f"AP {one.value:.4f}{tail} from {scores.n_truth[k]:,} truths; the mean is {scores.mean_ap:.4f}."
+    words = (
+        f"AP {one.value:.4f}{tail} from {_counted(int(scores.n_truth[k]), 'truth')}; the mean is {scores.mean_ap:.4f}."
+    )
     yield _finding(f"Weakest class: {label}", words, "#classes")
 
 

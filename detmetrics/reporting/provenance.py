@@ -104,7 +104,7 @@ def provenance(
     of_all = table(
         "facts",
         "What was evaluated",
-        [column("", words=True), column("value", words=True)],
+        [column("what", words=True), column("value", words=True)],
         [[text(key), text(value, tone="code" if "hash" in key else "")] for key, value in facts.items()],
     )
     columns = [column("run", words=True), column("predictions", words=True), column("hash of predictions", words=True)]

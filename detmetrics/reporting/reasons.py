@@ -267,7 +267,13 @@ def _frame_table(
              number(float(row.get("cost", math.nan)), digits=5, signed=True, why="not computed"),
              *(count(int(row[key])) for key in ("tp", "fp", "fn")), *errors]
         )  # fmt: skip
-    return table(f"frames-{i}", f"{prefix}the frames that cost most", columns, cells, empty="No frame has a mistake.")
+    return table(
+        f"frames-{i}",
+        f"{prefix}the frames that cost most" if prefix else "The frames that cost most",
+        columns,
+        cells,
+        empty="No frame has a mistake.",
+    )
 
 
 def _picture(run: Run, row: Mapping[str, Any], images: Mapping[str, str], links: Mapping[str, str]) -> dict[str, Any]:

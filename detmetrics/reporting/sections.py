@@ -64,46 +64,43 @@ def classes(runs: Sequence[Run]) -> Section:
     columns = [
         column("class", words=True),
         *run_column(runs),
-        column("curve", f"precision over recall at {protocol.affinity.error_threshold:g} m", words=True),
-        column("truth", "boxes of the truth that count"),
-        column("pred", "predictions that count"),
         column("AP", f"average precision, mean over the thresholds; {percent} below", interval=True),
+        column("curve", f"precision over recall at {protocol.affinity.error_threshold:g} m", words=True),
         *(
             column(error.name, f"{error.kind}, {error.unit}; less is better", interval=True)
             for error in protocol.errors
         ),
+        column("truth", "boxes of the truth that count"),
+        column("pred", "predictions that count"),
     ]
-    rows = []
-    for k, label in enumerate(protocol.labels):
-        for run in runs:
-            rows.append(
-                [text(label), *run_cell(runs, run), _spark(run.scores, k, runs.index(run)), *_class_cells(run, k)]
-            )
+    rows = [
+        [text(label), *run_cell(runs, run), *_class_cells(run, k, at)]
+        for k, label in enumerate(protocol.labels)
+        for at, run in enumerate(runs)
+    ]
     means = []
     for run in runs:
         ap = interval(run.boot, "mAP", run.scores.mean_ap)
         errors = [interval(run.boot, name, value) for name, value in run.scores.tp_errors.items()]
         totals = [count(int(run.scores.n_truth.sum())), count(int(run.scores.n_pred.sum()))]
-        means.append(
-            [text("mean"), *run_cell(runs, run), text(""), *totals, number(*ap[:3]),
-             *(number(*one[:3], half=True, why="not defined for any class") for one in errors)]
-        )  # fmt: skip
+        known = (number(*one[:3], half=True, why="not defined for any class") for one in errors)
+        means.append([text("mean"), *run_cell(runs, run), number(*ap[:3]), text(""), *known, *totals])
     found = table("classes-table", "Every class", columns, rows, foot=means)
     return section("classes", "Classes", _class_figure(runs), found)
 
 
-def _class_cells(run: Run, k: int) -> list[Cell]:
+def _class_cells(run: Run, k: int, at: int) -> list[Cell]:
     scores, protocol, label = run.scores, run.ledger.protocol, run.ledger.protocol.labels[k]
     n_truth = int(scores.n_truth[k])
     why = "no truth of this class" if not n_truth else "undefined"
     tone = "" if n_truth else "dim"
     ap = interval(run.boot, f"AP/{label}", float(scores.ap[k].mean()))
-    cells = [count(n_truth, tone), count(int(scores.n_pred[k]), tone), number(*ap[:3], why=why, tone=tone)]
+    cells = [number(*ap[:3], why=why, tone=tone), _spark(scores, k, at)]
     for e, error in enumerate(protocol.errors):
         one = interval(run.boot, f"{error.name}/{label}", float(scores.class_errors[k, e]))
         reason = f"{error.name} means nothing for this class" if error.name in protocol.tasks[k].undefined else why
         cells.append(number(*one[:3], half=True, why=reason, tone=tone))
-    return cells
+    return [*cells, count(n_truth, tone), count(int(scores.n_pred[k]), tone)]
 
 
 def _spark(scores: Scores, k: int, run: int) -> Cell:
@@ -263,18 +260,18 @@ def _slice_figure(runs: Sequence[Run], at: int) -> Figure:
     by = runs[0].sliced[at].scores.by
     return figure(
         f"slices-{at}",
-        f"By {_titled(by)}",
+        f"By {titled(by)}",
         f"Dots with bars: one row a slice by {by}, the same numbers as in the table below; lines: all of it.",
         "dots",
         {"labels": names, "views": views},
     )
 
 
-def _titled(by: str) -> str:
+def titled(by: str) -> str:
     """Name what is sliced by with its unit, without its edges."""
     names = [term.name for term in parse(by)]
     units = [ATTRIBUTES[name].unit if name in ATTRIBUTES else "" for name in names]
-    return " + ".join(
+    return " × ".join(
         f"{name} ({unit})" if unit not in ("", name) else name for name, unit in zip(names, units, strict=True)
     )
 
@@ -289,7 +286,7 @@ def _slice_table(runs: Sequence[Run], at: int) -> Table:
     protocol = runs[0].ledger.protocol
     headline, by = protocol.composite.name, runs[0].sliced[at].scores.by
     columns = [
-        column(_titled(by), words=True),
+        column(titled(by), words=True),
         *run_column(runs),
         column(headline, "mean over the classes that have truth here", interval=True),
         *([column(f"Δ {headline}", f"difference from {runs[0].name}", interval=True)] if len(runs) > 1 else []),
@@ -319,7 +316,7 @@ def _slice_table(runs: Sequence[Run], at: int) -> Table:
                 rows.append(row(name, run, which, one.scores[name], one.boots.get(name)))
     for which, run in enumerate(runs):
         foot.append(row("all", run, which, run.sliced[at].scores.whole, None))
-    return table(f"slices-{at}-table", f"Slices by {_titled(by)}", columns, rows, foot=foot)
+    return table(f"slices-{at}-table", f"Slices by {titled(by)}", columns, rows, foot=foot)
 
 
 def delta(comparison: Comparison | None, metric: str) -> Cell:

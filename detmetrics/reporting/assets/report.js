@@ -62,7 +62,7 @@
       const shapes = data.zero ? [{ type: "line", xref: "x", yref: "paper", x0: 0, x1: 0, y0: 0, y1: 1, line: { color: style("--soft"), width: 1.2 } }]
         : view.series.flatMap((series, s) => (series.whole === undefined || series.whole === null ? [] : [{
           type: "line", xref: "x", yref: "paper", x0: series.whole, x1: series.whole, y0: 0, y1: 1, layer: "below", line: { color: runColor(s), width: 1, dash: "dot" } }]));
-      layout.xaxis = axisOf(layout, { title: { text: plain(view.axis) }, zeroline: false });
+      layout.xaxis = axisOf(layout, { title: { text: short(view.axis, 60) }, zeroline: false, rangemode: data.zero ? "normal" : "nonnegative" });
       layout.yaxis = axisOf(layout, {
         tickmode: "array", tickvals: labels.map((_, i) => i), ticktext: labels.map((label) => short(label, width < 500 ? 16 : 34)),
         range: [labels.length - 0.4, -0.6], zeroline: false, showgrid: true,
@@ -130,7 +130,7 @@
         });
       });
       layout.margin.t = n > 1 ? 20 : 30;
-      layout.legend.y = 1.09;
+      layout.legend.y = 1 + 26 / (rows * 215);
       return [traces, layout];
     },
 
@@ -225,7 +225,7 @@
   const idle = window.requestIdleCallback || ((run) => setTimeout(run, 1));
   const next = () => {
     const one = waiting.shift();
-    if (one) { draw(one); idle(next, { timeout: 200 }); } else root.dataset.drawn = "all";
+    if (one) { draw(one); idle(next, { timeout: 200 }); } else { performance.mark("drawn"); root.dataset.drawn = "all"; }
   };
   idle(next, { timeout: 50 });
   let timer = 0;
