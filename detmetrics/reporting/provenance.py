@@ -130,9 +130,10 @@ def provenance(
 def _verdicts(runs: Sequence[Run], settings: Settings) -> list[dict[str, Any]]:
     """Say of each run whether it may stand beside the leaderboard."""
     found = []
-    for run in runs:
-        reasons = against_comparison(run.ledger, settings.absent)
-        prefix = f"{run.name}: " if len(runs) > 1 else ""
+    of_runs = {run.name: against_comparison(run.ledger, settings.absent) for run in runs}
+    alike = all(reasons == of_runs[runs[0].name] for reasons in of_runs.values())
+    for name, reasons in [("", of_runs[runs[0].name])] if alike else of_runs.items():
+        prefix = f"{name}: " if name else ""
         if reasons:
             words = f"{prefix}Comparable with the official leaderboard: no, because {'; '.join(reasons)}."
         else:

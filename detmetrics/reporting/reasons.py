@@ -114,7 +114,9 @@ def _confusion(run: Run, i: int, prefix: str) -> list[Any]:
     within = f"matches within {run.points.threshold:g} m"
     chart = figure(
         f"confusion-{i}",
-        f"{prefix}truth in rows, predictions in columns, {within}",
+        f"{prefix}truth in rows, predictions in columns, {within}"
+        if prefix
+        else f"Truth in rows, predictions in columns, {within}",
         "Grid of counts: the same as in the table below.",
         "grid",
         {"rows": rows, "columns": columns, "counts": counts.tolist(), "share": plain(share, 3)},
@@ -122,7 +124,10 @@ def _confusion(run: Run, i: int, prefix: str) -> list[Any]:
     cells = [[text(name), *(count(value, "" if value else "dim") for value in row)]
              for name, row in zip(rows, counts.tolist(), strict=True)]  # fmt: skip
     heads = [column("truth \\ prediction", words=True), *(column(name) for name in columns)]
-    return [chart, table(f"confusion-{i}-table", f"{prefix}confusion", heads, cells, folded=True)]
+    return [
+        chart,
+        table(f"confusion-{i}-table", f"{prefix}confusion" if prefix else "Confusion", heads, cells, folded=True),
+    ]
 
 
 def _joined(points: OperatingPoints) -> tuple[list[str], Any]:
@@ -251,7 +256,7 @@ def _frame_table(
         column("TP", "true positives"),
         column("FP", "false positives"),
         column("missed", "truths that nothing found"),
-        *(column(f"mean {error.name}", f"of its matches, {error.unit}") for error in protocol.errors),
+        *(column(error.name, f"mean of its matches, {error.unit}") for error in protocol.errors),
     ]
     cells = []
     for f in listed:
