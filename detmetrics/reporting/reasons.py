@@ -11,7 +11,7 @@ import numpy as np
 from detmetrics.diagnosis import Diagnosis
 from detmetrics.operating import OperatingPoint, OperatingPoints
 from detmetrics.reporting.cells import Figure, Table, column, count, figure, number, paragraph, plain, table, text
-from detmetrics.reporting.runs import Run
+from detmetrics.reporting.runs import SHORT_LIST, Run
 from detmetrics.reporting.sections import MANY_CLASSES, Section, run_cell, run_column, section
 
 MAX_CONFUSED = 24  # classes of a confusion matrix; the others are taken together
@@ -235,7 +235,7 @@ def worst_frames(runs: Sequence[Run], n_worst: int, images: Mapping[str, str], l
     composite = runs[0].ledger.protocol.composite.name
     exact = f"{composite} of the set without the frame, less {composite} of all of it, scored anew for each frame."
     if any(run.frames.cost is not None and np.isnan(run.frames.cost).any() for run in runs):
-        exact += " Only the frames with most mistakes were left out in turn; others are not ranked."
+        exact += f" Done for the {SHORT_LIST:,} frames that a first-order estimate thinks dearest."
     blocks.append(paragraph(f"The gain is exact: {exact}", "note"))
     return section("frames", "Worst frames", *blocks)
 

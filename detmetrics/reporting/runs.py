@@ -19,8 +19,8 @@ from detmetrics.slicing import By, Slices, parse, slices, text_of
 if TYPE_CHECKING:
     from detmetrics.ledger import Ledger
 
-MANY_FRAMES = 2000  # with more, only the frames of most mistakes are left out in turn
-SHORT_LIST = 500
+MANY_FRAMES = 2000  # with more, only the frames that seem dearest are left out in turn
+SHORT_LIST = 1000
 
 Progress = Callable[[str, int, int], None]
 
