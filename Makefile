@@ -7,8 +7,9 @@ PARITY := .venv-parity/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # the tests of one room at a time: make test ARGS="tests/test_boxes.py -k take"
 ARGS ?=
+CHROMIUM := DEBIAN_FRONTEND=noninteractive timeout 600 apt-get install -y -qq --no-install-recommends chromium fonts-liberation
 
-.PHONY: help demo test lint parity goldens soak bench clean
+.PHONY: help demo test browser lint parity goldens soak bench clean
 
 help:
 	@echo "make demo     a synthetic data set, predictions for it, and their scores"
@@ -24,8 +25,14 @@ demo: .venv/core
 	  --json demo/scores.json --details demo/curves.json
 	@echo "numbers: demo/scores.json   curves: demo/curves.json"
 
-test: .venv/dev lint
+test: .venv/dev lint browser
 	$(BIN)/python -m pytest -m "not parity and not soak" $(ARGS)
+
+# Debian's Chromium for the tests that open a report: installed where we are root, else those tests are skipped
+browser:
+	@command -v chromium >/dev/null \
+	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { $(CHROMIUM) || { timeout 120 apt-get update -qq && $(CHROMIUM); }; } >/dev/null 2>&1; } \
+	|| echo "no chromium, so the tests that open a report are skipped; to run them: sudo apt-get install chromium fonts-liberation"
 
 lint: .venv/dev
 	$(BIN)/ruff check .
@@ -58,14 +65,14 @@ bench: .venv/dev .venv-parity/dev
 	@touch $@
 
 .venv/dev: .venv/core
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[parquet]' --group dev
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[parquet,report]' --group dev
 	@touch $@
 
 # The line before the last names what the evaluation of av2 imports; its other wishes are gigabytes.
 .venv-parity/dev: pyproject.toml tests/parity/constraints.txt
 	@[ -x $(PARITY)/python ] || $(PYTHON) -m venv .venv-parity
 	$(PARITY)/python -m pip install -q -c tests/parity/constraints.txt --upgrade pip
-	$(PARITY)/python -m pip install -q -c tests/parity/constraints.txt -e '.[parquet]' --group test \
+	$(PARITY)/python -m pip install -q -c tests/parity/constraints.txt -e '.[parquet,report]' --group test \
 	  nuscenes-devkit truckscenes-devkit pandas polars joblib universal-pathlib
 	$(PARITY)/python -m pip install -q -c tests/parity/constraints.txt --no-deps av2
 	@touch $@

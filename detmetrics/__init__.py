@@ -33,6 +33,7 @@ _WHERE = {
     "frames": "detmetrics.framing",
     "OperatingPoints": "detmetrics.operating",
     "operating_points": "detmetrics.operating",
+    "report": "detmetrics.reporting.page",
     "Bootstrap": "detmetrics.resampling",
     "Comparison": "detmetrics.resampling",
     "bootstrap": "detmetrics.resampling",
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from detmetrics.operating import OperatingPoints, operating_points
     from detmetrics.protocol import Protocol
     from detmetrics.protocols import ARGOVERSE2, NUSCENES, PROTOCOLS, TRUCKSCENES
+    from detmetrics.reporting.page import report
     from detmetrics.resampling import Bootstrap, Comparison, bootstrap, compare
     from detmetrics.scoring import Scores, score
     from detmetrics.slicing import Slices, slices
@@ -93,6 +95,7 @@ __all__ = [
     "match",
     "operating_points",
     "protocols",
+    "report",
     "reporting",
     "score",
     "slices",

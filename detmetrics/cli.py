@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from urllib.parse import quote
 
 import msgspec
 import typer
@@ -228,6 +229,59 @@ def compare(
         console.print(comparing.verdict_table(verdict))
         if not verdict.passed:
             raise typer.Exit(3)
+
+
+@app.command()
+def report(
+    results: Annotated[
+        list[Path], typer.Argument(help="Predictions or saved ledgers; the others are compared with the first.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="HTML file to write.")],
+    data: Data = None,
+    version: Version = None,
+    split: Split = None,
+    scene: Scene = None,
+    truth: Truth = None,
+    protocol: Rules = None,
+    by: Slicings = None,
+    n: Annotated[int, typer.Option("--bootstrap", metavar="N", help="Draws for the intervals; 0: none.")] = 1000,
+    unit: Unit = "scene",
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    name: Annotated[
+        list[str] | None, typer.Option("--name", help="What a run is called, once for each; default: its file.")
+    ] = None,
+    title: Annotated[str, typer.Option(help="Title of the page.")] = "",
+    worst: Annotated[int, typer.Option("--worst", min=0, help="How many of the worst frames to list.")] = 20,
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Pictures of frames: FRAME.png, .jpg or .webp.")
+    ] = None,
+    link: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Where a frame can be seen, with {frame} for its name.")
+    ] = "",
+    cache: Cache = True,
+) -> None:
+    """Write one HTML file to read and to forward: how good, where, why not better, how sure, what changed."""
+    target = _writable(**{"--output": output})["--output"]
+    _refuse_inputs({"--output": target}, *results, truth, protocol)
+    from detmetrics.reporting import page
+
+    page.environment()
+    if link and "{frame}" not in link:
+        raise InputError("--link", expected="an address with {frame} in it", got=link)
+    pictures = {} if images is None else _pictures(images)
+    names = page.named([str(path) for path in results], name or None)
+    with _progress() as step:
+        source = _Source(data, version, split, scene, truth, cache, protocol)
+        ledgers, _ = _ledgers(results, source, step)
+        links = (
+            {frame: link.replace("{frame}", quote(frame, safe="")) for frame in ledgers[0].truth.frames} if link else {}
+        )
+        with step.several() as advance:
+            page.report(
+                ledgers, target, names=names, title=title, by=by, n=n, unit=unit, seed=seed, n_worst=worst,
+                images=pictures, links=links, progress=advance,
+            )  # fmt: skip
+    _console().print(f"{output}: {target.stat().st_size / 1e6:.1f} MB, {listing(names)}")
 
 
 @app.command()
@@ -564,6 +618,14 @@ def _refuse_inputs(outputs: dict[str, Path], *inputs: Path | str | None) -> None
             raise InputError(option, expected="another file than the input", got=str(path))
 
 
+def _pictures(folder: Path) -> dict[str, Path]:
+    """Give the pictures of a folder by name of the frame."""
+    if not folder.is_dir():
+        raise InputError("--images", expected="a folder", got=str(folder))
+    kinds = (".png", ".jpg", ".jpeg", ".webp")
+    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in kinds}
+
+
 def _predictions(path: Path, step: Step) -> Boxes:
     from detmetrics import io
 
@@ -617,6 +679,13 @@ class Step:
         task = self.progress.add_task(title, total=None)
         yield lambda done, total: self.progress.update(task, completed=done, total=total)
         self.progress.update(task, total=1, completed=1)
+        self.progress.remove_task(task)
+
+    @contextmanager
+    def several(self) -> Iterator[Callable[[str, int, int], None]]:
+        """Show steps that name themselves: ``advance(title, done, total)``."""
+        task = self.progress.add_task("", total=None)
+        yield lambda title, done, total: self.progress.update(task, description=title, completed=done, total=total)
         self.progress.remove_task(task)
 
     def say(self, message: str) -> None:

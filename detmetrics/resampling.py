@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal, NamedTuple, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, overload
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from detmetrics.protocol import Protocol, unknown_name
 from detmetrics.scoring import Absent, Plan, Shards, higher_is_better, metric_names, metric_values, official
 from detmetrics.slicing import By, parse, shards_by, text_of
 from detmetrics.weights import Weights
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: How an interval is read off the replicates.
 Method = Literal["expanded", "percentile", "bca"]
@@ -85,6 +88,8 @@ class Bootstrap:
         interval, however many draws there are.
     signature : str
     notes : tuple of str
+    seed : int
+        Of the draws.
     """
 
     protocol: Protocol
@@ -98,6 +103,7 @@ class Bootstrap:
     n_units: Ints
     signature: str
     notes: tuple[str, ...]
+    seed: int
 
     def __getitem__(self, name: str) -> Interval:
         """Interval of a number by name, e.g. ``"NDS"``, ``"mAP"``, ``"ATE"``, ``"AP/car"``, ``"AOE/bus"``."""
@@ -252,6 +258,7 @@ def bootstrap(
                 n_units=n_units[shard],
                 signature=f"{head}|{which}|{tail}",
                 notes=_few(int(n_units[shard, 0]), unit, n),
+                seed=seed,
             )
     return found[""] if by is None else found
 
@@ -445,57 +452,59 @@ def compare(
     InputError
         Where the ledgers differ in protocol, frames or truth, naming the field; else as :func:`bootstrap`.
     """
-    check_comparable(baseline, candidate)
-    absent = absent or ("official" if by is None else "omit")
-    level, method = _checked(level, method)
-    ledgers = (baseline, candidate)
-    parts: list[dict[str, tuple[Floats, Floats, Floats, Ints]]] = []
-    jackknife = by is None or method == "bca"
-    all_draws = [Draws(ledger, n, unit, seed, jackknife=jackknife) for ledger in ledgers]
-    if all_draws[0].names != all_draws[1].names:
-        differ = [name for name, one in all_draws[0].names.items() if all_draws[1].names[name] != one]
-        raise InputError(
-            f"{unit} of the frames of baseline and candidate",
-            expected="the same",
-            got=f"{len(differ)} that differ",
-            hint=f"frame {differ[0]!r}: {all_draws[0].names[differ[0]]!r} and {all_draws[1].names[differ[0]]!r}",
+    check_comparable(baseline, candidate, unit)
+    if by is not None:
+        _check_slices([shards_by(ledger, parse(by)) for ledger in (baseline, candidate)])
+    options: dict[str, Any] = {"level": level, "method": method, "absent": absent, "threads": threads}
+    halves = (_half(progress, 0), _half(progress, 1))
+    if by is None:
+        a, b = (
+            bootstrap(ledger, n, unit, seed, progress=half, **options)
+            for ledger, half in zip((baseline, candidate), halves, strict=True)
         )
-    all_groups: list[list[Shards | None]] = [
-        [None] if by is None else list(shards_by(ledger, parse(by))) for ledger in ledgers
-    ]
-    total = sum(len(groups) * (n + 1 + len(all_draws[0].left_out)) for groups in all_groups)
-    done = _Counter(progress, total)
-    for ledger, draws, groups in zip(ledgers, all_draws, all_groups, strict=True):
-        found: dict[str, tuple[Floats, Floats, Floats, Ints]] = {}
-        for group in groups:
-            value, replicates, left_out, n_units = _resample(ledger, draws, group, absent, threads, done)
-            for shard, name in enumerate(group.names if group else [""]):
-                found[name] = (value[shard], replicates[:, shard], left_out[:, shard], n_units[shard])
-        parts.append(found)
-    _check_slices(all_groups)
-    first, second = parts
-    comparisons = {}
-    for name in dict.fromkeys((*first, *second)):
-        if name not in first or name not in second:
-            continue  # a slice of predictions only, which one of them does not have
-        (value_a, replicates_a, left_a, units_a), (value_b, replicates_b, left_b, units_b) = first[name], second[name]
-        comparisons[name] = Comparison(
-            protocol=baseline.protocol,
-            names=metric_names(baseline.protocol),
-            baseline=value_a,
-            candidate=value_b,
-            replicates=replicates_b - replicates_a,
-            left_out=left_b - left_a,
-            level=level,
-            method=method,
-            unit=unit,
-            n_units=np.minimum(units_a, units_b),
-            signatures=(baseline.signature(absent), candidate.signature(absent)),
-            notes=_few(int(min(units_a[0], units_b[0])), unit, n),
-            seed=seed,
-            slice="" if by is None else f"{text_of(parse(by))}:{name}",
-        )
-    return comparisons[""] if by is None else comparisons
+        return paired(a, b)
+    first, second = (
+        bootstrap(ledger, n, unit, seed, by=by, progress=half, **options)
+        for ledger, half in zip((baseline, candidate), halves, strict=True)
+    )
+    # a slice of predictions only may be in one of them
+    return {name: paired(first[name], second[name], f"{text_of(parse(by))}:{name}") for name in first if name in second}
+
+
+def paired(baseline: Bootstrap, candidate: Bootstrap, name: str = "") -> Comparison:
+    """Compare two bootstraps of the same draws, as :func:`compare` does.
+
+    Parameters
+    ----------
+    baseline, candidate : Bootstrap
+        Of comparable ledgers (:func:`check_comparable`), with the same options.
+    name : str
+        Which slice they are of.
+    """
+    n_units = np.minimum(baseline.n_units, candidate.n_units)
+    return Comparison(
+        protocol=baseline.protocol,
+        names=baseline.names,
+        baseline=baseline.value,
+        candidate=candidate.value,
+        replicates=candidate.replicates - baseline.replicates,
+        left_out=candidate.left_out - baseline.left_out,
+        level=baseline.level,
+        method=baseline.method,
+        unit=baseline.unit,
+        n_units=n_units,
+        signatures=(baseline.signature, candidate.signature),
+        notes=_few(int(n_units[0]), baseline.unit, len(baseline.replicates)),
+        seed=baseline.seed,
+        slice=name,
+    )
+
+
+def _half(progress: Progress | None, i: int) -> Progress | None:
+    """Progress of the first or second half."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(i * total + done, 2 * total)
 
 
 def _check_slices(groups: Sequence[Sequence[Shards | None]]) -> None:
@@ -522,8 +531,8 @@ def _check_slices(groups: Sequence[Sequence[Shards | None]]) -> None:
         )
 
 
-def check_comparable(baseline: Ledger, candidate: Ledger) -> None:
-    """Refuse two ledgers that differ in protocol, frames or truth.
+def check_comparable(baseline: Ledger, candidate: Ledger, unit: str = "frame") -> None:
+    """Refuse two ledgers that differ in protocol, frames, truth, or in the unit of a frame.
 
     Raises
     ------
@@ -549,6 +558,37 @@ def check_comparable(baseline: Ledger, candidate: Ledger) -> None:
     digests = [ledger.truth.digest[:12] for ledger in (baseline, candidate)]
     if digests[0] != digests[1]:
         raise InputError("truth of baseline and candidate", expected="the same", got=" and ".join(digests))
+    first, second = (
+        dict(zip(one.truth.frames, _unit_column(one, unit).tolist(), strict=True)) for one in (baseline, candidate)
+    )
+    if first != second:
+        differ = [frame for frame, name in first.items() if second[frame] != name]
+        raise InputError(
+            f"{unit} of the frames of baseline and candidate",
+            expected="the same",
+            got=f"{len(differ)} that differ",
+            hint=f"frame {differ[0]!r}: {first[differ[0]]!r} and {second[differ[0]]!r}",
+        )
+
+
+def _unit_column(ledger: Ledger, unit: str) -> NDArray[Any]:
+    """Name of the unit of each frame (F,)."""
+    truth = ledger.truth
+    if unit == "frame":
+        return np.array(truth.frames)
+    if unit not in truth.frame_columns:
+        raise InputError(
+            f"unit {unit!r} to draw",
+            expected=f"'frame' or a column of the frames of {truth.source}, "
+            f"which has {listing(truth.frame_columns) or 'none'}",
+            hint="'frame' draws single frames; neighbouring frames are alike, so intervals come out too narrow",
+        )
+    column = truth.frame_columns[unit]
+    if column.ndim > 1:
+        raise InputError(f"column {unit!r} to draw by", expected="of one value a frame", got=column.shape)
+    if column.dtype.kind == "U" and (column == "").any():
+        raise InputError(f"{int((column == '').sum())} frames of {truth.source} have no {unit} to draw by")
+    return column
 
 
 class Draws:
@@ -558,8 +598,6 @@ class Draws:
     ----------
     unit_of_frame : int64 (F,)
         Unit of each frame; units are numbered in the order of their names.
-    names : dict of str to str
-        Name of the unit of each frame.
     counts : int32 (n, U)
         Multiplicity of each unit in each replicate.
     left_out : list of int64 arrays
@@ -571,24 +609,7 @@ class Draws:
             raise InputError("number of replicates", expected="at least 2", got=n)
         if seed < 0:
             raise InputError("seed", expected="zero or more", got=seed)
-        truth = ledger.truth
-        if unit == "frame":
-            column = np.array(truth.frames)
-        elif unit in truth.frame_columns:
-            column = truth.frame_columns[unit]
-            if column.ndim > 1:
-                raise InputError(f"column {unit!r} to draw by", expected="of one value a frame", got=column.shape)
-            if column.dtype.kind == "U" and (column == "").any():
-                raise InputError(f"{int((column == '').sum())} frames of {truth.source} have no {unit} to draw by")
-        else:
-            raise InputError(
-                f"unit {unit!r} to draw",
-                expected=f"'frame' or a column of the frames of {truth.source}, "
-                f"which has {listing(truth.frame_columns) or 'none'}",
-                hint="'frame' draws single frames; neighbouring frames are alike, so intervals come out too narrow",
-            )
-        names, self.unit_of_frame = np.unique(column, return_inverse=True)
-        self.names = dict(zip(truth.frames, column.tolist(), strict=True))
+        names, self.unit_of_frame = np.unique(_unit_column(ledger, unit), return_inverse=True)
         self.n_units = len(names)
         if self.n_units < 2:
             raise InputError(f"units to draw ({unit})", expected="at least 2", got=self.n_units)
@@ -719,7 +740,7 @@ def limits(
         method == "expanded" and tails[0] * (len(replicates) + 1) < 1
     ):  # so far out that no draw lies beyond: normal tails
         half = z * float(replicates.std(ddof=1))
-        return float(value - half), float(value + half)
+        return float(min(value - half, replicates.min())), float(max(value + half, replicates.max()))
     low, high = np.quantile(replicates, tails)
     return float(low), float(high)
 

@@ -1,0 +1,216 @@
+"""The report in the system's Chromium: draws everything, asks nobody, sorts, speaks to the keyboard, fits and prints."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import detmetrics as dm
+import test_report
+from detmetrics.synth import make_boxes
+
+pytestmark = pytest.mark.browser
+pytest.importorskip("jinja2")
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+if CHROMIUM is None:
+    pytest.skip("no chromium here: sudo apt-get install chromium", allow_module_level=True)
+
+WAIT_MS = 20_000
+MARKS = ".scatterlayer path, .barlayer path, .heatmaplayer image"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        # Debian's, never one that playwright would fetch
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Reports of two runs, of one frame, of nothing, and of names that try to break out."""
+    folder = tmp_path_factory.mktemp("reports")
+    truth, strong = make_boxes(n_frames=40, samples_per_scene=5, boxes_per_sample=40, seed=1)
+    _, weak = make_boxes(n_frames=40, samples_per_scene=5, boxes_per_sample=40, seed=1, quality=0.5)
+    runs = [dm.match(truth, pred, dm.NUSCENES) for pred in (weak, strong)]
+    dm.report(runs, folder / "two.html", names=["weak", "strong"], n=20)
+    dm.report(test_report.ODD["one frame"][0], folder / "one frame.html")
+    dm.report(test_report.ODD["nothing"][0], folder / "nothing.html")
+    nasty = test_report.NASTY
+    dm.report(test_report.many(3, named=nasty), folder / "nasty.html", names=[nasty, nasty + "2"], title=nasty, n=5)
+    return folder
+
+
+class Tab:
+    """A page that notes what it should not do."""
+
+    def __init__(self, browser: Any, path: Path, **options: Any) -> None:
+        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        self.page = self.context.new_page()
+        self.faults: list[str] = []
+        self.page.on("console", lambda message: self.faults.append(f"console: {message.text}"))
+        self.page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
+        self.page.on("dialog", lambda dialog: (self.faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        self.page.on("request", self.asked)
+        self.address = path.as_uri()
+        self.page.goto(self.address)
+        self.page.wait_for_selector("html[data-drawn=all]", timeout=WAIT_MS)
+
+    def asked(self, request: Any) -> None:
+        if request.url != self.address and not request.url.startswith(("data:", "blob:")):
+            self.faults.append(f"request: {request.url}")
+
+    def close(self) -> None:
+        self.context.close()
+        assert self.faults == []
+
+
+@pytest.fixture(scope="module")
+def tab(browser: Any, folder: Path) -> Iterator[Tab]:
+    """One page for all tests that leave it usable; none of them may leave a fault behind."""
+    tab = Tab(browser, folder / "two.html")
+    yield tab
+    tab.close()
+
+
+def charts(page: Any) -> Any:
+    return page.locator(".chart").all()
+
+
+def test_everything_is_drawn_soon(tab: Tab) -> None:
+    taken_ms = tab.page.evaluate("performance.now()")
+    assert taken_ms < 8000, taken_ms  # 2 s on a quiet machine, see tests/bench/results.md; this one may be busy
+    for chart in charts(tab.page):
+        assert chart.locator(MARKS).count() > 0
+
+
+def test_the_keyboard_comes_first_to_a_skip_link(tab: Tab) -> None:
+    tab.page.keyboard.press("Tab")
+    assert tab.page.evaluate("document.activeElement.className") == "skip"
+    tab.page.keyboard.press("Enter")
+    assert tab.page.evaluate("document.activeElement.id") == "main"
+    tab.page.locator("#theme").focus()
+    assert tab.page.locator("#theme").evaluate("e => getComputedStyle(e).outlineStyle") != "none"
+
+
+@pytest.mark.parametrize("name", ["one frame", "nothing", "nasty"])
+def test_every_chart_is_drawn(browser: Any, folder: Path, name: str) -> None:
+    tab = Tab(browser, folder / f"{name}.html")
+    assert len(charts(tab.page)) >= 7
+    for chart in charts(tab.page):
+        assert chart.locator("svg.main-svg").count() >= 1
+        if name == "nasty":
+            assert chart.locator(MARKS).count() > 0
+    if name == "nasty":
+        assert tab.page.title().strip() == test_report.NASTY.strip()
+        assert test_report.NASTY.split("`")[0] in tab.page.locator("h1").inner_text()
+        assert tab.page.locator("main img, main script").count() == 0
+    tab.close()
+
+
+def test_light_dark_and_print(browser: Any, folder: Path, tab: Tab) -> None:
+    def colors(page: Any) -> tuple[str, str]:
+        text = page.locator("#precision-recall .xtick text").first
+        background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return background, text.evaluate("e => getComputedStyle(e).fill")
+
+    light = colors(tab.page)
+    tab.page.locator("#theme").click()
+    dark = colors(tab.page)
+    assert light[0] != dark[0]
+    assert light[1] != dark[1]
+    tab.page.locator("#theme").click()
+    assert colors(tab.page) == light
+    by_system = Tab(browser, folder / "two.html", color_scheme="dark")
+    assert colors(by_system.page) == dark
+    content = by_system.page.pdf(format="A4")
+    assert content.startswith(b"%PDF")
+    assert len(content) > 100_000  # with the charts
+    assert by_system.page.locator("details[open]").count() == 0  # as before
+    assert colors(by_system.page) == dark
+    by_system.close()
+
+
+def test_a_tooltip_says_the_number(tab: Tab) -> None:
+    chart = tab.page.locator("#class-scores .chart")
+    chart.scroll_into_view_if_needed()
+    chart.locator("path.point").first.hover(force=True)
+    hover = chart.locator(".hoverlayer .hovertext")
+    hover.first.wait_for(timeout=5000)
+    assert "car" in hover.first.text_content()
+    assert " to " in hover.first.text_content()
+
+
+def column(page: Any, table: str, at: int) -> list[float]:
+    values = page.locator(f"#{table} tbody tr > :nth-child({at})").evaluate_all("cells => cells.map(c => c.dataset.v)")
+    return [float(value) for value in values if value is not None]
+
+
+def test_tables_sort_by_click_and_by_keyboard(tab: Tab) -> None:
+    heads = tab.page.locator("#points thead th")
+    names = [name.strip() for name in heads.all_inner_texts()]
+    at = names.index("recall")
+    heads.nth(at).locator("button").click()
+    assert heads.nth(at).get_attribute("aria-sort") == "descending"
+    values = column(tab.page, "points", at + 1)
+    assert values == sorted(values, reverse=True)
+    heads.nth(at).locator("button").focus()
+    tab.page.keyboard.press("Enter")
+    assert heads.nth(at).get_attribute("aria-sort") == "ascending"
+    assert column(tab.page, "points", at + 1) == sorted(values)
+    heads.nth(0).locator("button").focus()
+    tab.page.keyboard.press("Space")
+    assert heads.nth(0).get_attribute("aria-sort") == "ascending"
+    assert heads.nth(at).get_attribute("aria-sort") is None
+    classes = tab.page.locator("#points tbody tr > :first-child").all_inner_texts()
+    assert classes == sorted(classes)
+    assert "sorted by class" in tab.page.locator("#said").inner_text()
+
+
+def test_choices_redraw(tab: Tab) -> None:
+    chart = tab.page.locator("#precision-recall")
+    before = chart.locator("path.js-line").first.get_attribute("d")
+    chart.locator("select").first.select_option("1")
+    assert chart.locator("path.js-line").first.get_attribute("d") != before
+    chart.locator("select").nth(1).select_option(label="all")
+    assert chart.locator(".scatterlayer path.js-line").count() == 8
+
+
+def test_it_fits_a_phone(browser: Any, folder: Path) -> None:
+    tab = Tab(browser, folder / "nasty.html", viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
+    assert tab.page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert tab.page.evaluate("window.innerWidth") <= 360
+    tab.close()
+
+
+def saved(tab: Tab, button: Any, path: Path) -> str:
+    with tab.page.expect_download() as download:
+        button.click()
+    download.value.save_as(path)
+    return path.read_text()
+
+
+def test_figures_and_tables_can_be_saved(tab: Tab, tmp_path: Path) -> None:
+    svg = saved(tab, tab.page.locator("#error-recall .svg"), tmp_path / "figure.svg")
+    assert svg.startswith("<svg")
+    assert "ATE" in svg
+    box = tab.page.locator("#classes-table")
+    rows = list(csv.DictReader(saved(tab, box.locator("[data-as=csv]"), tmp_path / "t.csv").splitlines()))
+    assert len(rows) == 22
+    assert {"class", "run", "AP", "AP low", "AP high", "AAE"} <= set(rows[0])
+    assert rows[0]["class"] == "car"
+    assert float(rows[0]["AP low"]) < float(rows[0]["AP"]) < float(rows[0]["AP high"])
+    assert rows[-1]["class"] == "mean"
+    markdown = saved(tab, box.locator("[data-as=md]"), tmp_path / "t.md").splitlines()
+    assert markdown[0].startswith("| class | run | AP | ATE |")
+    assert markdown[1].startswith("| --- | --- | ---: |")
+    assert len(markdown) == 24
+    assert len({line.count(" | ") for line in markdown}) == 1
