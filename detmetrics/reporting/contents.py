@@ -84,8 +84,8 @@ def contents(
         "title": title,
         "made": made,
         "protocol": ledger.protocol.name,
-        "summary": f"{ledger.n_frames:,} frames, {len(ledger.truth_rows):,} boxes of truth, "
-        f"{len(ledger.protocol.tasks)} classes",
+        "summary": f"{_counted(ledger.n_frames, 'frame')}, {_counted(len(ledger.truth_rows), 'truth')}, "
+        f"{_counted(len(ledger.protocol.tasks), 'class', 'classes')}",
         "headline": [_headline(run, one) for run, one in zip(runs, [None, *comparisons], strict=True)],
         "official": [not against_comparison(run.ledger, settings.absent) for run in runs],
         "warnings": list(dict.fromkeys(_warnings(runs, why))),
@@ -127,7 +127,8 @@ def _warnings(runs: Sequence[Run], why: str) -> Iterator[str]:
             yield from run.boot.notes
         if not len(run.ledger.event_pred):
             yield f"{prefix}no prediction counts: there is nothing to score"
-        yield from (f"{prefix}{note}" for note in run.scores.notes)
+        for note in run.scores.notes:
+            yield note if all(note in other.scores.notes for other in runs) else f"{prefix}{note}"
     scores = runs[0].scores
     if not scores.n_truth.any():
         yield "no truth counts: nothing here means anything"
@@ -164,8 +165,8 @@ def _finding(lead: str, rest: str, href: str) -> Finding:
     return {"lead": lead, "rest": rest, "href": href}
 
 
-def _counted(n: int, word: str) -> str:
-    return f"{n:,} {word}{'' if n == 1 else 's'}"
+def _counted(n: int, word: str, words: str = "") -> str:
+    return f"{n:,} {word if n == 1 else words or word + 's'}"
 
 
 def _signed(value: float, digits: int = 4) -> str:

@@ -131,7 +131,7 @@ def _class_figure(runs: Sequence[Run]) -> Figure:
     some = "" if len(labels) == len(protocol.labels) else f" (the {len(labels)} classes of most truth)"
     return figure(
         "class-scores",
-        f"AP and errors by class{some}; bars are intervals",
+        f"AP and errors by class{some}" + ("; bars are intervals" if runs[0].boot else ""),
         "Dots with bars: one row a class, the same numbers as in the table below.",
         "dots",
         {"labels": labels, "views": views},
