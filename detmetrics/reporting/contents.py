@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from detmetrics.reporting import reasons, sections
+from detmetrics.reporting import differences, reasons, sections
 from detmetrics.reporting.cells import Cell, number
+from detmetrics.reporting.pieces import delta, interval
 from detmetrics.reporting.provenance import against_comparison, provenance
 from detmetrics.reporting.runs import Run, Settings, compared, why_no_intervals
 from detmetrics.resampling import Comparison
@@ -70,7 +71,7 @@ def contents(
     why = why_no_intervals(runs[0].ledger, settings)
     ledger = runs[0].ledger
     body = [
-        sections.comparison(runs, comparisons),
+        differences.comparison(runs, comparisons),
         sections.classes(runs),
         sections.curves(runs),
         sections.slicings(runs) if settings.by else None,
@@ -98,11 +99,11 @@ def contents(
 def _headline(run: Run, comparison: Comparison | None) -> dict[str, Any]:
     protocol, scores = run.ledger.protocol, run.scores
     name = protocol.composite.name
-    composite = sections.interval(run.boot, name, scores.composite)
-    mean_ap = sections.interval(run.boot, "mAP", scores.mean_ap)
+    composite = interval(run.boot, name, scores.composite)
+    mean_ap = interval(run.boot, "mAP", scores.mean_ap)
     errors: list[tuple[str, str, str, Cell]] = []
     for error in protocol.errors:
-        one = sections.interval(run.boot, error.name, scores.tp_errors[error.name])
+        one = interval(run.boot, error.name, scores.tp_errors[error.name])
         says = SAYS.get(error.kind, error.kind)
         errors.append((error.name, says, error.unit, number(*one[:3], digits=3, why="not defined for any class")))
     return {
@@ -111,7 +112,7 @@ def _headline(run: Run, comparison: Comparison | None) -> dict[str, Any]:
         "composite": number(*composite[:3]),
         "mAP": number(*mean_ap[:3]),
         "errors": errors,
-        "delta": None if comparison is None else sections.delta(comparison, name),
+        "delta": None if comparison is None else delta(comparison, name),
     }
 
 
@@ -198,7 +199,7 @@ def _weak_slices(run: Run) -> Iterator[Finding]:
         if len(large) < 2:
             continue
         worst = min(large, key=lambda key: large[key])
-        found = sections.interval(one.boots.get(worst), name, large[worst])
+        found = interval(one.boots.get(worst), name, large[worst])
         if not (found.high < whole if one.boots else found.value < whole):
             continue
         tail = "" if np.isnan(found.low) else f" ({found.low:.4f}–{found.high:.4f})"
@@ -215,7 +216,7 @@ def _weak_class(run: Run) -> Iterator[Finding]:
     ap = np.where(has_truth, scores.ap.mean(axis=1), np.inf)
     k = int(np.argmin(ap))
     label = scores.protocol.labels[k]
-    one = sections.interval(run.boot, f"AP/{label}", float(ap[k]))
+    one = interval(run.boot, f"AP/{label}", float(ap[k]))
     tail = "" if np.isnan(one.low) else f" ({one.low:.4f}–{one.high:.4f})"
     words = (
         f"AP {one.value:.4f}{tail} from {_counted(int(scores.n_truth[k]), 'truth')}; the mean is {scores.mean_ap:.4f}."
