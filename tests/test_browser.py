@@ -42,8 +42,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _, weak = make_boxes(n_frames=40, samples_per_scene=5, boxes_per_sample=40, seed=1, quality=0.5)
     runs = [dm.match(truth, pred, dm.NUSCENES) for pred in (weak, strong)]
     dm.report(runs, folder / "two.html", names=["weak", "strong"], n=20)
-    dm.report(test_report.ODD["one frame"][0], folder / "one frame.html")
-    dm.report(test_report.ODD["nothing"][0], folder / "nothing.html")
+    dm.report(test_report.odd()["one frame"][0], folder / "one frame.html")
+    dm.report(test_report.odd()["nothing"][0], folder / "nothing.html")
     nasty = test_report.NASTY
     dm.report(test_report.many(3, named=nasty), folder / "nasty.html", names=[nasty, nasty + "2"], title=nasty, n=5)
     return folder

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from detmetrics.reporting import reasons, sections
+from detmetrics.reporting import differences, reasons, sections
 from detmetrics.reporting.cells import Cell, number
+from detmetrics.reporting.pieces import delta, interval
 from detmetrics.reporting.provenance import against_comparison, provenance
 from detmetrics.reporting.runs import Run, Settings, compared, why_no_intervals
 from detmetrics.resampling import Comparison
@@ -70,7 +71,7 @@ def contents(
     why = why_no_intervals(runs[0].ledger, settings)
     ledger = runs[0].ledger
     body = [
-        sections.comparison(runs, comparisons),
+        differences.comparison(runs, comparisons),
         sections.classes(runs),
         sections.curves(runs),
         sections.slicings(runs) if settings.by else None,
@@ -84,8 +85,8 @@ def contents(
         "title": title,
         "made": made,
         "protocol": ledger.protocol.name,
-        "summary": f"{ledger.n_frames:,} frames, {len(ledger.truth_rows):,} boxes of truth, "
-        f"{len(ledger.protocol.tasks)} classes",
+        "summary": f"{_counted(ledger.n_frames, 'frame')}, {_counted(len(ledger.truth_rows), 'truth')}, "
+        f"{_counted(len(ledger.protocol.tasks), 'class', 'classes')}",
         "headline": [_headline(run, one) for run, one in zip(runs, [None, *comparisons], strict=True)],
         "official": [not against_comparison(run.ledger, settings.absent) for run in runs],
         "warnings": list(dict.fromkeys(_warnings(runs, why))),
@@ -98,11 +99,11 @@ def contents(
 def _headline(run: Run, comparison: Comparison | None) -> dict[str, Any]:
     protocol, scores = run.ledger.protocol, run.scores
     name = protocol.composite.name
-    composite = sections.interval(run.boot, name, scores.composite)
-    mean_ap = sections.interval(run.boot, "mAP", scores.mean_ap)
+    composite = interval(run.boot, name, scores.composite)
+    mean_ap = interval(run.boot, "mAP", scores.mean_ap)
     errors: list[tuple[str, str, str, Cell]] = []
     for error in protocol.errors:
-        one = sections.interval(run.boot, error.name, scores.tp_errors[error.name])
+        one = interval(run.boot, error.name, scores.tp_errors[error.name])
         says = SAYS.get(error.kind, error.kind)
         errors.append((error.name, says, error.unit, number(*one[:3], digits=3, why="not defined for any class")))
     return {
@@ -111,7 +112,7 @@ def _headline(run: Run, comparison: Comparison | None) -> dict[str, Any]:
         "composite": number(*composite[:3]),
         "mAP": number(*mean_ap[:3]),
         "errors": errors,
-        "delta": None if comparison is None else sections.delta(comparison, name),
+        "delta": None if comparison is None else delta(comparison, name),
     }
 
 
@@ -127,7 +128,8 @@ def _warnings(runs: Sequence[Run], why: str) -> Iterator[str]:
             yield from run.boot.notes
         if not len(run.ledger.event_pred):
             yield f"{prefix}no prediction counts: there is nothing to score"
-        yield from (f"{prefix}{note}" for note in run.scores.notes)
+        for note in run.scores.notes:
+            yield note if all(note in other.scores.notes for other in runs) else f"{prefix}{note}"
     scores = runs[0].scores
     if not scores.n_truth.any():
         yield "no truth counts: nothing here means anything"
@@ -164,8 +166,8 @@ def _finding(lead: str, rest: str, href: str) -> Finding:
     return {"lead": lead, "rest": rest, "href": href}
 
 
-def _counted(n: int, word: str) -> str:
-    return f"{n:,} {word}{'' if n == 1 else 's'}"
+def _counted(n: int, word: str, words: str = "") -> str:
+    return f"{n:,} {word if n == 1 else words or word + 's'}"
 
 
 def _signed(value: float, digits: int = 4) -> str:
@@ -197,7 +199,7 @@ def _weak_slices(run: Run) -> Iterator[Finding]:
         if len(large) < 2:
             continue
         worst = min(large, key=lambda key: large[key])
-        found = sections.interval(one.boots.get(worst), name, large[worst])
+        found = interval(one.boots.get(worst), name, large[worst])
         if not (found.high < whole if one.boots else found.value < whole):
             continue
         tail = "" if np.isnan(found.low) else f" ({found.low:.4f}–{found.high:.4f})"
@@ -214,7 +216,7 @@ def _weak_class(run: Run) -> Iterator[Finding]:
     ap = np.where(has_truth, scores.ap.mean(axis=1), np.inf)
     k = int(np.argmin(ap))
     label = scores.protocol.labels[k]
-    one = sections.interval(run.boot, f"AP/{label}", float(ap[k]))
+    one = interval(run.boot, f"AP/{label}", float(ap[k]))
     tail = "" if np.isnan(one.low) else f" ({one.low:.4f}–{one.high:.4f})"
     words = (
         f"AP {one.value:.4f}{tail} from {_counted(int(scores.n_truth[k]), 'truth')}; the mean is {scores.mean_ap:.4f}."

@@ -13,7 +13,7 @@ from detmetrics.errors import listing
 from detmetrics.ledger import Fate
 from detmetrics.protocols import PROTOCOLS
 from detmetrics.reporting.cells import column, count, paragraph, table, text
-from detmetrics.reporting.sections import Section, section
+from detmetrics.reporting.pieces import Section, section
 
 if TYPE_CHECKING:
     from detmetrics.ledger import Ledger

@@ -11,8 +11,8 @@ import numpy as np
 from detmetrics.diagnosis import Diagnosis
 from detmetrics.operating import OperatingPoint, OperatingPoints
 from detmetrics.reporting.cells import Figure, Table, column, count, figure, number, paragraph, plain, table, text
+from detmetrics.reporting.pieces import MANY_CLASSES, Section, run_cell, run_column, section
 from detmetrics.reporting.runs import SHORT_LIST, Run
-from detmetrics.reporting.sections import MANY_CLASSES, Section, run_cell, run_column, section
 
 MAX_CONFUSED = 24  # classes of a confusion matrix; the others are taken together
 

@@ -1,4 +1,4 @@
-"""The sections of the report about scores, curves, slices and the comparison; those about causes are in reasons.py."""
+"""The sections of the report about classes, curves and slices."""
 
 from __future__ import annotations
 
@@ -23,38 +23,17 @@ from detmetrics.reporting.cells import (
     text,
     thousandths,
 )
+from detmetrics.reporting.pieces import MANY_CLASSES, Section, delta, ends, interval, run_cell, run_column, section
 from detmetrics.reporting.runs import Run, compared_slices
-from detmetrics.resampling import Bootstrap, Comparison, Interval
+from detmetrics.resampling import Bootstrap
 from detmetrics.scoring import Scores
 from detmetrics.slicing import ATTRIBUTES, parse
 
 Floats = NDArray[np.float64]
-Section = dict[str, Any]
 
 CURVE_BUDGET = 450_000  # bytes that all curves together may take in the file
-MANY_CLASSES = 40  # a chart of more lines than this is no longer read
 STEPS = (1, 2, 4, 5, 10, 20, 25, 50)
 SPARK_WIDTH, SPARK_HEIGHT = 100, 24
-
-
-def section(name: str, title: str, *blocks: Any) -> Section:
-    """Put blocks under a title."""
-    return {"id": name, "title": title, "blocks": [block for block in blocks if block is not None]}
-
-
-def run_column(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Give a column for the name of the run where there are several."""
-    return [column("run", words=True)] if len(runs) > 1 else []
-
-
-def run_cell(runs: Sequence[Run], run: Run) -> list[Cell]:
-    """Give the cell of that column."""
-    return [text(run.name, tone="nowrap")] if len(runs) > 1 else []
-
-
-def interval(boot: Bootstrap | None, name: str, value: float) -> Interval:
-    """Give the interval of a number, or the number alone."""
-    return Interval(value, math.nan, math.nan, math.nan) if boot is None else boot[name]
 
 
 def classes(runs: Sequence[Run]) -> Section:
@@ -125,13 +104,13 @@ def _class_figure(runs: Sequence[Run]) -> Figure:
         series = []
         for run in runs:
             values = dict(zip(protocol.labels, _column_of(run.scores, metric).tolist(), strict=True))
-            series.append({"name": run.name} | _ends(interval(run.boot, f"{metric}/{i}", values[i]) for i in labels))
+            series.append({"name": run.name} | ends(interval(run.boot, f"{metric}/{i}", values[i]) for i in labels))
         unit = next((error.unit for error in protocol.errors if error.name == metric), "")
         views.append({"name": metric, "axis": f"{metric} ({unit})" if unit else metric, "series": series})
     some = "" if len(labels) == len(protocol.labels) else f" (the {len(labels)} classes of most truth)"
     return figure(
         "class-scores",
-        f"AP and errors by class{some}; bars are intervals",
+        f"AP and errors by class{some}" + ("; bars are intervals" if runs[0].boot else ""),
         "Dots with bars: one row a class, the same numbers as in the table below.",
         "dots",
         {"labels": labels, "views": views},
@@ -143,12 +122,6 @@ def _column_of(scores: Scores, metric: str) -> Floats:
         mean: Floats = scores.ap.mean(axis=1)
         return mean
     return scores.class_errors[:, scores.protocol.error_names.index(metric)]
-
-
-def _ends(intervals: Any) -> dict[str, list[Any]]:
-    """Give values and ends of intervals as columns."""
-    columns = list(zip(*(one[:3] for one in intervals), strict=True)) or [(), (), ()]
-    return {name: plain(list(values)) for name, values in zip(("value", "low", "high"), columns, strict=True)}
 
 
 def curves(runs: Sequence[Run]) -> Section:
@@ -255,7 +228,7 @@ def _slice_figure(runs: Sequence[Run], at: int) -> Figure:
                 for name in names
             )
             whole = _metric(one.scores.whole, metric)
-            series.append({"name": run.name, "whole": plain(whole)} | _ends(found))
+            series.append({"name": run.name, "whole": plain(whole)} | ends(found))
         views.append({"name": metric, "axis": metric, "series": series})
     by = runs[0].sliced[at].scores.by
     return figure(
@@ -317,107 +290,3 @@ def _slice_table(runs: Sequence[Run], at: int) -> Table:
     for which, run in enumerate(runs):
         foot.append(row("all", run, which, run.sliced[at].scores.whole, None))
     return table(f"slices-{at}-table", f"Slices by {titled(by)}", columns, rows, foot=foot)
-
-
-def delta(comparison: Comparison | None, metric: str) -> Cell:
-    """Make a cell of a difference: coloured where it is more than chance."""
-    if comparison is None:
-        return text("", hint="not compared")
-    one = comparison[metric]
-    tone = "" if not one.is_significant else ("good" if one.gain > 0 else "bad")
-    return number(one.difference, one.low, one.high, signed=True, tone=tone)
-
-
-def comparison(runs: Sequence[Run], comparisons: Sequence[Comparison | None]) -> Section | None:
-    """Compare every run with the first."""
-    if len(runs) < 2:
-        return None
-    blocks: list[Any] = []
-    known = [(run, one) for run, one in zip(runs[1:], comparisons, strict=True) if one is not None]
-    if known:
-        blocks.append(_difference_figure(runs[0], known))
-    for i, (run, one) in enumerate(zip(runs[1:], comparisons, strict=True)):
-        blocks.append(_difference_table(runs[0], run, one, i))
-    blocks.append(
-        paragraph(
-            "The same scenes are drawn for both, so what they share cancels out. p: the smallest 1 − level whose "
-            "interval leaves out zero. Detectable: the smallest true difference that would be significant four times "
-            "out of five. Among twenty numbers that do not differ, one is called significant by chance.",
-            "note",
-        )
-        if known
-        else paragraph("Without intervals nothing says whether a difference is more than chance.", "warn")
-    )
-    return section("comparison", "Comparison", *blocks)
-
-
-def _shown(runs_protocol: Any) -> list[str]:
-    protocol = runs_protocol
-    headline = [protocol.composite.name, "mAP", *protocol.error_names]
-    return [*headline, *(f"AP/{label}" for label in protocol.labels)]
-
-
-def _difference_figure(baseline: Run, known: Sequence[tuple[Run, Comparison]]) -> Figure:
-    protocol = baseline.ledger.protocol
-    views = []
-    labels = [f"AP/{label}" for label in protocol.labels][:MANY_CLASSES]
-    for title, names in (
-        (f"{protocol.composite.name}, mAP and errors", _shown(protocol)[: 2 + len(protocol.errors)]),
-        ("AP by class", labels),
-    ):
-        series = []
-        for run, one in known:
-            found = [one[name] for name in names]
-            columns = {
-                "value": [d.difference for d in found],
-                "low": [d.low for d in found],
-                "high": [d.high for d in found],
-            }
-            tones = ["good" if d.gain > 0 else "bad" if d.is_significant else "" for d in found]
-            tones = [tone if d.is_significant else "" for tone, d in zip(tones, found, strict=True)]
-            series.append({"name": run.name, "tones": tones} | plain(columns))
-        views.append({"name": title, "axis": f"difference from {baseline.name}", "series": series, "labels": names})
-    return figure(
-        "differences",
-        f"Differences from {baseline.name}; bars are intervals, filled dots are more than chance",
-        "Dots with bars around zero: the same differences as in the table below. Errors: less is better.",
-        "dots",
-        {"labels": views[0]["labels"], "views": views, "zero": True},
-    )
-
-
-def _difference_table(baseline: Run, run: Run, one: Comparison | None, i: int) -> Table:
-    protocol = baseline.ledger.protocol
-    columns = [
-        column("metric", words=True),
-        column(baseline.name, "the baseline"),
-        column(run.name, "the candidate"),
-        column("difference", "candidate less baseline", interval=True),
-        column("p", "two-sided"),
-        column("detectable", "smallest true difference found four times out of five"),
-        column("verdict", words=True),
-    ]
-    flat = [each.scores.to_flat_dict() for each in (baseline, run)]
-    rows = []
-    for name in _shown(protocol):
-        if one is None:
-            a, b = (values[name] for values in flat)
-            rows.append(
-                [text(name), number(a), number(b), number(b - a, signed=True), *[number(math.nan)] * 2, text("")]
-            )
-            continue
-        d = one[name]
-        verdict = "better" if d.gain > 0 else "worse"
-        few = "too few scenes have it"
-        rows.append(
-            [
-                text(name),
-                number(d.baseline),
-                number(d.candidate),
-                delta(one, name),
-                number(d.p_value, why=few),
-                number(d.detectable, why=few),
-                text(verdict if d.is_significant else "", tone="good" if d.gain > 0 else "bad"),
-            ]
-        )
-    return table(f"comparison-{i}", f"{run.name} against {baseline.name}", columns, rows)

@@ -47,7 +47,7 @@
         const shift = n > 1 ? (s - (n - 1) / 2) * (0.62 / n) : 0;
         const tones = series.tones || [];
         return {
-          type: "scatter", mode: "markers", name: short(series.name, 40), showlegend: n > 1, x: series.value, y: labels.map((_, i) => i + shift),
+          type: "scatter", mode: "markers", cliponaxis: false, name: short(series.name, 40), showlegend: n > 1, x: series.value, y: labels.map((_, i) => i + shift),
           error_x: {
             type: "data", symmetric: false, thickness: 1.6, width: 3, color,
             array: series.high.map((high, i) => (high === null ? 0 : high - series.value[i])),
@@ -158,7 +158,7 @@
       const k = choice.label || 0, n = data.series.length;
       const layout = look(width, Math.min(400, Math.max(290, width * 0.6)), { barmode: "group" });
       const traces = data.series.map((series, s) => ({
-        type: "scatter", mode: "lines+markers", name: short(series.name, 40), showlegend: n > 1, x: series.score[k], y: series.precision[k], connectgaps: true,
+        type: "scatter", mode: "lines+markers", cliponaxis: false, name: short(series.name, 40), showlegend: n > 1, x: series.score[k], y: series.precision[k], connectgaps: true,
         line: { width: 1.5, color: runColor(s), dash: DASHES[s % 6] }, marker: { symbol: MARKS[s % 6], color: runColor(s), opacity: 1, size: series.count[k].map((count) => (count ? Math.min(18, 5 + 2 * Math.log10(count)) : 5)) },
         text: series.count[k].map((count) => `${count.toLocaleString("en")} predictions`),
         hovertemplate: `${n > 1 ? "<b>" + short(series.name, 40) + "</b><br>" : ""}mean score %{x:.2f}<br>right %{y:.3f}<br>%{text}<extra></extra>`,
