@@ -467,7 +467,7 @@ def _codes(
     counts = np.zeros(len(edges) + 2, np.int64)
     coded = [np.empty(len(values), np.int16) for values in parts]
     for values, code in zip(parts, coded, strict=True):
-        bin_of(np.require(values, np.float64, ["C", "W"]), np.array(edges), code, counts)
+        bin_of(np.require(values, np.float64, ["C", "W"]), np.array(edges, np.float64), code, counts)
     names = [
         f"<{plain(edges[0])}",
         *(f"{plain(low)}-{plain(high)}" for low, high in itertools.pairwise(edges)),
