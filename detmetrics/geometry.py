@@ -1,13 +1,38 @@
-"""Angles, quaternions, corners: pure numpy, whole arrays at a time."""
+"""Angles, quaternions, poses, corners, points in boxes: pure numpy, whole arrays at a time."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+
+
+class Pose(NamedTuple):
+    """A rigid motion from one frame into another: ``rotation`` (3, 3) float64, then ``translation_m`` (3,) float64."""
+
+    rotation: Floats
+    translation_m: Floats
+
+    @classmethod
+    def of_quaternion(cls, rotation_wxyz: ArrayLike, translation_m: ArrayLike) -> Pose:
+        """Make a pose from a quaternion (4,), real part first, and a translation (3,), as nuScenes writes them."""
+        return cls(rotation_matrices(rotation_wxyz)[0], np.asarray(translation_m, dtype=np.float64))
+
+    def apply(self, points_m: ArrayLike) -> Floats:
+        """Move points (N, 3)."""
+        moved: Floats = np.asarray(points_m, dtype=np.float64) @ self.rotation.T + self.translation_m
+        return moved
+
+    def after(self, first: Pose) -> Pose:
+        """Join: the motion ``first``, then this one."""
+        return Pose(self.rotation @ first.rotation, self.rotation @ first.translation_m + self.translation_m)
+
+    def inverse(self) -> Pose:
+        """Give the motion back."""
+        return Pose(self.rotation.T, -self.rotation.T @ self.translation_m)
 
 
 def rotation_matrices(rotation_wxyz: ArrayLike) -> Floats:

@@ -1,4 +1,4 @@
-"""Readers and writers: one module per format, file to Boxes and back, and saved ledgers."""
+"""Readers and writers: one module per format, file to Boxes and back, lidar clouds, and saved ledgers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from detmetrics.boxes import Boxes
-    from detmetrics.io import ledgers, nuscenes, parquet
+    from detmetrics.io import clouds, ledgers, nuscenes, parquet
 
-__all__ = ["ledgers", "load", "nuscenes", "parquet"]
+__all__ = ["clouds", "ledgers", "load", "nuscenes", "parquet"]
 
 
 def __getattr__(name: str) -> object:
-    if name in ("ledgers", "nuscenes", "parquet"):
+    if name in ("clouds", "ledgers", "nuscenes", "parquet"):
         return import_module(f"detmetrics.io.{name}")
     raise AttributeError(f"module 'detmetrics.io' has no attribute {name!r}")
 
