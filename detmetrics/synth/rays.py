@@ -19,7 +19,7 @@ Ints = NDArray[np.int64]
 
 MAX_RANGE_M = 105.0
 #: What a ray met instead of a solid.
-NOTHING, ROAD, PAVEMENT, KERB = -1, -2, -3, -4
+NOTHING, ROAD, PAVEMENT, KERB, OWN_CAR = -1, -2, -3, -4, -5
 _COLUMNS_A_BIN = 4
 
 
@@ -207,16 +207,17 @@ def cast(
     lists: tuple[Ints, Ints, Floats],
     solids: Floats,
     surfaces: Floats,
-    town: tuple[Floats, Floats],
+    town: tuple[Floats, Floats, Floats],
     seed: int,
     hits: tuple[Floats, Ints, Floats],
 ) -> None:
     """Write for each ray its range, what it met and the cosine of incidence, each (A, R); columns are (A, 9).
 
-    A column is the origin, the direction at elevation 0 and the sensor's up. ``town`` is ground and streets.
+    A column is the origin, the direction at elevation 0 and the sensor's up. ``town`` is ground, streets,
+    and the range (A, R) at which the car that carries the sensor is in the way.
     """
     offsets, rows, near = lists
-    ground, streets = town
+    ground, streets, own = town
     reach, met, incidence = hits
     ray, crossing = np.empty(6), np.empty(3)
     for column in range(len(columns)):
@@ -225,7 +226,10 @@ def cast(
             _set_ray(columns[column], math.cos(elevation[ring]), math.sin(elevation[ring]), ray)
             best, kind = _ground(ray, ground, streets)
             cosine = 0.75 if kind == KERB else abs(ray[5])
-            best = min(best, MAX_RANGE_M)
+            if own[column, ring] < best:
+                best, kind, cosine = own[column, ring], OWN_CAR, 0.5
+            if best >= MAX_RANGE_M:
+                best, kind = MAX_RANGE_M, NOTHING
             for place in range(offsets[number], offsets[number + 1]):
                 row = rows[place]
                 if near[row] >= best:
@@ -344,6 +348,8 @@ def measure(
                 tone = 1.0
                 if kind >= 0:
                     surface, tone = int(solids[kind, 9]), solids[kind, 11]
+                elif kind == OWN_CAR:
+                    surface = 7
                 else:
                     x = columns[column, 0] + r * (cos * columns[column, 3] + sin * columns[column, 6])
                     y = columns[column, 1] + r * (cos * columns[column, 4] + sin * columns[column, 7])

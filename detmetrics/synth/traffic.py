@@ -1,0 +1,488 @@
+"""The traffic of one scene: the ego vehicle's way, and everything that moves or was left there, none in another's way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detmetrics.geometry import ground_corners
+from detmetrics.synth.categories import CATEGORY_NAMES, KINDS
+from detmetrics.synth.shapes import RIDDEN, Floats, Ints
+from detmetrics.synth.town import LANE_M, Town
+from detmetrics.synth.tracks import ATTRIBUTE_OF_STATE, FAMILY_OF_KIND, SIZE_OF_KIND
+
+MOVING, WAITING, AT_REST = range(3)
+EGO_SIZE_M, EGO_AHEAD_M = (4.1, 1.75, 1.56), 1.3  # the car's middle is ahead of its origin, the rear axle
+_STEP_S = 0.05
+_DENSITY = np.array([kind.per_sample for kind in KINDS])
+_MOVES = np.array([kind.moving for kind in KINDS])
+_KIND = {name: code for code, name in enumerate(CATEGORY_NAMES)}
+_BARRIER, _CONE = _KIND["movable_object.barrier"], _KIND["movable_object.trafficcone"]
+_RACK, _BICYCLE = _KIND["static_object.bicycle_rack"], _KIND["vehicle.bicycle"]
+_WORKER, _DIGGER = _KIND["human.pedestrian.construction_worker"], _KIND["vehicle.construction"]
+_VEHICLES = np.flatnonzero(FAMILY_OF_KIND == "vehicle")
+_PEOPLE = np.flatnonzero((FAMILY_OF_KIND == "pedestrian") & (np.arange(len(KINDS)) != _WORKER))
+_CYCLES = np.flatnonzero(FAMILY_OF_KIND == "cycle")
+_THINGS = np.array([_KIND[n] for n in ("animal", "movable_object.pushable_pullable", "movable_object.debris")])
+
+
+@dataclass(frozen=True, eq=False)
+class Flows:
+    """How far each stream of traffic has come at each time: ``travelled_m`` (F, T); the first moves 1 m in a second."""
+
+    time_s: Floats
+    travelled_m: Floats
+
+    def at(self, time_s: Floats) -> Floats:
+        """Distances (F, S) at times (S,)."""
+        return np.stack([np.interp(time_s, self.time_s, row) for row in self.travelled_m])
+
+
+@dataclass(frozen=True, eq=False)
+class Movers:
+    """Things as columns (N,): where each is after ``scale`` × its flow's distance on a way with at most one bend."""
+
+    kind: Ints
+    x: Floats
+    y: Floats
+    yaw_rad: Floats
+    bend_at_m: Floats
+    bend_rad: Floats
+    radius_m: Floats
+    flow: Ints
+    scale: Floats
+    state: Ints
+    group: Ints
+    size_lwh_m: Floats
+    tone: Floats
+
+    def take(self, rows: Ints) -> Movers:
+        """Give some rows."""
+        return Movers(**{column.name: getattr(self, column.name)[rows] for column in fields(self)})
+
+    def poses(self, flows: Flows, time_s: Floats) -> Floats:
+        """x, y, heading (N, S, 3) at times (S,)."""
+        along = self.scale[:, None] * flows.at(time_s)[self.flow]
+        bend_at, radius, bend = self.bend_at_m[:, None], self.radius_m[:, None], self.bend_rad[:, None]
+        angle = np.clip((along - bend_at) / radius, 0, np.abs(bend))
+        rest = np.maximum(along - bend_at - radius * np.abs(bend), 0)
+        ahead = np.minimum(along, bend_at) + radius * np.sin(angle) + rest * np.cos(angle)
+        aside = np.sign(bend) * (radius * (1 - np.cos(angle)) + rest * np.sin(angle))
+        cos, sin = np.cos(self.yaw_rad)[:, None], np.sin(self.yaw_rad)[:, None]
+        x = self.x[:, None] + cos * ahead - sin * aside
+        y = self.y[:, None] + sin * ahead + cos * aside
+        return np.stack([x, y, self.yaw_rad[:, None] + np.sign(bend) * angle], axis=-1)
+
+    def shapes(self) -> Ints:
+        """Row of each in :data:`detmetrics.synth.shapes.PARTS`."""
+        return np.where((FAMILY_OF_KIND[self.kind] == "cycle") & (self.state != AT_REST), RIDDEN, self.kind)
+
+    def attributes(self) -> Ints:
+        """Attribute codes, -1 for none."""
+        codes: Ints = ATTRIBUTE_OF_STATE[self.kind, self.state]
+        return codes
+
+
+@dataclass(frozen=True)
+class EgoWay:
+    """How the ego vehicle drives: the lane's y, its turn (1 left, -1 right, 0 none), and the bend's beginning and radius."""
+
+    lane_y: float
+    turn: int
+    bend_at_m: float
+    radius_m: float
+
+
+def draw_flow(rng: np.random.Generator, time_s: Floats, speed_mps: tuple[float, float], slow_at_s: float | None) -> Floats:
+    """Distance travelled (T,), zero at time 0: a speed that changes softly, with a stop now and then."""
+    knot_s = np.arange(time_s[0], time_s[-1] + 4, 4.0)
+    cruise = rng.uniform(*speed_mps)
+    speed = cruise * np.clip(rng.normal(0.95, 0.22, len(knot_s)), 0.3, 1.3)
+    if rng.random() < 0.3 and speed_mps[0] < 10:
+        first = int(rng.integers(0, len(knot_s)))
+        speed[first : first + int(rng.integers(1, 4))] = 0
+    speed = np.interp(time_s, knot_s, speed)
+    if slow_at_s is not None:
+        speed = np.minimum(speed, 3.2 + 1.1 * np.maximum(np.abs(time_s - slow_at_s) - 1.2, 0))
+    kernel = np.hanning(41) / np.hanning(41).sum()  # over two seconds: nobody stops at once
+    speed = np.convolve(np.pad(speed, 20, mode="edge"), kernel, mode="valid")
+    travelled = np.cumsum(speed) * _STEP_S
+    return travelled - np.interp(0.0, time_s, travelled)
+
+
+class _Draft:
+    """Things proposed, row by row."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.rows: list[tuple[float, ...]] = []
+        self.n_groups = 0
+
+    def group(self) -> int:
+        """Start a group: things that stay or are left out together, as far as there is room."""
+        self.n_groups += 1
+        return self.n_groups
+
+    def add(self, kind: int, xy: tuple[float, float], yaw: float, state: int, group: int,
+            flow: int = 0, scale: float = 0.0, bend: tuple[float, float, float] = (np.inf, 0.0, 1.0)) -> None:  # fmt: skip
+        """Propose one thing."""
+        self.rows.append((kind, *xy, yaw, *bend, flow, scale, state, group))
+
+    def movers(self) -> Movers:
+        """Everything proposed, with sizes and colours."""
+        table = np.array(self.rows, dtype=np.float64).reshape(-1, 11)
+        kind = table[:, 0].astype(np.int64)
+        n = len(kind)
+        people = np.where(FAMILY_OF_KIND[kind] == "pedestrian", 1.4, 1.0)[:, None]
+        size = SIZE_OF_KIND[kind] * np.exp(np.clip(self.rng.normal(0, 0.08, (n, 3)), -0.2, 0.2) * people)
+        columns = [table[:, k] for k in range(1, 7)]
+        x, y, yaw, bend_at, bend, radius = columns
+        flow, state, group = (table[:, k].astype(np.int64) for k in (7, 9, 10))
+        tone = np.exp(self.rng.normal(-0.2, 0.6, n))
+        size = np.round(size, 3)
+        return Movers(kind, x, y, yaw, bend_at, bend, radius, flow, table[:, 8], state, group, size, tone)
+
+
+def lane(town: Town, street: int, way: int, number: int, left: bool) -> tuple[float, float]:
+    """Across-street place of a lane's middle and its heading; ``way`` is 1 along the street's axis, -1 against it."""
+    side = -1 if left else 1
+    offset = side * way * (number + 0.5) * LANE_M
+    if town.streets[street, 0] == 1:  # along x, the right side is at smaller y
+        return town.middle_m(street) - offset, 0.0 if way > 0 else np.pi
+    return town.middle_m(street) + offset, np.pi / 2 if way > 0 else -np.pi / 2
+
+
+def _spot(town: Town, street: int, along: float, across: float) -> tuple[float, float]:
+    return (along, across) if town.streets[street, 0] == 1 else (across, along)
+
+
+def fill(
+    rng: np.random.Generator, town: Town, ego: EgoWay, flow_m: Floats, time_s: Floats, left: bool
+) -> tuple[Movers, Flows]:
+    """Draw the traffic around a drive.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    town : Town
+    ego : EgoWay
+    flow_m : float64 (T,)
+        Distance that the ego vehicle, and its lane with it, has come at ``time_s`` (T,), in steps of 0.05 s.
+    time_s : float64 (T,)
+    left : bool
+        Whether traffic keeps left.
+
+    Returns
+    -------
+    movers : Movers
+        The first is the ego vehicle. Footprints never overlap at half-seconds from 0, bicycles in racks apart.
+    flows : Flows
+    """
+    draft, travelled = _Draft(rng), [time_s, flow_m]
+    bend = (ego.bend_at_m, ego.turn * np.pi / 2, ego.radius_m) if ego.turn else (np.inf, 0.0, 1.0)
+    draft.add(_KIND["vehicle.car"], (0.0, ego.lane_y), 0.0, MOVING, draft.group(), 1, 1.0, bend)
+    _lanes(draft, town, ego, travelled, time_s, left)
+    _kerbsides(draft, town, left)
+    _works(draft, town)
+    _pavements(draft, town, time_s[-1])
+    _racks(draft, town)
+    movers, flows = draft.movers(), Flows(time_s, np.stack(travelled))
+    movers = movers.take(_thin(rng, movers, flows, town))
+    return movers.take(_without_overlap(movers, flows, town)), flows
+
+
+def _lanes(draft: _Draft, town: Town, ego: EgoWay, travelled: list[Floats], time_s: Floats, left: bool) -> None:
+    """Vehicles and cycles in the lanes: streams, queues before crossings, and a few that turn off."""
+    rng, style = draft.rng, town.style
+    weights = (_DENSITY * _MOVES)[_VEHICLES]
+    weights = weights / weights.sum()
+    for street, row in enumerate(town.streets):
+        axis = int(row[0])
+        low, high = town.area[:2] if axis == 1 else town.area[2:]
+        crossings = town.streets[town.streets[:, 0] != axis]
+        for way in (1, -1):
+            for number in range(town.n_lanes(street)):
+                across, yaw = lane(town, street, way, number, left)
+                is_egos = street == 0 and way == 1 and abs(across - ego.lane_y) < 1
+                waits = not is_egos and rng.random() < (0.15 if street == 0 else 0.5) and style.name != "highway"
+                if waits:  # a queue before each crossing
+                    for crossing in crossings:
+                        line = crossing[1] - 5.0 if way > 0 else crossing[2] + 5.0
+                        group, at = draft.group(), line - way * rng.uniform(1, 3)
+                        for _ in range(int(rng.integers(0, 7))):
+                            kind = int(rng.choice(_VEHICLES, p=weights))
+                            length = SIZE_OF_KIND[kind, 0]
+                            spot = _spot(town, street, at - way * length / 2, across + rng.normal(0, 0.12))
+                            draft.add(kind, spot, yaw + rng.normal(0, 0.015), WAITING, group)
+                            at -= way * (length + rng.uniform(1.0, 3.0))
+                    continue
+                flow = 1
+                if not is_egos:
+                    flow = len(travelled)
+                    travelled.append(draw_flow(rng, time_s, style.speed_mps, None))
+                end = travelled[flow][-1]
+                speed = (end - travelled[flow][0]) / (time_s[-1] - time_s[0])
+                at = (low - end if way > 0 else low) - 5
+                while at < (high if way > 0 else high + end):
+                    kind = int(rng.choice(_VEHICLES, p=weights))
+                    at += SIZE_OF_KIND[kind, 0] / 2 + 1.5 + speed * rng.gamma(2.0, 0.9) + rng.exponential(5.0)
+                    bend = (np.inf, 0.0, 1.0)
+                    if rng.random() < 0.08 and len(crossings):
+                        bend = _bend(rng, crossings, at, way, left)
+                    spot = _spot(town, street, at, across + rng.normal(0, 0.12))
+                    draft.add(kind, spot, yaw, MOVING, draft.group(), flow, 1.0, bend)
+                    at += SIZE_OF_KIND[kind, 0] / 2
+        for _ in range(6):  # cycles near the edge
+            way = int(rng.choice([-1, 1]))
+            edge = town.half_m(street) - max(row[3], 0.3) - 0.5
+            side = -1 if left else 1
+            across = town.middle_m(street) + side * way * edge * (1 if axis == 0 else -1)
+            yaw = (0.0 if axis == 1 else np.pi / 2) + (np.pi if way < 0 else 0.0)
+            kind = int(rng.choice(_CYCLES))
+            spot = _spot(town, street, rng.uniform(low, high), across)
+            draft.add(kind, spot, yaw, MOVING, draft.group(), 0, rng.uniform(2.5, 7.0))
+
+
+def _bend(
+    rng: np.random.Generator, crossings: Floats, at: float, way: int, left: bool
+) -> tuple[float, float, float]:
+    """Where a vehicle turns off to its near side, how far round, and how tightly."""
+    crossing = crossings[int(rng.integers(len(crossings)))]
+    side = -1 if left else 1
+    radius = 6.5
+    start = crossing[1:3].mean() - way * (0.5 * LANE_M + radius) - at
+    return (float(way * start), -side * np.pi / 2, radius) if way * start > 0 else (np.inf, 0.0, 1.0)
+
+
+def _kerbsides(draft: _Draft, town: Town, left: bool) -> None:
+    """Rows of parked vehicles in the parking strips, and single ones at other edges."""
+    rng = draft.rng
+    weights = (_DENSITY * (1 - _MOVES))[_VEHICLES]
+    weights = weights / weights.sum()
+    for street, row in enumerate(town.streets):
+        axis = int(row[0])
+        low, high = town.area[:2] if axis == 1 else town.area[2:]
+        has_strip = row[3] > 0
+        others = town.streets[town.streets[:, 0] != axis]
+        for side in (-1, 1):
+            at = low + rng.uniform(0, 10)
+            across = town.middle_m(street) + side * (town.half_m(street) - (row[3] / 2 if has_strip else -1.6))
+            # drivers park as they drive: on the right side of a street along x, at smaller y, they face +x
+            forward = (side < 0) == (axis == 1)
+            yaw = (0.0 if axis == 1 else np.pi / 2) + (0.0 if forward != left else np.pi)
+            while at < high:
+                group = draft.group()
+                for _ in range(int(rng.integers(1, 7 if has_strip else 2))):
+                    kind = int(rng.choice(_VEHICLES, p=weights))
+                    length = SIZE_OF_KIND[kind, 0]
+                    at += length / 2
+                    clear = np.maximum(others[:, 1] - at, at - others[:, 2]).min(initial=99) > 6.5 + length / 2
+                    if clear:
+                        turned = np.pi if rng.random() < 0.06 else 0.0
+                        spot = _spot(town, street, at, across + rng.normal(0, 0.1))
+                        draft.add(kind, spot, yaw + turned + rng.normal(0, 0.025), AT_REST, group)
+                    at += length / 2 + rng.uniform(0.7, 2.2)
+                at += rng.uniform(3, 22) if has_strip else rng.uniform(15, 60)
+
+
+def _works(draft: _Draft, town: Town) -> None:
+    """Road works: lines of barriers or cones along an edge, with workers, sometimes a machine."""
+    rng = draft.rng
+    for street, row in enumerate(town.streets):
+        axis = int(row[0])
+        low, high = town.area[:2] if axis == 1 else town.area[2:]
+        street_yaw = 0.0 if axis == 1 else np.pi / 2
+        for _ in range(max(2, int((high - low) / 30))):
+            side, at = rng.choice([-1, 1]), rng.uniform(low, high)
+            is_barrier = rng.random() < 0.5
+            kind, gap = (_BARRIER, 2.75) if is_barrier else (_CONE, rng.uniform(1.8, 4))
+            edge = town.half_m(street) - 0.45 if rng.random() < 0.6 else town.half_m(street) + rng.uniform(0.4, 2.0)
+            n, group = 2 + int(rng.poisson(8 if is_barrier else 4)), draft.group()
+            for number in range(n):
+                jitter = rng.normal(0, 0.05, 2)
+                spot = _spot(
+                    town, street, at + number * gap + jitter[0], town.middle_m(street) + side * edge + jitter[1]
+                )
+                draft.add(kind, spot, street_yaw + np.pi / 2 + rng.normal(0, 0.04), AT_REST, group)
+            inner = town.middle_m(street) + side * (town.half_m(street) + 1.4)
+            for _ in range(int(rng.poisson(0.8))):
+                spot = _spot(town, street, at + rng.uniform(0, n * gap), inner + rng.uniform(0, 1))
+                draft.add(_WORKER, spot, rng.uniform(-np.pi, np.pi), AT_REST, draft.group())
+            if rng.random() < 0.3:
+                spot = _spot(town, street, at + rng.uniform(0, n * gap), inner + 1.2)
+                draft.add(_DIGGER, spot, street_yaw + rng.normal(0, 0.15), AT_REST, draft.group())
+
+
+def _pavements(draft: _Draft, town: Town, end_s: float) -> None:
+    """People who walk, stand and cross, alone and in groups; parked cycles, carts, things that were left."""
+    rng = draft.rng
+    weights = _DENSITY[_PEOPLE] / _DENSITY[_PEOPLE].sum()
+    for street, row in enumerate(town.streets):
+        axis = int(row[0])
+        low, high = town.area[:2] if axis == 1 else town.area[2:]
+        others = town.streets[town.streets[:, 0] != axis]
+        street_yaw = 0.0 if axis == 1 else np.pi / 2
+        for _ in range(int((high - low) / 6)):
+            side, at, group = rng.choice([-1, 1]), rng.uniform(low, high), draft.group()
+            depth = rng.uniform(0.6, row[4] - 0.5)
+            across = town.middle_m(street) + side * (town.half_m(street) + depth)
+            what = rng.random()
+            if what < 0.72:
+                crosses = what < 0.08 and len(others)
+                walks = crosses or what < 0.47
+                speed = max(rng.normal(1.3, 0.25), 0.4) if walks else 0.0
+                yaw = street_yaw + (0 if rng.random() < 0.5 else np.pi)
+                if crosses:
+                    other = others[int(rng.integers(len(others)))]
+                    at = other[1] - 2.5 if rng.random() < 0.5 else other[2] + 2.5
+                    # heads across the street, and is in its middle at some time of the scene
+                    yaw = street_yaw + np.pi / 2
+                    across = town.middle_m(street) - speed * rng.uniform(0, end_s) * (1 if axis == 1 else -1)
+                for _ in range(1 + int(rng.poisson(1.2))):
+                    kind = int(rng.choice(_PEOPLE, p=weights))
+                    spot = _spot(town, street, at + rng.normal(0, 0.9), across + rng.normal(0, 0.45))
+                    turn = rng.normal(0, 0.06) if walks else rng.uniform(-np.pi, np.pi)
+                    state = MOVING if walks else (WAITING if rng.random() < 0.12 else AT_REST)
+                    draft.add(kind, spot, yaw + turn, state, group, 0, speed)
+            elif what < 0.86:
+                kind = int(rng.choice(_CYCLES))
+                for number in range(1 + int(rng.poisson(0.5))):
+                    spot = _spot(town, street, at + 0.9 * number, across)
+                    draft.add(kind, spot, street_yaw + np.pi / 2 + rng.normal(0, 0.3), AT_REST, group)
+            else:
+                kind = int(rng.choice(_THINGS, p=_DENSITY[_THINGS] / _DENSITY[_THINGS].sum()))
+                draft.add(kind, _spot(town, street, at, across), rng.uniform(-np.pi, np.pi), AT_REST, group)
+
+
+def _racks(draft: _Draft, town: Town) -> None:
+    """Bicycle racks on the pavement, with bicycles in them."""
+    rng = draft.rng
+    for street, row in enumerate(town.streets):
+        axis = int(row[0])
+        low, high = town.area[:2] if axis == 1 else town.area[2:]
+        yaw = 0.0 if axis == 1 else np.pi / 2
+        for _ in range(max(1, int((high - low) / 60))):
+            at, side, group = rng.uniform(low, high), rng.choice([-1, 1]), draft.group()
+            across = town.middle_m(street) + side * (town.half_m(street) + 1.5)
+            draft.add(_RACK, _spot(town, street, at, across), yaw, AT_REST, group)
+            for place in rng.permutation(np.arange(-3, 4))[: int(rng.poisson(2.0))]:
+                spot = _spot(town, street, at + 0.95 * place, across + rng.normal(0, 0.05))
+                draft.add(_BICYCLE, spot, yaw + np.pi / 2 + rng.normal(0, 0.05), AT_REST, group)
+
+
+def _thin(rng: np.random.Generator, movers: Movers, flows: Flows, town: Town) -> Ints:
+    """Keep about as many near the drive as nuScenes has, whole groups at a time, the ego vehicle first."""
+    time_s = np.arange(0.0, flows.time_s[-1], 1.0)
+    xy = movers.poses(flows, time_s)[..., :2]
+    near = np.linalg.norm(xy - xy[0], axis=-1).min(axis=1) < 72
+    reach = np.linalg.norm(np.diff(xy[0], axis=0), axis=1).sum()
+    exposure = (0.9 + reach / 85.0) * 1.5
+    style = town.style
+    family = FAMILY_OF_KIND
+    factor = np.where(family == "vehicle", style.vehicles, np.where(family == "pedestrian", style.people, 1.0))
+    factor[[_BARRIER, _CONE, _WORKER, _DIGGER]] = style.works
+    wanted = _DENSITY * exposure * factor * _UNSEEN * rng.gamma(3.0, 1 / 3.0, len(KINDS))
+    moving_share = np.stack([_MOVES, 1 - _MOVES])
+    room = wanted * moving_share  # (2, kinds): what moves or waits in traffic, what rests
+    room[0, _VEHICLES] += wanted[_VEHICLES] * 0.1
+    kept = [0]
+    order = rng.permutation(int(movers.group.max()) + 1)
+    rows = np.flatnonzero(near)
+    of_group: dict[int, list[int]] = {}
+    for row in rows.tolist():
+        of_group.setdefault(int(movers.group[row]), []).append(row)
+    for group in order.tolist():
+        for row in of_group.get(group, []):
+            at = (int(movers.state[row] == AT_REST), int(movers.kind[row]))
+            in_rack = movers.kind[row] == _BICYCLE and movers.kind[of_group[group][0]] == _RACK and kept[-1] in of_group[group]
+            if row != 0 and (in_rack or rng.random() < room[at]):
+                kept.append(row)
+                room[at] -= 1
+    return np.array(kept, np.int64)
+
+
+#: Chances against being annotated (hidden, no room), by kind: set so that a mean sample has what nuScenes has.
+_UNSEEN = np.ones(len(KINDS))
+
+
+def footprints(movers: Movers, flows: Flows, time_s: Floats) -> Floats:
+    """Middle, half length, half width, heading (N, S, 5) of what each covers, a hand's breadth included."""
+    pose = movers.poses(flows, time_s)
+    half = movers.size_lwh_m[:, :2] / 2
+    middle = pose[..., :2].copy()
+    half = half.copy()
+    half[0] = np.array(EGO_SIZE_M[:2]) / 2
+    middle[0] += EGO_AHEAD_M * np.stack([np.cos(pose[0, :, 2]), np.sin(pose[0, :, 2])], axis=-1)
+    spread = np.broadcast_to(half[:, None] + 0.06, middle.shape)
+    return np.concatenate([middle, spread, pose[..., 2:]], axis=-1)
+
+
+def _without_overlap(movers: Movers, flows: Flows, town: Town) -> Ints:
+    """Rows, in order, that touch neither what stands nor an earlier row at any quarter of a second."""
+    # what is in the lanes has the first choice; racks come before what would stand in their place
+    rank = np.where(movers.state == WAITING, 1, np.where(movers.state == MOVING, 2, 3)) + 2 * (movers.kind != _RACK)
+    rank = np.where(FAMILY_OF_KIND[movers.kind] == "vehicle", rank - 3, rank)
+    rank[0] = -9
+    order = np.argsort(rank, kind="stable")
+    time_s = np.arange(0.0, flows.time_s[-1] + 0.01, 0.25)
+    place = footprints(movers, flows, time_s)
+    radius = np.hypot(place[:, 0, 2], place[:, 0, 3])
+    wall = np.zeros((len(town.standing), 5))
+    wall[:, :2], wall[:, 2:4] = town.standing[:, :2], town.standing[:, 2:4] / 2
+    wall_radius = np.hypot(wall[:, 2], wall[:, 3])
+    kept: list[int] = []
+    for row in order.tolist():
+        own = place[row]
+        if row and town_hit(own, radius[row], wall, wall_radius):
+            continue
+        others = np.array([k for k in kept if not _shares(movers, k, row)], np.int64)
+        if row and len(others):
+            away = np.linalg.norm(place[others, :, :2] - own[:, :2], axis=-1)
+            which, when = np.nonzero(away < radius[others, None] + radius[row])
+            if len(which) and overlaps(own[when], place[others[which], when]).any():
+                continue
+        kept.append(row)
+    return np.array(sorted(kept), np.int64)
+
+
+def town_hit(own: Floats, radius: float, wall: Floats, wall_radius: Floats) -> bool:
+    """Whether footprints (S, 5) touch what stands (W, 5)."""
+    moves = len(own) > 1 and np.ptp(own[:, :2], axis=0).max() > 0
+    steps = own if moves else own[:1]
+    low, high = steps[:, :2].min(axis=0) - radius, steps[:, :2].max(axis=0) + radius
+    near = np.flatnonzero(
+        ((wall[:, :2] + wall_radius[:, None] >= low) & (wall[:, :2] - wall_radius[:, None] <= high)).all(axis=1)
+    )
+    if not len(near):
+        return False
+    away = np.linalg.norm(wall[near, None, :2] - steps[None, :, :2], axis=-1)
+    which, when = np.nonzero(away < wall_radius[near, None] + radius)
+    return bool(len(which)) and bool(overlaps(steps[when], wall[near[which]]).any())
+
+
+def _shares(movers: Movers, first: int, second: int) -> bool:
+    """Whether one is a rack and the other a bicycle in it."""
+    is_rack = movers.kind[first] == _RACK or movers.kind[second] == _RACK
+    return bool(is_rack and movers.group[first] == movers.group[second])
+
+
+def overlaps(first: Floats, second: Floats) -> NDArray[np.bool_]:
+    """Whether oriented rectangles (N, 5) overlap, pair by pair: no axis of either keeps them apart."""
+    apart = np.zeros(len(first), dtype=bool)
+    corners = [
+        ground_corners(
+            np.concatenate([box[:, :2], np.zeros((len(box), 1))], axis=1),
+            np.concatenate([2 * box[:, 2:4], np.ones((len(box), 1))], axis=1),
+            box[:, 4],
+        )
+        for box in (first, second)
+    ]
+    for box in (first, second):
+        for turn in (0.0, np.pi / 2):
+            axis = np.stack([np.cos(box[:, 4] + turn), np.sin(box[:, 4] + turn)], axis=-1)
+            one, two = (np.einsum("ncd,nd->nc", corner, axis) for corner in corners)
+            apart |= (one.max(axis=1) < two.min(axis=1)) | (two.max(axis=1) < one.min(axis=1))
+    return ~apart
+
