@@ -92,21 +92,27 @@ def turn(
         Also count rays, for the visibility.
     """
     columns, shown = _columns(view, time_s)
-    rows = np.concatenate([view.standing, placed(parts, owner, pose[:, :3], pose[:, 3])])
-    near = np.empty(len(rows))
-    offsets, listed = rays.list_near(rows, columns, near)
-    lists = (offsets, listed, near)
+    things = placed(parts, owner, pose[:, :3], pose[:, 3])
+    rows = np.concatenate([view.standing, things])
+    lists = _lists(rows, columns)
     shape = (N_COLUMNS, N_RINGS)
     hits = (np.empty(shape), np.empty(shape, np.int64), np.empty(shape))
     rays.cast(columns, ELEVATION_RAD, lists, rows, SURFACES, (view.ground, view.streets, _own_car()), seed, hits)
     counts = None
     if count:
         counts = np.zeros((len(pose), 2), np.int64)
-        rays.count_rays(columns, ELEVATION_RAD, lists, rows, hits[1], counts)
+        met = np.where(hits[1] >= 0, hits[1] - len(view.standing), -1)
+        rays.count_rays(columns, ELEVATION_RAD, _lists(things, columns), things, met, counts)
     points = np.empty((N_COLUMNS * N_RINGS, 5), np.float32)
     sensor = (SURFACES, np.array(view.weather), seed)
     rays.measure(columns, shown, ELEVATION_RAD, hits, rows, view.streets, sensor, points)
     return Sweep(points, counts)
+
+
+def _lists(rows: Floats, columns: Floats) -> tuple[Ints, Ints, Floats]:
+    near = np.empty(len(rows))
+    offsets, listed = rays.list_near(rows, columns, near)
+    return offsets, listed, near
 
 
 def _columns(view: View, time_s: float) -> tuple[Floats, Floats]:
@@ -141,13 +147,12 @@ def _own_car() -> Floats:
     rows = solids(BOX, boxes[:, :3] + lift, boxes[:, 3:], "paint")
     columns = np.zeros((N_COLUMNS, 9))
     columns[:, 2], columns[:, 3], columns[:, 4], columns[:, 8] = 1000.0, np.cos(_AZIMUTH), np.sin(_AZIMUTH), 1.0
-    near = np.empty(len(rows))
-    offsets, listed = rays.list_near(rows, columns, near)
     shape = (N_COLUMNS, N_RINGS)
     hits = (np.empty(shape), np.empty(shape, np.int64), np.empty(shape))
     nowhere = np.full(shape, 1e9)
     streets = np.zeros((1, 5))
-    rays.cast(columns, ELEVATION_RAD, (offsets, listed, near), rows, 0 * SURFACES, (np.zeros(13), streets, nowhere), 0, hits)
+    town = (np.zeros(13), streets, nowhere)
+    rays.cast(columns, ELEVATION_RAD, _lists(rows, columns), rows, 0 * SURFACES, town, 0, hits)
     own = np.where(hits[1] >= 0, hits[0], 1e9)
     # edges are round and the roof carries cables: the rim of the shadow is uneven
     rng = np.random.default_rng(0)

@@ -58,14 +58,17 @@ def is_road(x: float, y: float, streets: Floats) -> bool:
 
 @kernel
 def _meets_ground(ray: Floats, lift: float, ground: Floats) -> float:
-    """Range at which a ray (origin, direction) meets the surface ``lift`` above the road."""
+    """Range at which a ray (origin, direction) meets the surface ``lift`` above the road, to half a centimetre."""
     if ray[5] > -1e-3:
         return 1e9
     t = (lift - ray[2]) / ray[5]
-    for _ in range(4):
+    for _ in range(6):
         if t > 2 * MAX_RANGE_M:
             return 1e9
+        last = t
         t = (unevenness(ray[0] + t * ray[3], ray[1] + t * ray[4], ground) + lift - ray[2]) / ray[5]
+        if abs(t - last) < 0.005:
+            break
     return t
 
 
@@ -153,6 +156,20 @@ def _crosses(ray: Floats, solid: Floats, out: Floats) -> bool:
 
 
 @kernel
+def _misses(solids: Floats, row: int, ray: Floats, flat: float) -> bool:
+    """Whether a ray surely misses a solid: the upright cylinder around it, on the ground, or over and under it."""
+    x, y = ray[0] - solids[row, 1], ray[1] - solids[row, 2]
+    radius2 = solids[row, 6] * solids[row, 6] + solids[row, 7] * solids[row, 7]
+    aside = x * ray[4] - y * ray[3]
+    left = radius2 * flat - aside * aside
+    if left < 0:
+        return True
+    # squares instead of roots: |height in the middle| against half the height and the climb across the cylinder
+    high = abs((ray[2] - solids[row, 3]) * flat - (x * ray[3] + y * ray[4]) * ray[5]) - solids[row, 8] * flat
+    return high > 0 and high * high > left * ray[5] * ray[5]
+
+
+@kernel
 def list_near(solids: Floats, columns: Floats, near: Floats) -> tuple[Ints, Ints]:
     """List the solids that each bin of columns may meet, the nearest first, as offsets and rows.
 
@@ -194,10 +211,10 @@ def list_near(solids: Floats, columns: Floats, near: Floats) -> tuple[Ints, Ints
 
 
 @kernel
-def _set_ray(column: Floats, cos: float, sin: float, ray: Floats) -> None:
+def _set_ray(columns: Floats, column: int, cos: float, sin: float, ray: Floats) -> None:
     for axis in range(3):
-        ray[axis] = column[axis]
-        ray[3 + axis] = cos * column[3 + axis] + sin * column[6 + axis]
+        ray[axis] = columns[column, axis]
+        ray[3 + axis] = cos * columns[column, 3 + axis] + sin * columns[column, 6 + axis]
 
 
 @kernel
@@ -223,7 +240,8 @@ def cast(
     for column in range(len(columns)):
         number = column // _COLUMNS_A_BIN
         for ring in range(len(elevation)):
-            _set_ray(columns[column], math.cos(elevation[ring]), math.sin(elevation[ring]), ray)
+            _set_ray(columns, column, math.cos(elevation[ring]), math.sin(elevation[ring]), ray)
+            flat = ray[3] * ray[3] + ray[4] * ray[4]
             best, kind = _ground(ray, ground, streets)
             cosine = 0.75 if kind == KERB else abs(ray[5])
             if own[column, ring] < best:
@@ -234,7 +252,7 @@ def cast(
                 row = rows[place]
                 if near[row] >= best:
                     break
-                if not _crosses(ray, solids[row], crossing):
+                if _misses(solids, row, ray, flat) or not _crosses(ray, solids[row], crossing):
                     continue
                 t = max(crossing[0], 0.0)
                 if t >= best:
@@ -267,13 +285,14 @@ def count_rays(
     for column in range(len(columns)):
         number = column // _COLUMNS_A_BIN
         for ring in range(len(elevation)):
-            _set_ray(columns[column], math.cos(elevation[ring]), math.sin(elevation[ring]), ray)
+            _set_ray(columns, column, math.cos(elevation[ring]), math.sin(elevation[ring]), ray)
+            flat = ray[3] * ray[3] + ray[4] * ray[4]
             for place in range(offsets[number], offsets[number + 1]):
                 row = rows[place]
                 owner = int(solids[row, 10])
                 if owner < 0 or stamp[owner] == column * 64 + ring:
                     continue
-                if _crosses(ray, solids[row], crossing):
+                if not _misses(solids, row, ray, flat) and _crosses(ray, solids[row], crossing):
                     stamp[owner] = column * 64 + ring
                     counts[owner, 0] += 1
                     if met[column, ring] >= 0 and int(solids[met[column, ring], 10]) == owner:
