@@ -48,9 +48,9 @@ class Weather(NamedTuple):
     faint_m: float
 
 
-CLEAR = Weather(0.014, 0.0, 0.0004, 13.0)
-NIGHT = Weather(0.014, 0.0, 0.0001, 14.0)  # no sunlight in the detector
-RAIN = Weather(0.02, 0.012, 0.006, 10.0)
+CLEAR = Weather(0.014, 0.0, 0.0004, 20.0)
+NIGHT = Weather(0.014, 0.0, 0.0001, 21.0)  # no sunlight in the detector
+RAIN = Weather(0.02, 0.012, 0.006, 14.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,12 +135,12 @@ def _own_car() -> Floats:
     """Range (A, R) at which each ray meets the car that carries the sensor: roof, racks, bonnet, boot."""
     boxes = np.array(
         [  # middle and half extents in the sensor's frame: x to the right, y ahead
-            (0.0, -0.16, -0.42, 0.58, 0.64, 0.10),
-            (0.0, -0.95, -0.62, 0.55, 0.42, 0.16),
-            (0.0, 1.45, -1.02, 0.62, 0.52, 0.16),
-            (0.0, 0.80, -0.68, 0.56, 0.32, 0.16),
-            (-0.52, -0.2, -0.33, 0.03, 0.5, 0.03),
-            (0.52, -0.2, -0.33, 0.03, 0.5, 0.03),
+            (0.0, -0.13, -0.41, 0.55, 0.60, 0.09),
+            (0.0, -0.95, -0.62, 0.48, 0.40, 0.15),
+            (0.0, 1.55, -1.02, 0.55, 0.55, 0.15),
+            (0.0, 0.80, -0.66, 0.48, 0.30, 0.14),
+            (-0.50, -0.1, -0.32, 0.03, 0.45, 0.03),
+            (0.50, -0.1, -0.32, 0.03, 0.45, 0.03),
         ]
     )
     lift = np.array([0.0, 0.0, 1000.0])  # far above any ground
@@ -154,9 +154,5 @@ def _own_car() -> Floats:
     town = (np.zeros(13), streets, nowhere)
     rays.cast(columns, ELEVATION_RAD, _lists(rows, columns), rows, 0 * SURFACES, town, 0, hits)
     own = np.where(hits[1] >= 0, hits[0], 1e9)
-    # edges are round and the roof carries cables: the rim of the shadow is uneven
-    rng = np.random.default_rng(0)
-    own[rng.random(shape) < 0.05] = 1e9
-    own = own * rng.uniform(0.97, 1.03, shape)
     own.setflags(write=False)
     return own

@@ -378,10 +378,10 @@ def measure(
                 retro = surfaces[surface, 0] > 100
                 strength = tone * surfaces[surface, 0] * (0.45 + 0.55 * facing) * math.exp(surfaces[surface, 1] * normal)
                 # near the sensor the optics do not see it whole; far off the device corrects for range, not for grazing
-                intensity = min(strength * (1 - 0.75 * math.exp(-r / 5.0)), 255.0)
+                intensity = min(strength * (1 - 0.85 * math.exp(-r / 4.0)), 255.0)
                 power = strength * (0.35 + 0.65 * math.sqrt(facing)) * math.exp(-conditions[1] * r)
                 level = math.log(max(power, 1e-3)) - 2 * math.log(max(r, 5.0) / conditions[3])
-                if not retro and _share(seed, ray, 4) > 1 / (1 + math.exp(-2.2 * level)):
+                if not retro and _share(seed, ray, 4) > 1 / (1 + math.exp(-3.0 * level)):
                     r, intensity = 0.0, 1.0 + 3.0 * _share(seed, ray, 1)
                 elif _share(seed, ray, 5) < 0.004:
                     r = 0.0

@@ -173,7 +173,7 @@ class _Furniture:
         rng = self.rng
         trunk, radius = rng.uniform(1.8, 3.6), rng.uniform(0.09, 0.24)
         self.add(CYLINDER, (x, y, -0.2), (radius, radius, trunk / 2 + 0.5), "wood")
-        size = rng.uniform(1.0, 2.6)
+        size = rng.uniform(1.2, 3.0)
         for _ in range(int(rng.integers(2, 5))):
             dx, dy, dz = rng.normal(0, 0.35 * size, 3)
             half = size * rng.uniform(0.55, 1.0, 3) * (1, 1, 0.8)
@@ -263,7 +263,7 @@ def _house(
 ) -> None:
     """A box with a few bays, porches and ledges on its front."""
     rng = furniture.rng
-    height, tone = rng.uniform(*furniture.town.style.height_m), rng.uniform(0.4, 1.7)
+    height, tone = rng.uniform(*furniture.town.style.height_m), rng.uniform(0.35, 1.6)
     middle, half = (span[0] + span[1]) / 2, (span[1] - span[0]) / 2
 
     def put(along: float, wide: float, out: float, deep: float, foot_m: float, high: float, material: str) -> None:
@@ -276,7 +276,7 @@ def _house(
     while along < span[1] - 1:
         kind = rng.random()
         if kind < 0.35:
-            put(along, rng.uniform(0.15, 0.4), rng.uniform(0.08, 0.3), 0.5, -0.6, height, "wall")  # a pillar
+            put(along, rng.uniform(0.15, 0.9), rng.uniform(0.1, 0.8), 1.0, -0.6, height, "wall")  # a pillar or a bay
         elif kind < 0.55:
             put(along, rng.uniform(0.5, 1.4), rng.uniform(0.4, 1.0), 1.2, 2.6, rng.uniform(0.2, 1.2), "metal")  # awning
         elif kind < 0.8:
