@@ -249,7 +249,7 @@ class NuscenesClouds:
         token = self._of_sample.get(sample_token, "")
         if not token:
             raise InputError(f"no cloud of sample {sample_token!r} in this data set")
-        chain = []
+        chain: list[Cloud] = []
         while token and len(chain) < n_sweeps:
             if token not in self._recordings:
                 raise InputError(f"the recording {token!r} before sample {sample_token!r} is not in the tables")

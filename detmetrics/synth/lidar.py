@@ -1,9 +1,9 @@
 """The lidar on the car: 32 beams that turn while the car moves, and the cloud that one turn leaves.
 
 As nuScenes does it, every point is measured where the sensor was at the point's own time and then brought to the
-sensor's frame at the end of the turn, the reference, with the motion of the car alone. Nobody's boxes fit a vehicle that
-moved on meanwhile, unless they are drawn where its points are; nuScenes' annotators do that, and so everything but the
-car stands here, during a turn, where it is at the reference.
+sensor's frame at the end of the turn, the reference, with the motion of the car alone. A box fits what moved on
+meanwhile only if it is drawn where the points are; nuScenes' annotators do that, and so everything but the car stands
+here, during a turn, where it is at the reference.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ RAIN = Weather(0.02, 0.012, 0.006, 14.0)
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """What a sweep sees: the ground (see :class:`detmetrics.synth.town.Town`), the car's ride, what stands, the weather."""
+    """What a sweep sees: the car's ride, the ground (:class:`detmetrics.synth.town.Town`), what stands, the weather."""
 
     ride: Ride
     ground: Floats
@@ -72,9 +72,7 @@ class Sweep(NamedTuple):
     counts: Ints | None
 
 
-def turn(
-    view: View, time_s: float, seed: int, parts: Floats, owner: Ints, pose: Floats, *, count: bool
-) -> Sweep:
+def turn(view: View, time_s: float, seed: int, parts: Floats, owner: Ints, pose: Floats, *, count: bool) -> Sweep:
     """Make one sweep.
 
     Parameters
@@ -116,7 +114,7 @@ def _lists(rows: Floats, columns: Floats) -> tuple[Ints, Ints, Floats]:
 
 
 def _columns(view: View, time_s: float) -> tuple[Floats, Floats]:
-    """Origin, direction at elevation 0 and up of each column: in the levelled town, and in the frame of the reference."""
+    """Origin, direction at elevation 0 and up of each column, in the levelled town and in the reference's frame."""
     knot_s = np.linspace(-TURN_S, 0, 6)
     knots = view.ride(time_s + knot_s)
     at = np.stack([np.interp(_IN_TURN_S, knot_s, column) for column in knots.T], axis=-1)

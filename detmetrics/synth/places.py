@@ -1,4 +1,4 @@
-"""One scene of the lidar world: its place, weather, drive and traffic, its sweeps, and the truth that follows from them.
+"""One scene of the lidar world: its place, weather, drive and traffic, its sweeps, and the truth that follows.
 
 A scene depends on the data set's seed, its split and its number within the split, and shares its town with no other.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from detmetrics.geometry import Pose, points_in_boxes, rotation_of_yaw, wrap_angle
 from detmetrics.synth import lidar
-from detmetrics.synth.categories import CATEGORY_NAMES, KINDS
+from detmetrics.synth.categories import CATEGORY_NAMES
 from detmetrics.synth.scenes import (
     BEAMS,
     PLACE,
@@ -124,6 +124,7 @@ def make_place_scene(seed: int, split: Split, number: int, name: str, n_samples:
     movers, flows = fill(rng, town, way, flow, time_s, left)
     weather = lidar.RAIN if rain else lidar.NIGHT if night else lidar.CLEAR
     origin = rng.uniform((400, 400), (2200, 1800))
+    none = np.empty(0)  # the columns of a plain drive
     place = Place(town, movers, flows, origin, float(rng.uniform(-np.pi, np.pi)), weather)
     return Scene(
         key=key,
@@ -134,7 +135,7 @@ def make_place_scene(seed: int, split: Split, number: int, name: str, n_samples:
         description=_describe(place, end_s, night, rain),
         timestamp_us=timestamp_us,
         sample_token=tokens(stream(SAMPLE_TOKENS, *key), n_samples),
-        drive=TownDrive(*(np.empty(0) for _ in range(5)), place=place),
+        drive=TownDrive(none, none, none, none, none, place),
         boxes=NO_BOXES,
     ), place
 
@@ -157,14 +158,14 @@ def _way(turn: int, left: bool, lane_number: int, turned_at_m: float) -> tuple[E
 def _describe(place: Place, end_s: float, night: bool, rain: bool) -> str:
     """Say what the scene is like: light, weather, district, and what happens."""
     movers = place.movers
-    travelled = float(np.ptp(movers.take(np.array([0])).poses(place.flows, np.array([0.0, end_s]))[0, :, :2], axis=0).max())
+    ends = movers.take(np.array([0])).poses(place.flows, np.array([0.0, end_s]))[0, :, :2]
     names = {CATEGORY_NAMES[kind] for kind in np.unique(movers.kind[1:]).tolist()}
     said = {
         "Night" if night else "Day": True,
         "rain": rain,
         {"city": "city street", "dense": "dense traffic"}.get(place.town.style.name, place.town.style.name): True,
         "turn": bool(movers.bend_rad[0]),
-        "wait": travelled < 3,
+        "wait": float(np.ptp(ends, axis=0).max()) < 3,
         "bicycle rack": "static_object.bicycle_rack" in names,
         "construction": "vehicle.construction" in names or "human.pedestrian.construction_worker" in names,
     }
@@ -261,7 +262,3 @@ def _annotate(
         prev=prev,
         next=after,
     )
-
-
-#: Number of categories, for the world's fingerprint.
-N_KINDS = len(KINDS)

@@ -1,7 +1,7 @@
 """Kernels of the lidar: which surface each ray meets, exactly, and what the sensor makes of it.
 
-Everything stands in the *levelled town*: the town's own axes, with the slope of the ground taken out of z (a shear, under
-which straight rays stay straight). Random numbers are hashes of the sweep's seed and the ray's number, so the order of
+Everything stands in the *levelled town*: the town's own axes, with the slope of the ground taken out of z (a shear,
+under which straight rays stay straight). Random numbers are hashes of the sweep's seed and the ray's number, so the order of
 the work does not matter.
 """
 
@@ -32,7 +32,8 @@ def _share(seed: int, ray: int, use: int) -> float:
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         x = x ^ (x >> np.uint64(31))
-    return (float(x >> np.uint64(11)) + 0.5) / 9007199254740992.0
+    share: float = (float(x >> np.uint64(11)) + 0.5) / 9007199254740992.0
+    return share
 
 
 @kernel
@@ -166,7 +167,8 @@ def _misses(solids: Floats, row: int, ray: Floats, flat: float) -> bool:
         return True
     # squares instead of roots: |height in the middle| against half the height and the climb across the cylinder
     high = abs((ray[2] - solids[row, 3]) * flat - (x * ray[3] + y * ray[4]) * ray[5]) - solids[row, 8] * flat
-    return high > 0 and high * high > left * ray[5] * ray[5]
+    misses: bool = high > 0 and high * high > left * ray[5] * ray[5]
+    return misses
 
 
 @kernel
@@ -376,8 +378,9 @@ def measure(
                 normal = math.sqrt(-2 * math.log(_share(seed, ray, 2))) * math.cos(2 * math.pi * _share(seed, ray, 3))
                 facing = incidence[column, ring]
                 retro = surfaces[surface, 0] > 100
-                strength = tone * surfaces[surface, 0] * (0.45 + 0.55 * facing) * math.exp(surfaces[surface, 1] * normal)
-                # near the sensor the optics do not see it whole; far off the device corrects for range, not for grazing
+                strength = tone * surfaces[surface, 0] * (0.45 + 0.55 * facing)
+                strength *= math.exp(surfaces[surface, 1] * normal)
+                # near the sensor the optics do not see it whole; farther off the device corrects for the range
                 intensity = min(strength * (1 - 0.85 * math.exp(-r / 4.0)), 255.0)
                 power = strength * (0.35 + 0.65 * math.sqrt(facing)) * math.exp(-conditions[1] * r)
                 level = math.log(max(power, 1e-3)) - 2 * math.log(max(r, 5.0) / conditions[3])
@@ -386,7 +389,9 @@ def measure(
                 elif _share(seed, ray, 5) < 0.004:
                     r = 0.0
                 else:
-                    other = math.sqrt(-2 * math.log(_share(seed, ray, 6))) * math.cos(2 * math.pi * _share(seed, ray, 7))
+                    other = math.sqrt(-2 * math.log(_share(seed, ray, 6))) * math.cos(
+                        2 * math.pi * _share(seed, ray, 7)
+                    )
                     r = max(r + conditions[0] * (1 + r / 60) * other, 0.05)
             if _share(seed, ray, 8) < conditions[2]:
                 drop = 1.5 - 5.0 * math.log(_share(seed, ray, 9))  # a drop, or haze

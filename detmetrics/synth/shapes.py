@@ -60,9 +60,7 @@ SURFACES: Floats = np.array([material[1:] for material in MATERIALS])
 
 Part = tuple[int, tuple[float, float, float], tuple[float, float, float], str]
 
-_WHEELS: list[Part] = [
-    (BOX, (x, y, -0.37), (0.07, 0.05, 0.12), "tyre") for x in (-0.31, 0.31) for y in (-0.435, 0.435)
-]
+_WHEELS: list[Part] = [(BOX, (x, y, -0.37), (0.07, 0.05, 0.12), "tyre") for x in (-0.31, 0.31) for y in (-0.435, 0.435)]
 _CAR: list[Part] = [
     (BOX, (0.0, 0.0, -0.13), (0.475, 0.48, 0.22), "paint"),
     (BOX, (0.0, 0.0, -0.16), (0.49, 0.40, 0.13), "paint"),

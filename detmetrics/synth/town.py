@@ -1,6 +1,6 @@
 """The town of one scene: a grid of streets with kerbs, and what stands there for good.
 
-Everything is in the town's own axes, metres, with the slope of the ground taken out of z. Each scene has a town of its own.
+Everything is in the town's own axes, metres, with the slope of the ground taken out of z. Each scene has its own town.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detmetrics.synth.shapes import BOX, CYLINDER, ELLIPSOID, Floats, solids
 
@@ -42,7 +43,7 @@ STYLES = (
     Style("city", 0.40, 2, False, (80, 130), 4.0, (0, 3), (8, 28), (10, 30), 0.3, 0.25, 15, (4, 11), 1.0, 0.9, 1.1),
     Style("dense", 0.25, 1, True, (70, 110), 4.5, (0, 1), (12, 45), (12, 35), 0.1, 0.12, 14, (0, 7), 1.5, 1.9, 1.3),
     Style("residential", 0.23, 1, True, (80, 120), 2.5, (3, 7), (5, 9), (8, 14), 0.6, 0.2, 11, (3, 9), 0.9, 0.5, 0.6),
-    Style("highway", 0.12, 3, False, (250, 400), 5.0, (8, 25), (5, 18), (15, 50), 0.8, 0.7, 20, (12, 22), 0.9, 0.04, 0.8),
+    Style("highway", 0.12, 3, False, (250, 400), 5.0, (8, 25), (5, 18), (15, 50), 0.8, 0.7, 20, (12, 22), 0.9, 0.04, 1),
 )  # fmt: skip
 
 
@@ -91,10 +92,10 @@ class Town:
         """How many lanes lead each way."""
         return int((self.half_m(street) - 0.6) / LANE_M)
 
-    def is_road(self, x: Floats, y: Floats) -> Floats:
+    def is_road(self, x: Floats, y: Floats) -> NDArray[np.bool_]:
         """Whether places are in a street."""
         at = np.where(self.streets[:, 0] == 0, np.asarray(x)[..., None], np.asarray(y)[..., None])
-        inside: Floats = ((at >= self.streets[:, 1]) & (at <= self.streets[:, 2])).any(axis=-1)
+        inside: NDArray[np.bool_] = ((at >= self.streets[:, 1]) & (at <= self.streets[:, 2])).any(axis=-1)
         return inside
 
     def level_m(self, x: Floats, y: Floats) -> Floats:
@@ -106,7 +107,7 @@ class Town:
 
 
 def make_town(rng: np.random.Generator, style: Style, ahead_m: float, turn: int, crossing_m: float) -> Town:
-    """Draw a town around a drive along x from the origin, over ``ahead_m``, with a street that crosses at ``crossing_m``.
+    """Draw a town around a drive along x from the origin, over ``ahead_m``; a street crosses at ``crossing_m``.
 
     The drive may ``turn`` off there: 1 left, -1 right.
     """
@@ -115,7 +116,11 @@ def make_town(rng: np.random.Generator, style: Style, ahead_m: float, turn: int,
         area[2 if turn < 0 else 3] += turn * ahead_m
     slope = rng.normal(0, 0.012, 2)
     waves = [
-        (rng.uniform(high / 4, high), *(2 * np.pi / rng.uniform(*wavelength) * np.array(_direction(rng))), rng.uniform(0, 6.3))
+        (
+            rng.uniform(high / 4, high),
+            *(2 * np.pi / rng.uniform(*wavelength) * np.array(_direction(rng))),
+            rng.uniform(0, 6.3),
+        )
         for high, wavelength in ((0.10, (50, 90)), (0.05, (25, 45)), (0.012, (6, 11)))
     ]
     ground = np.array([*np.ravel(waves), rng.uniform(0.11, 0.17)])
@@ -177,7 +182,7 @@ class _Furniture:
         for _ in range(int(rng.integers(2, 5))):
             dx, dy, dz = rng.normal(0, 0.35 * size, 3)
             half = size * rng.uniform(0.55, 1.0, 3) * (1, 1, 0.8)
-            self.add(ELLIPSOID, (x + dx, y + dy, trunk - 0.3 + abs(dz)), tuple(half), "leaf", foot=False)  # type: ignore[arg-type]
+            self.add(ELLIPSOID, (x + dx, y + dy, trunk - 0.3 + abs(dz)), tuple(half), "leaf", foot=False)
 
     def bush(self, x: float, y: float) -> None:
         """A ball of leaves on the ground."""

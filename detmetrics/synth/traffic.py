@@ -1,4 +1,4 @@
-"""The traffic of one scene: the ego vehicle's way, and everything that moves or was left there, none in another's way."""
+"""The traffic of one scene: the ego vehicle's way, and what moves or was left there, nothing in another's way."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Movers:
 
 @dataclass(frozen=True)
 class EgoWay:
-    """How the ego vehicle drives: the lane's y, its turn (1 left, -1 right, 0 none), and the bend's beginning and radius."""
+    """How the ego vehicle drives: its lane's y, its turn (1 left, -1 right, 0 none), the bend's beginning and radius."""
 
     lane_y: float
     turn: int
@@ -95,7 +95,9 @@ class EgoWay:
     radius_m: float
 
 
-def draw_flow(rng: np.random.Generator, time_s: Floats, speed_mps: tuple[float, float], slow_at_s: float | None) -> Floats:
+def draw_flow(
+    rng: np.random.Generator, time_s: Floats, speed_mps: tuple[float, float], slow_at_s: float | None
+) -> Floats:
     """Distance travelled (T,), zero at time 0: a speed that changes softly, with a stop now and then."""
     knot_s = np.arange(time_s[0], time_s[-1] + 4, 4.0)
     cruise = rng.uniform(*speed_mps)
@@ -125,8 +127,17 @@ class _Draft:
         self.n_groups += 1
         return self.n_groups
 
-    def add(self, kind: int, xy: tuple[float, float], yaw: float, state: int, group: int,
-            flow: int = 0, scale: float = 0.0, bend: tuple[float, float, float] = (np.inf, 0.0, 1.0)) -> None:  # fmt: skip
+    def add(
+        self,
+        kind: int,
+        xy: tuple[float, float],
+        yaw: float,
+        state: int,
+        group: int,
+        flow: int = 0,
+        scale: float = 0.0,
+        bend: tuple[float, float, float] = (np.inf, 0.0, 1.0),
+    ) -> None:
         """Propose one thing."""
         self.rows.append((kind, *xy, yaw, *bend, flow, scale, state, group))
 
@@ -245,9 +256,7 @@ def _lanes(draft: _Draft, town: Town, ego: EgoWay, travelled: list[Floats], time
             draft.add(kind, spot, yaw, MOVING, draft.group(), 0, rng.uniform(2.5, 7.0))
 
 
-def _bend(
-    rng: np.random.Generator, crossings: Floats, at: float, way: int, left: bool
-) -> tuple[float, float, float]:
+def _bend(rng: np.random.Generator, crossings: Floats, at: float, way: int, left: bool) -> tuple[float, float, float]:
     """Where a vehicle turns off to its near side, how far round, and how tightly."""
     crossing = crossings[int(rng.integers(len(crossings)))]
     side = -1 if left else 1
@@ -396,7 +405,8 @@ def _thin(rng: np.random.Generator, movers: Movers, flows: Flows, town: Town) ->
     for group in order.tolist():
         for row in of_group.get(group, []):
             at = (int(movers.state[row] == AT_REST), int(movers.kind[row]))
-            in_rack = movers.kind[row] == _BICYCLE and movers.kind[of_group[group][0]] == _RACK and kept[-1] in of_group[group]
+            in_rack = movers.kind[row] == _BICYCLE and movers.kind[kept[-1]] in (_RACK, _BICYCLE)
+            in_rack = in_rack and movers.group[kept[-1]] == group
             if row != 0 and (in_rack or rng.random() < room[at]):
                 kept.append(row)
                 room[at] -= 1
@@ -485,4 +495,3 @@ def overlaps(first: Floats, second: Floats) -> NDArray[np.bool_]:
             one, two = (np.einsum("ncd,nd->nc", corner, axis) for corner in corners)
             apart |= (one.max(axis=1) < two.min(axis=1)) | (two.max(axis=1) < one.min(axis=1))
     return ~apart
-

@@ -173,8 +173,8 @@ def write_world(
         _make_scenes(folder, plan, missing, workers or min(os.cpu_count() or 1, 8), progress)
         n_rows = _finish(folder, plan)
         os.replace(folder, path) if not path.exists() else _take_place(folder, path)
-    splits = {split: plan.scenes_plan().scene_names(split) for split in SPLITS}
-    return WorldSummary(path, VERSION, dict(splits), n_rows, plan.n_clouds(), len(jobs) - len(missing))
+    splits: dict[str, list[str]] = {split: plan.scenes_plan().scene_names(split) for split in SPLITS}
+    return WorldSummary(path, VERSION, splits, n_rows, plan.n_clouds(), len(jobs) - len(missing))
 
 
 def _take_place(folder: Path, path: Path) -> None:
@@ -194,8 +194,10 @@ def _partial(out: Path, plan: WorldPlan) -> Iterator[Path]:
     if out.is_dir() and any(out.iterdir()):
         raise InputError("out", expected="an empty or new folder", got=str(out))
     folder = out.with_name(f".{out.name}.partial")
-    note = folder / "plan.json"
-    made = msgspec.json.encode({"plan": plan, "detmetrics": detmetrics.__version__, "numpy": np.__version__})
+    note = folder / VERSION / "world.json"
+    made = msgspec.json.format(
+        msgspec.json.encode({"plan": plan, "detmetrics": detmetrics.__version__, "numpy": np.__version__}), indent=1
+    )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder.with_name(f"{folder.name}.lock"), "wb") as lock:
@@ -210,9 +212,9 @@ def _partial(out: Path, plan: WorldPlan) -> Iterator[Path]:
                         got=note.read_bytes().decode(errors="replace"),
                         hint="run that command again to finish it, or remove the folder",
                     )
+                for name in ("scenes", "maps", VERSION, "samples/LIDAR_TOP", "sweeps/LIDAR_TOP"):
+                    (folder / name).mkdir(parents=True, exist_ok=True)
                 if not note.exists():
-                    for name in ("scenes", "maps", VERSION, "samples/LIDAR_TOP", "sweeps/LIDAR_TOP"):
-                        (folder / name).mkdir(parents=True, exist_ok=True)
                     with whole_file(note) as file:
                         file.write(made)
                 _check_room(folder, plan)
@@ -324,14 +326,9 @@ def _finish(folder: Path, plan: WorldPlan) -> dict[str, int]:
                 table[name].extend(rows)
     splits: dict[str, Any] = {split: plan.scenes_plan().scene_names(split) for split in SPLITS}
     write_json(folder / VERSION / "splits.json", splits)
-    write_json(
-        folder / VERSION / "world.json",
-        {"world_version": WORLD_VERSION, "plan": plan, "detmetrics": detmetrics.__version__, "numpy": np.__version__},
-    )
     shutil.rmtree(folder / "scenes")
     if not plan.sweeps:
         shutil.rmtree(folder / "sweeps")
-    (folder / "plan.json").unlink()
     return {name: table[name].n_rows for name in TABLES}
 
 

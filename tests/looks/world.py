@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from detmetrics.geometry import rotation_of_yaw, points_in_boxes
+from detmetrics.geometry import Pose, points_in_boxes, rotation_of_yaw, yaw_of_rotation
 from detmetrics.io.clouds import read_nuscenes
 from detmetrics.synth import lidar, places
-from detmetrics.synth.categories import CATEGORY_NAMES, CLASS_OF_KIND, CLASSES
+from detmetrics.synth.categories import CLASS_OF_KIND, CLASSES
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "nuscenes" / "frame_ca9a282c"
 
@@ -40,10 +40,11 @@ def real_frame() -> Frame | None:
         return None
     cloud = read_nuscenes(next(REAL.glob("*.pcd.bin")))
     points = np.column_stack([cloud.points_m, cloud.intensity, cloud.ring])
-    info = json.loads(next(REAL.glob("*.json")).read_text())["data_list"][0]["instances"]
-    return Frame(
-        points, np.array([row["bbox_3d"] for row in info]), np.array([row["bbox_label_3d"] for row in info])
-    )
+    content = json.loads(next(REAL.glob("*.json")).read_text())
+    info = content["data_list"][0]["instances"]
+    names = {code: name for name, code in content["metainfo"]["categories"].items()}
+    label = [CLASSES.index(names[row["bbox_label_3d"]]) if row["bbox_label_3d"] in names else -1 for row in info]
+    return Frame(points, np.array([row["bbox_3d"] for row in info]), np.array(label))
 
 
 def world_frame(seed: int, number: int, sample: int = 6) -> tuple[Frame, str]:
@@ -53,8 +54,6 @@ def world_frame(seed: int, number: int, sample: int = 6) -> tuple[Frame, str]:
         scene, place, [(int(scene.timestamp_us[k]), k) for k in (sample,)], lambda _, points: clouds.append(points)
     )
     where, turned = scene.drive.ego_pose(scene.seconds(scene.timestamp_us[sample : sample + 1]))
-    from detmetrics.geometry import Pose, yaw_of_rotation
-
     pose = Pose.of_quaternion(turned[0], where[0]).after(
         Pose.of_quaternion(rotation_of_yaw([np.radians(-90)])[0], lidar.LIDAR_M)
     )
@@ -128,7 +127,20 @@ def perspective(frame: Frame, boxes: bool, width: int = 1300, height: int = 620)
         for box in frame.boxes:
             c, d = project(corners(box))
             if d.min() > 2:
-                for a, b in [(0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7)]:
+                for a, b in [
+                    (0, 1),
+                    (1, 2),
+                    (2, 3),
+                    (3, 0),
+                    (4, 5),
+                    (5, 6),
+                    (6, 7),
+                    (7, 4),
+                    (0, 4),
+                    (1, 5),
+                    (2, 6),
+                    (3, 7),
+                ]:
                     draw.line([tuple(c[a]), tuple(c[b])], fill=(255, 90, 60))
     return image
 
@@ -208,7 +220,6 @@ def main() -> None:
         print(f"{key}")
         for name, values in columns:
             print(f"    {name:6} {values[key]}")
-    _ = CATEGORY_NAMES
 
 
 if __name__ == "__main__":
