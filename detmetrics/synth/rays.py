@@ -1,13 +1,14 @@
 """Kernels of the lidar: which surface each ray meets, exactly, and what the sensor makes of it.
 
 Everything stands in the *levelled town*: the town's own axes, with the slope of the ground taken out of z (a shear,
-under which straight rays stay straight). Random numbers are hashes of the sweep's seed and the ray's number, so the order of
-the work does not matter.
+under which straight rays stay straight). Random numbers are hashes of the sweep's seed and the ray's number, so the
+order of the work does not matter.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ _COLUMNS_A_BIN = 4
 @kernel
 def _share(seed: int, ray: int, use: int) -> float:
     """Give a number in (0, 1) from a hash (the finaliser of splitmix64, twice)."""
-    x = np.uint64(seed) ^ (np.uint64(ray) * np.uint64(0x9E3779B97F4A7C15))
+    x: Any = np.uint64(seed) ^ (np.uint64(ray) * np.uint64(0x9E3779B97F4A7C15))
     for _ in range(2):
         x += np.uint64(use) * np.uint64(0xD1B54A32D192ED03) + np.uint64(0x9E3779B97F4A7C15)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -95,8 +95,8 @@ class Town:
     def is_road(self, x: Floats, y: Floats) -> NDArray[np.bool_]:
         """Whether places are in a street."""
         at = np.where(self.streets[:, 0] == 0, np.asarray(x)[..., None], np.asarray(y)[..., None])
-        inside: NDArray[np.bool_] = ((at >= self.streets[:, 1]) & (at <= self.streets[:, 2])).any(axis=-1)
-        return inside
+        inside = (at >= self.streets[:, 1]) & (at <= self.streets[:, 2])
+        return np.asarray(inside.any(axis=-1))
 
     def level_m(self, x: Floats, y: Floats) -> Floats:
         """Height of the ground, kerbs included, over the sloping plane."""

@@ -163,7 +163,7 @@ def figures(frames: list[Frame]) -> dict[str, str]:
     real = range_m > 2.5
     p, r = points[real], range_m[real]
     elevation = np.degrees(np.arcsin(p[:, 2] / r))
-    ring = [float(np.median(elevation[(p[:, 4] == k) & (r > 8)])) for k in range(12, 32)]
+    ring = [float(np.median(elevation[(p[:, 4] == k) & (r > 4)])) for k in range(12, 32)]
     ground = (p[:, 2] > -2.4) & (p[:, 2] < -1.3) & (r < 40)
     boxes = np.concatenate([frame.boxes for frame in frames])
     count = np.concatenate([frame.count for frame in frames])
