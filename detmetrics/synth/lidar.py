@@ -133,12 +133,12 @@ def _own_car() -> Floats:
     """Range (A, R) at which each ray meets the car that carries the sensor: roof, racks, bonnet, boot."""
     boxes = np.array(
         [  # middle and half extents in the sensor's frame: x to the right, y ahead
-            (0.0, -0.13, -0.41, 0.55, 0.60, 0.09),
+            (0.0, -0.13, -0.41, 0.50, 0.60, 0.09),
             (0.0, -0.95, -0.62, 0.48, 0.40, 0.15),
             (0.0, 1.55, -1.02, 0.55, 0.55, 0.15),
             (0.0, 0.80, -0.66, 0.48, 0.30, 0.14),
-            (-0.50, -0.1, -0.32, 0.03, 0.45, 0.03),
-            (0.50, -0.1, -0.32, 0.03, 0.45, 0.03),
+            (-0.46, -0.1, -0.32, 0.03, 0.45, 0.015),
+            (0.46, -0.1, -0.32, 0.03, 0.45, 0.015),
         ]
     )
     lift = np.array([0.0, 0.0, 1000.0])  # far above any ground
@@ -151,6 +151,4 @@ def _own_car() -> Floats:
     streets = np.zeros((1, 5))
     town = (np.zeros(13), streets, nowhere)
     rays.cast(columns, ELEVATION_RAD, _lists(rows, columns), rows, 0 * SURFACES, town, 0, hits)
-    own = np.where(hits[1] >= 0, hits[0], 1e9)
-    own.setflags(write=False)
-    return own
+    return np.where(hits[1] >= 0, hits[0], 1e9)

@@ -31,7 +31,7 @@ from detmetrics.synth.scenes import (
 from detmetrics.synth.shapes import Floats, Ints, template
 from detmetrics.synth.town import LANE_M, STYLES, Town, make_town
 from detmetrics.synth.tracks import SAMPLE_S, Drive, rotation_of_angles
-from detmetrics.synth.traffic import EgoWay, Flows, Movers, draw_flow, fill
+from detmetrics.synth.traffic import EgoWay, Flows, Movers, draw_flow, fill, slowed
 
 _LONGEST_GAP = 3  # samples without a point after which nobody annotates on
 _FAR_M = 95.0
@@ -114,12 +114,13 @@ def make_place_scene(seed: int, split: Split, number: int, name: str, n_samples:
     time_s = np.arange(-2.0, end_s + 2.0, 0.05)
     turn = 0 if style.name == "highway" or rng.random() < 0.7 else int(rng.choice([-1, 1]))
     turn_at_s = rng.uniform(0.2, 0.7) * end_s
-    flow = draw_flow(rng, time_s, style.speed_mps, turn_at_s if turn else None)
-    travelled = float(np.interp(end_s, time_s, flow))
-    lane_number = int(rng.integers(style.lanes))
-    way, crossing_m = _way(turn, left, lane_number, float(np.interp(turn_at_s, time_s, flow)))
+    flow = draw_flow(rng, time_s, style.speed_mps)
+    way, crossing_m = _way(turn, left, int(rng.integers(style.lanes)), float(np.interp(turn_at_s, time_s, flow)))
     if crossing_m is None:
         crossing_m = rng.uniform(25, 70)
+    else:
+        flow = slowed(time_s, flow, way.bend_at_m, way.radius_m * np.pi / 2, way.radius_m)
+    travelled = float(np.interp(end_s, time_s, flow))
     town = make_town(rng, style, travelled, way.turn, crossing_m)
     movers, flows = fill(rng, town, way, flow, time_s, left)
     weather = lidar.RAIN if rain else lidar.NIGHT if night else lidar.CLEAR

@@ -63,7 +63,7 @@ def _meets_ground(ray: Floats, lift: float, ground: Floats) -> float:
     """Range at which a ray (origin, direction) meets the surface ``lift`` above the road, to half a centimetre."""
     if ray[5] > -1e-3:
         return 1e9
-    t = (lift - ray[2]) / ray[5]
+    t: float = (lift - ray[2]) / ray[5]
     for _ in range(6):
         if t > 2 * MAX_RANGE_M:
             return 1e9

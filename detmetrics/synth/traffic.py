@@ -95,9 +95,7 @@ class EgoWay:
     radius_m: float
 
 
-def draw_flow(
-    rng: np.random.Generator, time_s: Floats, speed_mps: tuple[float, float], slow_at_s: float | None
-) -> Floats:
+def draw_flow(rng: np.random.Generator, time_s: Floats, speed_mps: tuple[float, float]) -> Floats:
     """Distance travelled (T,), zero at time 0: a speed that changes softly, with a stop now and then."""
     knot_s = np.arange(time_s[0], time_s[-1] + 4, 4.0)
     cruise = rng.uniform(*speed_mps)
@@ -106,12 +104,31 @@ def draw_flow(
         first = int(rng.integers(0, len(knot_s)))
         speed[first : first + int(rng.integers(1, 4))] = 0
     speed = np.interp(time_s, knot_s, speed)
-    if slow_at_s is not None:
-        speed = np.minimum(speed, 3.2 + 1.1 * np.maximum(np.abs(time_s - slow_at_s) - 1.2, 0))
     kernel = np.hanning(41) / np.hanning(41).sum()  # over two seconds: nobody stops at once
     speed = np.convolve(np.pad(speed, 20, mode="edge"), kernel, mode="valid")
     travelled = np.cumsum(speed) * _STEP_S
     return travelled - np.interp(0.0, time_s, travelled)
+
+
+def slowed(time_s: Floats, flow_m: Floats, bend_at_m: float, bend_m: float, radius_m: float) -> Floats:
+    """Distance travelled (T,), zero at time 0, of one that brakes for a bend and then drives on as before."""
+    speed = np.diff(flow_m, prepend=flow_m[0]) / _STEP_S
+    speed[0] = speed[1]
+    in_bend = 2.5 * radius_m  # square of the speed at which the turn is felt as 2.5 m/s²
+
+    def drive(start_m: float) -> Floats:
+        at, rows = start_m, []
+        for wanted in speed.tolist():
+            rows.append(at)
+            away = max(bend_at_m - at, at - bend_at_m - bend_m, 0.0)
+            at += min(wanted, (in_bend + 3.0 * away) ** 0.5) * _STEP_S
+        return np.array(rows)
+
+    start = float(flow_m[0])
+    for _ in range(3):  # start later or earlier, so that it is at its place at time 0
+        travelled = drive(start)
+        start -= float(np.interp(0.0, time_s, travelled))
+    return drive(start)
 
 
 class _Draft:
@@ -232,18 +249,22 @@ def _lanes(draft: _Draft, town: Town, ego: EgoWay, travelled: list[Floats], time
                 flow = 1
                 if not is_egos:
                     flow = len(travelled)
-                    travelled.append(draw_flow(rng, time_s, style.speed_mps, None))
+                    travelled.append(draw_flow(rng, time_s, style.speed_mps))
                 end = travelled[flow][-1]
                 speed = (end - travelled[flow][0]) / (time_s[-1] - time_s[0])
                 at = (low - end if way > 0 else low) - 5
                 while at < (high if way > 0 else high + end):
                     kind = int(rng.choice(_VEHICLES, p=weights))
                     at += SIZE_OF_KIND[kind, 0] / 2 + 1.5 + speed * rng.gamma(2.0, 0.9) + rng.exponential(5.0)
-                    bend = (np.inf, 0.0, 1.0)
+                    bend, own = (np.inf, 0.0, 1.0), flow
                     if rng.random() < 0.08 and len(crossings):
                         bend = _bend(rng, crossings, at, way, left)
+                        if bend[0] < end:
+                            own = len(travelled)
+                            length = bend[2] * np.pi / 2
+                            travelled.append(slowed(time_s, travelled[flow], bend[0], length, bend[2]))
                     spot = _spot(town, street, at, across + rng.normal(0, 0.12))
-                    draft.add(kind, spot, yaw, MOVING, draft.group(), flow, 1.0, bend)
+                    draft.add(kind, spot, yaw, MOVING, draft.group(), own, 1.0, bend)
                     at += SIZE_OF_KIND[kind, 0] / 2
         for _ in range(6):  # cycles near the edge
             way = int(rng.choice([-1, 1]))
