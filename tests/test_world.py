@@ -341,7 +341,7 @@ def test_rays_are_exact() -> None:
     for first in range(len(columns)):
         part = tuple(array[first : first + 1] for array in hits)
         town = (np.zeros(13), view(rows).streets, np.full((1, 32), 1e9))
-        rays.cast(columns[first : first + 1], lidar.ELEVATION_RAD, everything, rows, shapes.SURFACES, town, 0, part)
+        rays.cast(columns[first : first + 1], lidar.BEAMS, everything, rows, shapes.SURFACES, town, 0, part)
     reach, met, _ = hits
     assert (met >= 0).sum() > 150
     cos, sin = np.cos(lidar.ELEVATION_RAD)[:, None], np.sin(lidar.ELEVATION_RAD)[:, None]
@@ -384,7 +384,7 @@ def test_lists_leave_nothing_out(some: list[Any]) -> None:
     found = []
     for lists in (lidar._lists(rows, columns), all_lists(len(rows), len(columns))):
         hits = (np.empty(shape), np.empty(shape, np.int64), np.empty(shape))
-        rays.cast(columns, lidar.ELEVATION_RAD, lists, rows, shapes.SURFACES, town, 7, hits)
+        rays.cast(columns, lidar.BEAMS, lists, rows, shapes.SURFACES, town, 7, hits)
         found.append(hits)
     np.testing.assert_array_equal(found[0][0], found[1][0])
     np.testing.assert_array_equal(found[0][1], found[1][1])

@@ -25,6 +25,8 @@ from detmetrics.synth.tracks import rotation_of_angles
 N_RINGS, N_COLUMNS, TURN_S = 32, 1084, 0.05  # 32 × 1084 is what a nuScenes file holds, rays without return included
 #: Elevations of the beams of an HDL-32E, lowest first: steps of 4/3 degree from -30.67 to 10.67.
 ELEVATION_RAD: Floats = np.radians(-92 / 3 + 4 / 3 * np.arange(N_RINGS))
+#: Cosine and sine of each beam's elevation (R, 2).
+BEAMS = np.stack([np.cos(ELEVATION_RAD), np.sin(ELEVATION_RAD)], axis=1)
 LIDAR_M = (0.94, 0.0, 1.84)
 _TO_CAR = np.array([(0.0, 1.0, 0.0), (-1.0, 0.0, 0.0), (0.0, 0.0, 1.0)])  # its x axis points to the car's right
 _AZIMUTH = np.pi - 2 * np.pi * (np.arange(N_COLUMNS) + 0.5) / N_COLUMNS  # clockwise, from the car's left
@@ -95,15 +97,15 @@ def turn(view: View, time_s: float, seed: int, parts: Floats, owner: Ints, pose:
     lists = _lists(rows, columns)
     shape = (N_COLUMNS, N_RINGS)
     hits = (np.empty(shape), np.empty(shape, np.int64), np.empty(shape))
-    rays.cast(columns, ELEVATION_RAD, lists, rows, SURFACES, (view.ground, view.streets, _own_car()), seed, hits)
+    rays.cast(columns, BEAMS, lists, rows, SURFACES, (view.ground, view.streets, _own_car()), seed, hits)
     counts = None
     if count:
         counts = np.zeros((len(pose), 2), np.int64)
         met = np.where(hits[1] >= 0, hits[1] - len(view.standing), -1)
-        rays.count_rays(columns, ELEVATION_RAD, _lists(things, columns), things, met, counts)
+        rays.count_rays(columns, BEAMS, _lists(things, columns), things, met, counts)
     points = np.empty((N_COLUMNS * N_RINGS, 5), np.float32)
     sensor = (SURFACES, np.array(view.weather), seed)
-    rays.measure(columns, shown, ELEVATION_RAD, hits, rows, view.streets, sensor, points)
+    rays.measure(columns, shown, BEAMS, hits, rows, view.streets, sensor, points)
     return Sweep(points, counts)
 
 
@@ -150,5 +152,5 @@ def _own_car() -> Floats:
     nowhere = np.full(shape, 1e9)
     streets = np.zeros((1, 5))
     town = (np.zeros(13), streets, nowhere)
-    rays.cast(columns, ELEVATION_RAD, _lists(rows, columns), rows, 0 * SURFACES, town, 0, hits)
+    rays.cast(columns, BEAMS, _lists(rows, columns), rows, 0 * SURFACES, town, 0, hits)
     return np.where(hits[1] >= 0, hits[0], 1e9)

@@ -26,13 +26,15 @@ _COLUMNS_A_BIN = 4
 
 @kernel
 def _share(seed: int, ray: int, use: int) -> float:
-    """Give a number in (0, 1) from a hash (the finaliser of splitmix64, twice)."""
-    x: Any = np.uint64(seed) ^ (np.uint64(ray) * np.uint64(0x9E3779B97F4A7C15))
-    for _ in range(2):
-        x += np.uint64(use) * np.uint64(0xD1B54A32D192ED03) + np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        x = x ^ (x >> np.uint64(31))
+    """Give a number in (0, 1) from a hash, the finaliser of splitmix64."""
+    x: Any = (
+        np.uint64(seed)
+        + np.uint64(ray) * np.uint64(0x9E3779B97F4A7C15)
+        + np.uint64(use) * np.uint64(0xD1B54A32D192ED03)
+    )
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    x = x ^ (x >> np.uint64(31))
     share: float = (float(x >> np.uint64(11)) + 0.5) / 9007199254740992.0
     return share
 
@@ -223,7 +225,7 @@ def _set_ray(columns: Floats, column: int, cos: float, sin: float, ray: Floats) 
 @kernel
 def cast(
     columns: Floats,
-    elevation: Floats,
+    beams: Floats,
     lists: tuple[Ints, Ints, Floats],
     solids: Floats,
     surfaces: Floats,
@@ -233,8 +235,9 @@ def cast(
 ) -> None:
     """Write for each ray its range, what it met and the cosine of incidence, each (A, R); columns are (A, 9).
 
-    A column is the origin, the direction at elevation 0 and the sensor's up. ``town`` is ground, streets,
-    and the range (A, R) at which the car that carries the sensor is in the way.
+    A column is the origin, the direction at elevation 0 and the sensor's up; ``beams`` (R, 2) are the cosine and sine
+    of each elevation. ``town`` is ground, streets, and the range (A, R) at which the car that carries the sensor is in
+    the way.
     """
     offsets, rows, near = lists
     ground, streets, own = town
@@ -242,8 +245,8 @@ def cast(
     ray, crossing = np.empty(6), np.empty(3)
     for column in range(len(columns)):
         number = column // _COLUMNS_A_BIN
-        for ring in range(len(elevation)):
-            _set_ray(columns, column, math.cos(elevation[ring]), math.sin(elevation[ring]), ray)
+        for ring in range(len(beams)):
+            _set_ray(columns, column, beams[ring, 0], beams[ring, 1], ray)
             flat = ray[3] * ray[3] + ray[4] * ray[4]
             best, kind = _ground(ray, ground, streets)
             cosine = 0.75 if kind == KERB else abs(ray[5])
@@ -275,7 +278,7 @@ def cast(
 @kernel
 def count_rays(
     columns: Floats,
-    elevation: Floats,
+    beams: Floats,
     lists: tuple[Ints, Ints, Floats],
     solids: Floats,
     met: Ints,
@@ -287,8 +290,8 @@ def count_rays(
     stamp = np.full(len(counts), -1, np.int64)
     for column in range(len(columns)):
         number = column // _COLUMNS_A_BIN
-        for ring in range(len(elevation)):
-            _set_ray(columns, column, math.cos(elevation[ring]), math.sin(elevation[ring]), ray)
+        for ring in range(len(beams)):
+            _set_ray(columns, column, beams[ring, 0], beams[ring, 1], ray)
             flat = ray[3] * ray[3] + ray[4] * ray[4]
             for place in range(offsets[number], offsets[number + 1]):
                 row = rows[place]
@@ -344,7 +347,7 @@ def _surface_of_ground(x: float, y: float, kind: int, streets: Floats) -> int:
 def measure(
     columns: Floats,
     shown: Floats,
-    elevation: Floats,
+    beams: Floats,
     hits: tuple[Floats, Ints, Floats],
     solids: Floats,
     streets: Floats,
@@ -359,13 +362,12 @@ def measure(
     reach, met, incidence = hits
     surfaces, conditions, seed = sensor
     for column in range(len(columns)):
-        for ring in range(len(elevation)):
+        for ring in range(len(beams)):
             ray = column * 64 + ring
-            cos, sin = math.cos(elevation[ring]), math.sin(elevation[ring])
+            cos, sin = beams[ring, 0], beams[ring, 1]
             r, kind = reach[column, ring], met[column, ring]
-            intensity = 1.0 + 3.0 * _share(seed, ray, 1)
             if kind == NOTHING:
-                r = 0.0
+                r, intensity = 0.0, 1.0 + 3.0 * _share(seed, ray, 1)
             else:
                 tone = 1.0
                 if kind >= 0:
@@ -376,29 +378,25 @@ def measure(
                     x = columns[column, 0] + r * (cos * columns[column, 3] + sin * columns[column, 6])
                     y = columns[column, 1] + r * (cos * columns[column, 4] + sin * columns[column, 7])
                     surface = _surface_of_ground(x, y, kind, streets)
-                normal = math.sqrt(-2 * math.log(_share(seed, ray, 2))) * math.cos(2 * math.pi * _share(seed, ray, 3))
+                length, angle = math.sqrt(-2 * math.log(_share(seed, ray, 2))), 2 * math.pi * _share(seed, ray, 3)
                 facing = incidence[column, ring]
                 retro = surfaces[surface, 0] > 100
                 strength = tone * surfaces[surface, 0] * (0.45 + 0.55 * facing)
-                strength *= math.exp(surfaces[surface, 1] * normal)
+                strength *= math.exp(surfaces[surface, 1] * length * math.cos(angle))
                 # near the sensor the optics do not see it whole; farther off the device corrects for the range
                 intensity = min(strength * (1 - 0.85 * math.exp(-r / 4.0)), 255.0)
                 power = strength * (0.35 + 0.65 * math.sqrt(facing)) * math.exp(-conditions[1] * r)
                 level = math.log(max(power, 1e-3)) - 2 * math.log(max(r, 5.0) / conditions[3])
-                if not retro and _share(seed, ray, 4) > 1 / (1 + math.exp(-3.0 * level)):
+                chance = 0.996 if retro else 0.996 / (1 + math.exp(-3.0 * level))
+                if _share(seed, ray, 4) > chance:
                     r, intensity = 0.0, 1.0 + 3.0 * _share(seed, ray, 1)
-                elif _share(seed, ray, 5) < 0.004:
-                    r = 0.0
                 else:
-                    other = math.sqrt(-2 * math.log(_share(seed, ray, 6))) * math.cos(
-                        2 * math.pi * _share(seed, ray, 7)
-                    )
-                    r = max(r + conditions[0] * (1 + r / 60) * other, 0.05)
+                    r = max(r + conditions[0] * (1 + r / 60) * length * math.sin(angle), 0.05)
             if _share(seed, ray, 8) < conditions[2]:
                 drop = 1.5 - 5.0 * math.log(_share(seed, ray, 9))  # a drop, or haze
                 if r == 0.0 or drop < r:
                     r, intensity = drop, 1.0 + 4.0 * _share(seed, ray, 10)
-            row = column * len(elevation) + ring
+            row = column * len(beams) + ring
             for axis in range(3):
                 along = cos * shown[column, 3 + axis] + sin * shown[column, 6 + axis]
                 points[row, axis] = shown[column, axis] + r * along
