@@ -352,6 +352,7 @@ def _synth_world(out: Path, plan: dict[str, int], seed: int, workers: int | None
     cores = workers or min(os.cpu_count() or 1, 8)
     minutes = whole.seconds(cores) / 60
     with _progress() as step:
+        step.say("when interrupted, the same command goes on where it stopped")
         step.say(
             f"{settings['train_scenes']} + {settings['val_scenes']} scenes, {whole.n_clouds():,} clouds: about "
             f"{whole.n_bytes() / 1e9:.2g} GB and {max(minutes, 0.1):.2g} minutes with {cores} threads"

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import re
+import runpy
 import struct
 import tracemalloc
 from collections import namedtuple
@@ -146,8 +147,9 @@ def test_same_bytes_for_any_workers_and_after_an_interruption(root: Path, tmp_pa
 def test_a_full_disk(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(world.shutil, "disk_usage", lambda path: usage(10, 9, 1000))
-    with pytest.raises(InputError, match=r"room for .* must be 0.0 GB|room for .* free"):
-        write_world(tmp_path / "a", **TINY)
+    with pytest.raises(InputError, match="too little room"):
+        write_world(tmp_path / "new" / "a", **TINY)
+    assert not list(tmp_path.iterdir())
     monkeypatch.undo()
     original, n_written = Path.write_bytes, 0
 
@@ -165,6 +167,20 @@ def test_a_full_disk(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.undo()
     write_world(tmp_path / "data", seed=3, **TINY)
     assert hashes(tmp_path / "data") == hashes(root)
+
+
+def test_two_runs_do_not_meet(tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    def second(done: int, total: int) -> None:
+        if done == 1:
+            with pytest.raises(InputError, match="another run") as caught:
+                write_world(tmp_path / "x", train_scenes=1, val_scenes=0, samples_per_scene=2, sweeps=0)
+            refused.append(str(caught.value))
+
+    write_world(tmp_path / "x", train_scenes=1, val_scenes=0, samples_per_scene=2, sweeps=0, progress=second)
+    assert len(refused) == 1
+    assert not (tmp_path / "x" / "sweeps").exists()
 
 
 @pytest.mark.parametrize(
@@ -471,6 +487,24 @@ def test_kernels_compile_once(root: Path) -> None:
             kinds = {re.sub(r"Literal\[int\]\(\d+\)", "int64", str(one)) for one in function.nopython_signatures}
             assert len(kinds) <= 1, (name, kinds)
     assert found >= 9
+
+
+def test_it_looks_like_the_real_frame() -> None:
+    """The figures of the looks script, within bounds that any fault of the sensor would break."""
+    pytest.importorskip("PIL", reason="the looks script draws with Pillow")
+    looks = runpy.run_path(str(Path(__file__).parent / "looks" / "world.py"))
+    frames = [looks["world_frame"](0, number)[0] for number in range(3)]
+    share = looks["shares"](frames)
+    assert 0.5 < share["ground"] < 0.8
+    assert 20_000 < share["points"] < 30_000
+    real = looks["real_frame"]()
+    if real is None:
+        pytest.skip("the real frame is absent: ../shared/data/nuscenes/frame_ca9a282c")
+    other = looks["shares"]([real])
+    np.testing.assert_allclose(share["rings_deg"][12:], other["rings_deg"][12:], atol=0.25)
+    assert abs(share["ground"] - other["ground"]) < 0.15
+    assert abs(share["points"] / other["points"] - 1) < 0.2
+    assert np.abs(share["intensity"] - other["intensity"]).sum() < 0.4
 
 
 # ------------------------------------------------------------------------------------------ the traffic

@@ -159,14 +159,17 @@ def _way(turn: int, left: bool, lane_number: int, turned_at_m: float) -> tuple[E
 def _describe(place: Place, end_s: float, night: bool, rain: bool) -> str:
     """Say what the scene is like: light, weather, district, and what happens."""
     movers = place.movers
-    ends = movers.take(np.array([0])).poses(place.flows, np.array([0.0, end_s]))[0, :, :2]
-    names = {CATEGORY_NAMES[kind] for kind in np.unique(movers.kind[1:]).tolist()}
+    way = movers.poses(place.flows, np.linspace(0.0, end_s, 9))[..., :2]
+    near = np.linalg.norm(way - way[0], axis=-1).min(axis=1) < 25
+    names = {CATEGORY_NAMES[kind] for kind in np.unique(movers.kind[near]).tolist()}
+    people = sum(CATEGORY_NAMES[kind].startswith("human") for kind in movers.kind[near].tolist())
     said = {
         "Night" if night else "Day": True,
         "rain": rain,
         {"city": "city street", "dense": "dense traffic"}.get(place.town.style.name, place.town.style.name): True,
         "turn": bool(movers.bend_rad[0]),
-        "wait": float(np.ptp(ends, axis=0).max()) < 3,
+        "wait": float(np.ptp(way[0], axis=0).max()) < 3,
+        "many pedestrians": people > 12,
         "bicycle rack": "static_object.bicycle_rack" in names,
         "construction": "vehicle.construction" in names or "human.pedestrian.construction_worker" in names,
     }

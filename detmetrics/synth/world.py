@@ -199,6 +199,7 @@ def _partial(out: Path, plan: WorldPlan) -> Iterator[Path]:
         msgspec.json.encode({"plan": plan, "detmetrics": detmetrics.__version__, "numpy": np.__version__}), indent=1
     )
     try:
+        _check_room(folder, plan)
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder.with_name(f"{folder.name}.lock"), "wb") as lock:
             try:
@@ -217,7 +218,6 @@ def _partial(out: Path, plan: WorldPlan) -> Iterator[Path]:
                 if not note.exists():
                     with whole_file(note) as file:
                         file.write(made)
-                _check_room(folder, plan)
                 yield folder
             finally:
                 os.unlink(lock.name)
@@ -229,12 +229,13 @@ def _partial(out: Path, plan: WorldPlan) -> Iterator[Path]:
 
 
 def _check_room(folder: Path, plan: WorldPlan) -> None:
-    done = len(list((folder / "scenes").iterdir()))
+    done = sum(_rows_file(folder, name).exists() for _, _, name in plan.jobs())
     needed = plan.n_bytes() * (1 - done / max(plan.train_scenes + plan.val_scenes, 1))
-    free = shutil.disk_usage(folder).free
+    there = next(parent for parent in folder.parents if parent.exists())
+    free = shutil.disk_usage(there).free
     if needed > free:
         raise InputError(
-            f"room for {folder.parent}", expected=f"{needed / 1e9:.1f} GB", got=f"{free / 1e9:.1f} GB free"
+            f"the disk of {there} has too little room: {needed / 1e9:.3g} GB are needed, {free / 1e9:.3g} GB are free"
         )
 
 
