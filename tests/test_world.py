@@ -478,6 +478,30 @@ def test_far_and_grazing_surfaces_are_lost_more_often() -> None:
     assert upper[right].mean() < 0.1
 
 
+def test_kernels_and_materials_agree() -> None:
+    names = [material.name for material in shapes.MATERIALS]
+    codes = (rays.ASPHALT, rays.CONCRETE, rays.MARKING, rays.EDGE, rays.GRASS, rays.PAINT)
+    assert [names[code] for code in codes] == ["asphalt", "pavement", "marking", "kerb", "grass", "paint"]
+    where = {
+        "road": (3.0, 0.9),
+        "crossing": (60.0, 0.9),
+        "pavement": (3.0, 7.0),
+        "grass": (3.0, 12.0),
+        "middle": (3.0, 0.1),
+    }
+    streets = np.array([(1.0, -5.9, 5.9, 2.4, 3.0), (0.0, 55.0, 65.0, 0.0, 3.0)])
+    kinds = {"pavement": rays.PAVEMENT, "grass": rays.PAVEMENT}
+    found = {k: names[rays._surface_of_ground(*at, kinds.get(k, rays.ROAD), streets)] for k, at in where.items()}
+    assert found == {
+        "road": "asphalt",
+        "crossing": "asphalt",
+        "pavement": "pavement",
+        "grass": "grass",
+        "middle": "marking",
+    }
+    assert names[rays._surface_of_ground(3.0, 5.9, rays.KERB, streets)] == "kerb"
+
+
 def test_kernels_compile_once(root: Path) -> None:
     found = 0
     for name, function in vars(rays).items():

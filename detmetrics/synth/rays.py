@@ -22,6 +22,8 @@ MAX_RANGE_M = 105.0
 #: What a ray met instead of a solid.
 NOTHING, ROAD, PAVEMENT, KERB, OWN_CAR = -1, -2, -3, -4, -5
 _COLUMNS_A_BIN = 4
+#: Materials of the ground and of the sensor's own car: rows of shapes.MATERIALS, a test compares them.
+ASPHALT, CONCRETE, MARKING, EDGE, GRASS, PAINT = 0, 1, 2, 3, 4, 7
 
 
 @kernel
@@ -315,32 +317,29 @@ def _surface_of_ground(x: float, y: float, kind: int, streets: Floats) -> int:
         nearest = min(nearest, outside)
         if outside <= 0:
             if mine >= 0:
-                return 0  # a crossing
+                return ASPHALT  # where two streets cross
             mine = row
     if kind == KERB:
-        return 3
+        return EDGE
     if kind == PAVEMENT:
-        return 1 if nearest < streets[0, 4] else 4
+        return CONCRETE if nearest < streets[0, 4] else GRASS
     if mine < 0:
-        return 0
+        return ASPHALT
     axis = streets[mine, 0]
     across, along = (x, y) if axis == 0 else (y, x)
     crossing = 1e9
     for row in range(len(streets)):
         if streets[row, 0] != axis:
             crossing = min(crossing, max(streets[row, 1] - along, along - streets[row, 2]))
-    if 1.0 < crossing < 4.0:
-        return 2 if (across * 1.0) % 1.1 < 0.5 else 0
+    if 1.0 < crossing < 4.0:  # a crossing for people
+        return MARKING if across % 1.1 < 0.5 else ASPHALT
     middle = abs(across - 0.5 * (streets[mine, 1] + streets[mine, 2]))
     half = 0.5 * (streets[mine, 2] - streets[mine, 1])
-    if 4.4 < crossing < 4.8:
-        return 2
-    if middle < 0.16 or (half - streets[mine, 3] - middle < 0.1 and half - streets[mine, 3] - middle > -0.1):
-        return 2
     lane = middle % 3.5
-    if (lane < 0.08 or lane > 3.42) and middle < half - 2 and along % 9.0 < 3.5:
-        return 2
-    return 0
+    is_stop_line = 4.4 < crossing < 4.8
+    is_along = middle < 0.16 or abs(half - streets[mine, 3] - middle) < 0.1
+    is_dash = (lane < 0.08 or lane > 3.42) and middle < half - 2 and along % 9.0 < 3.5
+    return MARKING if is_stop_line or is_along or is_dash else ASPHALT
 
 
 @kernel
@@ -373,11 +372,13 @@ def measure(
                 if kind >= 0:
                     surface, tone = int(solids[kind, 9]), solids[kind, 11]
                 elif kind == OWN_CAR:
-                    surface = 7
+                    surface = PAINT
                 else:
                     x = columns[column, 0] + r * (cos * columns[column, 3] + sin * columns[column, 6])
                     y = columns[column, 1] + r * (cos * columns[column, 4] + sin * columns[column, 7])
                     surface = _surface_of_ground(x, y, kind, streets)
+                    if surface == GRASS:  # blades of four centimetres, seen from the sensor's height
+                        r += (_share(seed, ray, 5) - 0.5) * 0.08 * r / 1.84
                 length, angle = math.sqrt(-2 * math.log(_share(seed, ray, 2))), 2 * math.pi * _share(seed, ray, 3)
                 facing = incidence[column, ring]
                 retro = surfaces[surface, 0] > 100

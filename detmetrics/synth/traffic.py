@@ -397,7 +397,7 @@ def _racks(draft: _Draft, town: Town) -> None:
             at, side, group = rng.uniform(low, high), rng.choice([-1, 1]), draft.group()
             across = town.middle_m(street) + side * (town.half_m(street) + 1.5)
             draft.add(_RACK, _spot(town, street, at, across), yaw, AT_REST, group)
-            for place in rng.permutation(np.arange(-3, 4))[: int(rng.poisson(0.8))]:
+            for place in rng.permutation(np.arange(-3, 4))[: int(rng.poisson(0.4))]:
                 spot = _spot(town, street, at + 0.95 * place, across + rng.normal(0, 0.05))
                 draft.add(_BICYCLE, spot, yaw + np.pi / 2 + rng.normal(0, 0.05), AT_REST, group)
 
@@ -437,9 +437,10 @@ def _thin(rng: np.random.Generator, movers: Movers, flows: Flows, town: Town) ->
 #: Chances against being annotated (hidden, no room), by kind: set so that a mean sample has what nuScenes has.
 _UNSEEN = np.ones(len(KINDS))
 _UNSEEN[_PEOPLE] = 3.6
+_UNSEEN[_WORKER] = 1.7
 _UNSEEN[_CYCLES] = 1.3
 _UNSEEN[_THINGS] = 1.4
-_UNSEEN[[_BICYCLE, _KIND["vehicle.truck"], _BARRIER, _CONE, _RACK]] = 0.3, 0.65, 2.0, 2.2, 1.8
+_UNSEEN[[_BICYCLE, _KIND["vehicle.truck"], _BARRIER, _CONE, _RACK]] = 0.25, 0.65, 2.0, 2.2, 1.8
 
 
 def footprints(movers: Movers, flows: Flows, time_s: Floats) -> Floats:
