@@ -224,8 +224,7 @@ def fill(
 def _lanes(draft: _Draft, town: Town, ego: EgoWay, travelled: list[Floats], time_s: Floats, left: bool) -> None:
     """Vehicles and cycles in the lanes: streams, queues before crossings, and a few that turn off."""
     rng, style = draft.rng, town.style
-    weights = (_DENSITY * _MOVES)[_VEHICLES]
-    weights = weights / weights.sum()
+    weights = _chances(_VEHICLES, _MOVES, 0.8)
     for street, row in enumerate(town.streets):
         axis = int(row[0])
         low, high = town.area[:2] if axis == 1 else town.area[2:]
@@ -277,6 +276,13 @@ def _lanes(draft: _Draft, town: Town, ego: EgoWay, travelled: list[Floats], time
             draft.add(kind, spot, yaw, MOVING, draft.group(), 0, rng.uniform(2.5, 7.0))
 
 
+def _chances(kinds: Ints, share: Floats, power: float) -> Floats:
+    """Chance of each kind to be proposed: rare ones more often than they are, as most proposals are thinned out."""
+    weights = (_DENSITY * share)[kinds] ** power
+    chances: Floats = weights / weights.sum()
+    return chances
+
+
 def _bend(rng: np.random.Generator, crossings: Floats, at: float, way: int, left: bool) -> tuple[float, float, float]:
     """Where a vehicle turns off to its near side, how far round, and how tightly."""
     crossing = crossings[int(rng.integers(len(crossings)))]
@@ -289,8 +295,7 @@ def _bend(rng: np.random.Generator, crossings: Floats, at: float, way: int, left
 def _kerbsides(draft: _Draft, town: Town, left: bool) -> None:
     """Rows of parked vehicles in the parking strips, and single ones at other edges."""
     rng = draft.rng
-    weights = (_DENSITY * (1 - _MOVES))[_VEHICLES]
-    weights = weights / weights.sum()
+    weights = _chances(_VEHICLES, 1 - _MOVES, 0.8)
     for street, row in enumerate(town.streets):
         axis = int(row[0])
         low, high = town.area[:2] if axis == 1 else town.area[2:]
@@ -348,7 +353,7 @@ def _works(draft: _Draft, town: Town) -> None:
 def _pavements(draft: _Draft, town: Town, end_s: float) -> None:
     """People who walk, stand and cross, alone and in groups; parked cycles, carts, things that were left."""
     rng = draft.rng
-    weights = _DENSITY[_PEOPLE] / _DENSITY[_PEOPLE].sum()
+    weights = _chances(_PEOPLE, np.ones(len(KINDS)), 0.5)
     for street, row in enumerate(town.streets):
         axis = int(row[0])
         low, high = town.area[:2] if axis == 1 else town.area[2:]
@@ -382,7 +387,7 @@ def _pavements(draft: _Draft, town: Town, end_s: float) -> None:
                     spot = _spot(town, street, at + 0.9 * number, across)
                     draft.add(kind, spot, street_yaw + np.pi / 2 + rng.normal(0, 0.3), AT_REST, group)
             else:
-                kind = int(rng.choice(_THINGS, p=_DENSITY[_THINGS] / _DENSITY[_THINGS].sum()))
+                kind = int(rng.choice(_THINGS, p=_chances(_THINGS, np.ones(len(KINDS)), 0.6)))
                 draft.add(kind, _spot(town, street, at, across), rng.uniform(-np.pi, np.pi), AT_REST, group)
 
 
