@@ -21,7 +21,7 @@ import detmetrics as dm
 from detmetrics.errors import InputError
 from detmetrics.geometry import Pose, ground_corners, points_in_boxes, rotation_matrices, rotation_of_yaw
 from detmetrics.io import clouds
-from detmetrics.synth import TINY, WORLD_VERSION, lidar, places, rays, shapes, traffic, world, write_world
+from detmetrics.synth import TINY, WORLD_VERSION, lidar, motion, places, rays, room, shapes, world, write_world
 from detmetrics.synth.categories import CATEGORY_NAMES, CLASS_OF_KIND
 from detmetrics.synth.tracks import FAMILY_OF_KIND
 
@@ -285,14 +285,14 @@ def test_velocity_agrees_with_the_motion() -> None:
                 )
                 np.testing.assert_allclose(boxes.velocity_mps[row], moved, atol=3e-3)
                 checked += 1
-                is_moving = place.movers.state[1:][mover[0]] == traffic.MOVING
+                is_moving = place.movers.state[1:][mover[0]] == motion.MOVING
                 assert is_moving or np.abs(moved).max() == 0
     assert checked > 40
 
 
 def test_attributes_say_what_the_boxes_do(some: list[Any]) -> None:
     for _, place in some:
-        words = np.array([*traffic.ATTRIBUTE_OF_STATE.ravel()])
+        words = np.array([*motion.ATTRIBUTE_OF_STATE.ravel()])
         assert words.max() < 8
         movers = place.movers
         moves = movers.poses(place.flows, np.array([0.0, 10.0]))
@@ -538,9 +538,9 @@ def footprints(place: places.Place, time_s: Any) -> Any:
     """Polygons (N, S) of what is annotated and, first, of the ego vehicle."""
     pose = place.movers.poses(place.flows, time_s)
     size = place.movers.size_lwh_m.copy()
-    size[0] = traffic.EGO_SIZE_M
-    pose[0, :, 0] += traffic.EGO_AHEAD_M * np.cos(pose[0, :, 2])
-    pose[0, :, 1] += traffic.EGO_AHEAD_M * np.sin(pose[0, :, 2])
+    size[0] = room.EGO_SIZE_M
+    pose[0, :, 0] += room.EGO_AHEAD_M * np.cos(pose[0, :, 2])
+    pose[0, :, 1] += room.EGO_AHEAD_M * np.sin(pose[0, :, 2])
     flat = pose.reshape(-1, 3)
     corners = ground_corners(
         np.column_stack([flat[:, :2], 0 * flat[:, 0]]), np.repeat(size, len(time_s), axis=0), flat[:, 2]

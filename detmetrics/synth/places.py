@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from detmetrics.geometry import Pose, points_in_boxes, rotation_of_yaw, wrap_angle
 from detmetrics.synth import lidar
 from detmetrics.synth.categories import CATEGORY_NAMES
+from detmetrics.synth.motion import EgoWay, Flows, Movers, draw_flow, slowed
 from detmetrics.synth.scenes import (
     BEAMS,
     PLACE,
@@ -31,7 +32,7 @@ from detmetrics.synth.scenes import (
 from detmetrics.synth.shapes import Floats, Ints, template
 from detmetrics.synth.town import LANE_M, STYLES, Town, make_town
 from detmetrics.synth.tracks import SAMPLE_S, Drive, rotation_of_angles
-from detmetrics.synth.traffic import EgoWay, Flows, Movers, draw_flow, fill, slowed
+from detmetrics.synth.traffic import fill
 
 _LONGEST_GAP = 3  # samples without a point after which nobody annotates on
 _FAR_M = 95.0

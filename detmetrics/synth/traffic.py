@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-
 import numpy as np
-from numpy.typing import NDArray
 
-from detmetrics.geometry import ground_corners
 from detmetrics.synth.categories import CATEGORY_NAMES, KINDS
-from detmetrics.synth.shapes import RIDDEN, Floats, Ints
+from detmetrics.synth.motion import AT_REST, MOVING, WAITING, EgoWay, Flows, Movers, draw_flow, slowed
+from detmetrics.synth.room import without_overlap
+from detmetrics.synth.shapes import Floats, Ints
 from detmetrics.synth.town import LANE_M, Town
-from detmetrics.synth.tracks import ATTRIBUTE_OF_STATE, FAMILY_OF_KIND, SIZE_OF_KIND
+from detmetrics.synth.tracks import FAMILY_OF_KIND, SIZE_OF_KIND
 
-MOVING, WAITING, AT_REST = range(3)
-EGO_SIZE_M, EGO_AHEAD_M = (4.1, 1.75, 1.56), 1.3  # the car's middle is ahead of its origin, the rear axle
-_STEP_S = 0.05
 _DENSITY = np.array([kind.per_sample for kind in KINDS])
 _MOVES = np.array([kind.moving for kind in KINDS])
 _KIND = {name: code for code, name in enumerate(CATEGORY_NAMES)}
@@ -26,109 +21,6 @@ _VEHICLES = np.flatnonzero(FAMILY_OF_KIND == "vehicle")
 _PEOPLE = np.flatnonzero((FAMILY_OF_KIND == "pedestrian") & (np.arange(len(KINDS)) != _WORKER))
 _CYCLES = np.flatnonzero(FAMILY_OF_KIND == "cycle")
 _THINGS = np.array([_KIND[n] for n in ("animal", "movable_object.pushable_pullable", "movable_object.debris")])
-
-
-@dataclass(frozen=True, eq=False)
-class Flows:
-    """How far each stream of traffic has come at each time: ``travelled_m`` (F, T); the first moves 1 m in a second."""
-
-    time_s: Floats
-    travelled_m: Floats
-
-    def at(self, time_s: Floats) -> Floats:
-        """Distances (F, S) at times (S,)."""
-        return np.stack([np.interp(time_s, self.time_s, row) for row in self.travelled_m])
-
-
-@dataclass(frozen=True, eq=False)
-class Movers:
-    """Things as columns (N,): where each is after ``scale`` × its flow's distance on a way with at most one bend."""
-
-    kind: Ints
-    x: Floats
-    y: Floats
-    yaw_rad: Floats
-    bend_at_m: Floats
-    bend_rad: Floats
-    radius_m: Floats
-    flow: Ints
-    scale: Floats
-    state: Ints
-    group: Ints
-    size_lwh_m: Floats
-    tone: Floats
-
-    def take(self, rows: Ints) -> Movers:
-        """Give some rows."""
-        return Movers(**{column.name: getattr(self, column.name)[rows] for column in fields(self)})
-
-    def poses(self, flows: Flows, time_s: Floats) -> Floats:
-        """x, y, heading (N, S, 3) at times (S,)."""
-        along = self.scale[:, None] * flows.at(time_s)[self.flow]
-        bend_at, radius, bend = self.bend_at_m[:, None], self.radius_m[:, None], self.bend_rad[:, None]
-        angle = np.clip((along - bend_at) / radius, 0, np.abs(bend))
-        rest = np.maximum(along - bend_at - radius * np.abs(bend), 0)
-        ahead = np.minimum(along, bend_at) + radius * np.sin(angle) + rest * np.cos(angle)
-        aside = np.sign(bend) * (radius * (1 - np.cos(angle)) + rest * np.sin(angle))
-        cos, sin = np.cos(self.yaw_rad)[:, None], np.sin(self.yaw_rad)[:, None]
-        x = self.x[:, None] + cos * ahead - sin * aside
-        y = self.y[:, None] + sin * ahead + cos * aside
-        return np.stack([x, y, self.yaw_rad[:, None] + np.sign(bend) * angle], axis=-1)
-
-    def shapes(self) -> Ints:
-        """Row of each in :data:`detmetrics.synth.shapes.PARTS`."""
-        return np.where((FAMILY_OF_KIND[self.kind] == "cycle") & (self.state != AT_REST), RIDDEN, self.kind)
-
-    def attributes(self) -> Ints:
-        """Attribute codes, -1 for none."""
-        codes: Ints = ATTRIBUTE_OF_STATE[self.kind, self.state]
-        return codes
-
-
-@dataclass(frozen=True)
-class EgoWay:
-    """How the ego vehicle drives: its lane's y, its turn (1 left, -1 right, 0 none), a bend's beginning and radius."""
-
-    lane_y: float
-    turn: int
-    bend_at_m: float
-    radius_m: float
-
-
-def draw_flow(rng: np.random.Generator, time_s: Floats, speed_mps: tuple[float, float]) -> Floats:
-    """Distance travelled (T,), zero at time 0: a speed that changes softly, with a stop now and then."""
-    knot_s = np.arange(time_s[0], time_s[-1] + 4, 4.0)
-    cruise = rng.uniform(*speed_mps)
-    speed = cruise * np.clip(rng.normal(0.95, 0.22, len(knot_s)), 0.3, 1.3)
-    if rng.random() < 0.3 and speed_mps[0] < 10:
-        first = int(rng.integers(0, len(knot_s)))
-        speed[first : first + int(rng.integers(1, 4))] = 0
-    speed = np.interp(time_s, knot_s, speed)
-    kernel = np.hanning(41) / np.hanning(41).sum()  # over two seconds: nobody stops at once
-    speed = np.convolve(np.pad(speed, 20, mode="edge"), kernel, mode="valid")
-    travelled = np.cumsum(speed) * _STEP_S
-    return travelled - np.interp(0.0, time_s, travelled)
-
-
-def slowed(time_s: Floats, flow_m: Floats, bend_at_m: float, bend_m: float, radius_m: float) -> Floats:
-    """Distance travelled (T,), zero at time 0, of one that brakes for a bend and then drives on as before."""
-    speed = np.diff(flow_m, prepend=flow_m[0]) / _STEP_S
-    speed[0] = speed[1]
-    in_bend = 2.5 * radius_m  # square of the speed at which the turn is felt as 2.5 m/s²
-
-    def drive(start_m: float) -> Floats:
-        at, rows = start_m, []
-        for wanted in speed.tolist():
-            rows.append(at)
-            away = max(bend_at_m - at, at - bend_at_m - bend_m, 0.0)
-            at += min(wanted, (in_bend + 3.0 * away) ** 0.5) * _STEP_S
-        return np.array(rows)
-
-    start = float(flow_m[0])
-    for _ in range(3):  # start later or earlier, so that it is at its place at time 0
-        travelled = drive(start)
-        start -= float(np.interp(0.0, time_s, travelled))
-    return drive(start)
 
 
 class _Draft:
@@ -218,7 +110,7 @@ def fill(
     _racks(draft, town)
     movers, flows = draft.movers(), Flows(time_s, np.stack(travelled))
     movers = movers.take(_thin(rng, movers, flows, town))
-    return movers.take(_without_overlap(movers, flows, town)), flows
+    return movers.take(without_overlap(movers, flows, town)), flows
 
 
 def _lanes(draft: _Draft, town: Town, ego: EgoWay, travelled: list[Floats], time_s: Floats, left: bool) -> None:
@@ -446,83 +338,3 @@ _UNSEEN[_WORKER] = 1.7
 _UNSEEN[_CYCLES] = 1.3
 _UNSEEN[_THINGS] = 1.4
 _UNSEEN[[_BICYCLE, _KIND["vehicle.truck"], _BARRIER, _CONE, _RACK]] = 0.25, 0.65, 2.0, 2.2, 1.8
-
-
-def footprints(movers: Movers, flows: Flows, time_s: Floats) -> Floats:
-    """Middle, half length, half width, heading (N, S, 5) of what each covers, a hand's breadth included."""
-    pose = movers.poses(flows, time_s)
-    half = movers.size_lwh_m[:, :2] / 2
-    middle = pose[..., :2].copy()
-    half = half.copy()
-    half[0] = np.array(EGO_SIZE_M[:2]) / 2
-    middle[0] += EGO_AHEAD_M * np.stack([np.cos(pose[0, :, 2]), np.sin(pose[0, :, 2])], axis=-1)
-    spread = np.broadcast_to(half[:, None] + 0.06, middle.shape)
-    return np.concatenate([middle, spread, pose[..., 2:]], axis=-1)
-
-
-def _without_overlap(movers: Movers, flows: Flows, town: Town) -> Ints:
-    """Rows, in order, that touch neither what stands nor an earlier row at any quarter of a second."""
-    # what is in the lanes has the first choice; racks come before what would stand in their place
-    rank = np.where(movers.state == WAITING, 1, np.where(movers.state == MOVING, 2, 3)) + 2 * (movers.kind != _RACK)
-    rank = np.where(FAMILY_OF_KIND[movers.kind] == "vehicle", rank - 3, rank)
-    rank[0] = -9
-    order = np.argsort(rank, kind="stable")
-    time_s = np.arange(0.0, flows.time_s[-1] + 0.01, 0.25)
-    place = footprints(movers, flows, time_s)
-    radius = np.hypot(place[:, 0, 2], place[:, 0, 3])
-    wall = np.zeros((len(town.standing), 5))
-    wall[:, :2], wall[:, 2:4] = town.standing[:, :2], town.standing[:, 2:4] / 2
-    wall_radius = np.hypot(wall[:, 2], wall[:, 3])
-    kept: list[int] = []
-    for row in order.tolist():
-        own = place[row]
-        if row and town_hit(own, radius[row], wall, wall_radius):
-            continue
-        others = np.array([k for k in kept if not _shares(movers, k, row)], np.int64)
-        if row and len(others):
-            away = np.linalg.norm(place[others, :, :2] - own[:, :2], axis=-1)
-            which, when = np.nonzero(away < radius[others, None] + radius[row])
-            if len(which) and overlaps(own[when], place[others[which], when]).any():
-                continue
-        kept.append(row)
-    return np.array(sorted(kept), np.int64)
-
-
-def town_hit(own: Floats, radius: float, wall: Floats, wall_radius: Floats) -> bool:
-    """Whether footprints (S, 5) touch what stands (W, 5)."""
-    moves = len(own) > 1 and np.ptp(own[:, :2], axis=0).max() > 0
-    steps = own if moves else own[:1]
-    low, high = steps[:, :2].min(axis=0) - radius, steps[:, :2].max(axis=0) + radius
-    near = np.flatnonzero(
-        ((wall[:, :2] + wall_radius[:, None] >= low) & (wall[:, :2] - wall_radius[:, None] <= high)).all(axis=1)
-    )
-    if not len(near):
-        return False
-    away = np.linalg.norm(wall[near, None, :2] - steps[None, :, :2], axis=-1)
-    which, when = np.nonzero(away < wall_radius[near, None] + radius)
-    return bool(len(which)) and bool(overlaps(steps[when], wall[near[which]]).any())
-
-
-def _shares(movers: Movers, first: int, second: int) -> bool:
-    """Whether one is a rack and the other a bicycle in it."""
-    is_rack = movers.kind[first] == _RACK or movers.kind[second] == _RACK
-    return bool(is_rack and movers.group[first] == movers.group[second])
-
-
-def overlaps(first: Floats, second: Floats) -> NDArray[np.bool_]:
-    """Whether oriented rectangles (N, 5) overlap, pair by pair: no axis of either keeps them apart."""
-    apart = np.zeros(len(first), dtype=bool)
-    corners = [
-        ground_corners(
-            np.concatenate([box[:, :2], np.zeros((len(box), 1))], axis=1),
-            np.concatenate([2 * box[:, 2:4], np.ones((len(box), 1))], axis=1),
-            box[:, 4],
-        )
-        for box in (first, second)
-    ]
-    for box in (first, second):
-        for turn in (0.0, np.pi / 2):
-            axis = np.stack([np.cos(box[:, 4] + turn), np.sin(box[:, 4] + turn)], axis=-1)
-            one, two = (np.einsum("ncd,nd->nc", corner, axis) for corner in corners)
-            apart |= (one.max(axis=1) < two.min(axis=1)) | (two.max(axis=1) < one.min(axis=1))
-    return ~apart
