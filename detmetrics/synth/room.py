@@ -14,6 +14,7 @@ from detmetrics.synth.tracks import FAMILY_OF_KIND
 
 EGO_SIZE_M, EGO_AHEAD_M = (4.1, 1.75, 1.56), 1.3  # the car's middle is ahead of its origin, the rear axle
 _RACK = CATEGORY_NAMES.index("static_object.bicycle_rack")
+_BICYCLE = CATEGORY_NAMES.index("vehicle.bicycle")
 
 
 def footprints(movers: Movers, flows: Flows, time_s: Floats) -> Floats:
@@ -46,7 +47,9 @@ def without_overlap(movers: Movers, flows: Flows, town: Town) -> Ints:
         own = place[row]
         if row and _hits_town(own, radius[row], wall, wall_radius):
             continue
-        others = np.array([k for k in kept if not _shares(movers, k, row)], np.int64)
+        others = np.array(kept, np.int64)
+        if movers.kind[row] in (_RACK, _BICYCLE):
+            others = others[[not _shares(movers, k, row) for k in kept]]
         if row and len(others):
             away = np.linalg.norm(place[others, :, :2] - own[:, :2], axis=-1)
             which, when = np.nonzero(away < radius[others, None] + radius[row])

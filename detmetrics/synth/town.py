@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detmetrics.synth.shapes import BOX, CYLINDER, ELLIPSOID, Floats, solids
+from detmetrics.synth.shapes import BOX, CYLINDER, ELLIPSOID, MATERIAL, Floats, X, Y, Z
 
 LANE_M = 3.5
 PARKING_M = 2.4
@@ -160,18 +160,29 @@ class _Furniture:
 
     def __init__(self, rng: np.random.Generator, town: Town) -> None:
         self.rng, self.town = rng, town
-        self.rows: list[Floats] = []
+        self.rows: list[tuple[float, ...]] = []
         self.standing: list[tuple[float, float, float, float, float]] = []
 
-    def add(self, form: int, at: tuple[float, float, float], half: tuple[float, float, float], material: str,
-            *, foot: bool = True, tone: float = 1.0) -> None:  # fmt: skip
+    def add(
+        self,
+        form: int,
+        at: tuple[float, float, float],
+        half: tuple[float, ...],
+        material: str,
+        *,
+        foot: bool = True,
+        tone: float = 1.0,
+    ) -> None:
         """Put a solid; ``at`` z is the height of its foot over the ground."""
-        x, y, z = at
-        level = float(self.town.level_m(np.array(x), np.array(y)))
-        center = np.array([[x, y, level + z + half[2]]])
-        self.rows.append(solids(form, center, np.array([half]), material, tone=tone))
+        self.rows.append((form, at[0], at[1], at[2] + half[2], 1.0, 0.0, *half, MATERIAL[material], -1, tone))
         if foot:
-            self.standing.append((x, y, 2 * half[0], 2 * half[1], float(material in ("wall", "concrete"))))
+            self.standing.append((at[0], at[1], 2 * half[0], 2 * half[1], float(material in ("wall", "concrete"))))
+
+    def solids(self) -> Floats:
+        """Everything put, on the ground."""
+        rows = np.array(self.rows, dtype=np.float64)
+        rows[:, Z] += self.town.level_m(rows[:, X], rows[:, Y])
+        return rows
 
     def tree(self, x: float, y: float) -> None:
         """A trunk and a crown of two or three balls."""
@@ -215,7 +226,7 @@ def _furnish(rng: np.random.Generator, town: Town) -> tuple[Floats, Floats]:
     for x0, x1 in spans[0]:
         for y0, y1 in spans[1]:
             _fill_block(furniture, x0, x1, y0, y1)
-    return np.concatenate(furniture.rows), np.array(furniture.standing)
+    return furniture.solids(), np.array(furniture.standing)
 
 
 def _fill_block(furniture: _Furniture, x0: float, x1: float, y0: float, y1: float) -> None:
