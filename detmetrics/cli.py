@@ -448,17 +448,31 @@ def synth(
     val_scenes: Annotated[int, typer.Option(help="Scenes of the split synth_val.")] = 2,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
     samples: Annotated[int, typer.Option(help="Key frames a scene, at 2 Hz.")] = 40,
+    sweeps: Annotated[int | None, typer.Option(help="Clouds between key frames, 0 to 9; default 2.")] = None,
+    tiny: Annotated[bool, typer.Option("--tiny", help="2 + 2 short scenes with the full sensor, in seconds.")] = False,
+    workers: Annotated[int | None, typer.Option(help="Threads; default: the cores, at most 8.")] = None,
     sensor_rows: Annotated[
-        bool, typer.Option("--sensor-rows", help="Table rows for all 12 sensors, to test loading at full size.")
+        bool,
+        typer.Option("--sensor-rows", help="With --boxes-only: rows for all 12 sensors, to test loading at full size."),
     ] = False,
     predictions: Annotated[
-        bool, typer.Option("--predictions/--no-predictions", help="Also write imperfect predictions of each split.")
+        bool,
+        typer.Option(
+            "--predictions/--no-predictions", help="With --boxes-only: also imperfect predictions of each split."
+        ),
     ] = True,
     boxes_per_sample: Annotated[int, typer.Option(help="Predicted boxes a sample, about.")] = 60,
 ) -> None:
-    """Write seeded driving scenes in the nuScenes table format, and predictions for them."""
+    """Write seeded driving scenes in the nuScenes format: with lidar clouds, or boxes only with predictions."""
     if not boxes_only:
-        raise InputError("only --boxes-only scenes can be made by this version: add --boxes-only")
+        if sensor_rows:
+            raise InputError("--sensor-rows goes with --boxes-only: the lidar world has one sensor")
+        plan: dict[str, int] = {"train_scenes": train_scenes, "val_scenes": val_scenes, "samples_per_scene": samples}
+        _synth_world(out, plan | {"sweeps": 2 if sweeps is None else sweeps}, seed, workers, tiny)
+        return
+    for option, given in {"--sweeps": sweeps is not None, "--tiny": tiny, "--workers": workers is not None}.items():
+        if given:
+            raise InputError(f"{option} goes with the lidar world, not with --boxes-only")
     from detmetrics.synth import write_dataset, write_predictions
 
     with _progress() as step:
@@ -488,6 +502,31 @@ def synth(
     console.print(f"{out}: version v1.0-synth, {train_scenes} + {val_scenes} scenes of {samples} samples")
     for split in written:
         console.print(f"  detmetrics evaluate {out / f'results_{split}.json'} --data {out} --split {split}")
+
+
+def _synth_world(out: Path, plan: dict[str, int], seed: int, workers: int | None, tiny: bool) -> None:
+    from detmetrics.synth import TINY, WorldPlan, write_world
+
+    settings = plan | TINY if tiny else plan
+    whole = WorldPlan(seed=seed, **settings)
+    whole.check()
+    cores = workers or min(os.cpu_count() or 1, 8)
+    minutes = whole.seconds(cores) / 60
+    with _progress() as step:
+        step.say("when interrupted, the same command goes on where it stopped")
+        step.say(
+            f"{settings['train_scenes']} + {settings['val_scenes']} scenes, {whole.n_clouds():,} clouds: about "
+            f"{whole.n_bytes() / 1e9:.2g} GB and {max(minutes, 0.1):.2g} minutes with {cores} threads"
+        )
+        with step("clouds") as advance:
+            summary = write_world(out, seed=seed, workers=workers, progress=advance, **settings)
+        if summary.n_resumed:
+            step.say(f"{summary.n_resumed} scenes were there from an interrupted run")
+    console = _console()
+    console.print(
+        f"{out}: version v1.0-synth, world {whole.world_version}, {summary.n_clouds:,} clouds, "
+        f"{summary.n_rows['sample_annotation']:,} boxes in {summary.n_rows['sample']:,} samples"
+    )
 
 
 def main() -> None:

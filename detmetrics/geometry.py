@@ -1,13 +1,38 @@
-"""Angles, quaternions, corners: pure numpy, whole arrays at a time."""
+"""Angles, quaternions, poses, corners, points in boxes: pure numpy, whole arrays at a time."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+
+
+class Pose(NamedTuple):
+    """A rigid motion from one frame into another: ``rotation`` (3, 3) float64, then ``translation_m`` (3,) float64."""
+
+    rotation: Floats
+    translation_m: Floats
+
+    @classmethod
+    def of_quaternion(cls, rotation_wxyz: ArrayLike, translation_m: ArrayLike) -> Pose:
+        """Make a pose from a quaternion (4,), real part first, and a translation (3,), as nuScenes writes them."""
+        return cls(rotation_matrices(rotation_wxyz)[0], np.asarray(translation_m, dtype=np.float64))
+
+    def apply(self, points_m: ArrayLike) -> Floats:
+        """Move points (N, 3)."""
+        moved: Floats = np.asarray(points_m, dtype=np.float64) @ self.rotation.T + self.translation_m
+        return moved
+
+    def after(self, first: Pose) -> Pose:
+        """Join: the motion ``first``, then this one."""
+        return Pose(self.rotation @ first.rotation, self.rotation @ first.translation_m + self.translation_m)
+
+    def inverse(self) -> Pose:
+        """Give the motion back."""
+        return Pose(self.rotation.T, -self.rotation.T @ self.translation_m)
 
 
 def rotation_matrices(rotation_wxyz: ArrayLike) -> Floats:
@@ -75,3 +100,77 @@ def ground_corners(center_m: ArrayLike, size_lwh_m: ArrayLike, yaw_rad: ArrayLik
 def wrap_angle(angle_rad: ArrayLike) -> NDArray[Any]:
     """Bring angles into [-π, π), radians."""
     return (np.asarray(angle_rad) + np.pi) % (2 * np.pi) - np.pi
+
+
+def points_in_boxes(
+    points_m: ArrayLike, center_m: ArrayLike, size_lwh_m: ArrayLike, rotation_wxyz: ArrayLike
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find which points lie in which boxes, boundary included.
+
+    Time and memory grow with the points near boxes, not with points times boxes: points are sorted into square cells on
+    the ground, and a box looks only at the cells that it touches.
+
+    Parameters
+    ----------
+    points_m : array_like (P, 3)
+        Finite, in metres, in the same frame as the boxes.
+    center_m, size_lwh_m : array_like (N, 3), (N, 3)
+        Boxes in metres.
+    rotation_wxyz : array_like (N, 4)
+        Quaternions, real part first, of positive length.
+
+    Returns
+    -------
+    box, point : int64 (K,), int64 (K,)
+        The pairs, ascending by box, then by point; ``np.bincount(box, minlength=N)`` counts the points of each box.
+
+    Notes
+    -----
+    The same test as nuscenes-devkit 1.2.0 ``utils/geometry_utils.py: points_in_box``, which takes one box at a time.
+    """
+    points = np.asarray(points_m, dtype=np.float64).reshape(-1, 3)
+    center = np.asarray(center_m, dtype=np.float64).reshape(-1, 3)
+    half = np.asarray(size_lwh_m, dtype=np.float64).reshape(-1, 3) / 2
+    axes = rotation_matrices(rotation_wxyz) if len(center) else np.empty((0, 3, 3))
+    none = np.empty(0, np.int64)
+    if not len(points) or not len(center):
+        return none, none
+    reach = np.einsum("nij,nj->ni", np.abs(axes), half)[:, :2] + 1e-6  # half extents of the box around the box
+    low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
+    cell_m = max(1.0, float((high - low).max()) / 2048)
+    n_cells = ((high - low) // cell_m).astype(np.int64) + 1
+
+    cell = ((points[:, :2] - low) // cell_m).astype(np.int64)
+    code = cell[:, 0] * n_cells[1] + cell[:, 1]
+    order = np.argsort(code, kind="stable")
+    code = code[order]
+    first = np.clip(np.floor((center[:, :2] - reach - low) / cell_m), 0, n_cells).astype(np.int64)
+    last = np.clip(np.floor((center[:, :2] + reach - low) / cell_m), -1, n_cells - 1).astype(np.int64)
+    # one run of sorted points for each box and each column of cells that it touches
+    n_columns = np.where((last >= first).all(axis=1), last[:, 0] - first[:, 0] + 1, 0)
+    box = np.repeat(np.arange(len(center)), n_columns)
+    column = first[box, 0] + np.arange(len(box)) - np.repeat(np.cumsum(n_columns) - n_columns, n_columns)
+    start = np.searchsorted(code, column * n_cells[1] + first[box, 1], side="left")
+    stop = np.searchsorted(code, column * n_cells[1] + last[box, 1], side="right")
+    length = stop - start
+
+    found: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = [(none, none)]
+    ends = np.cumsum(length)
+    run = 0
+    while run < len(length):  # a million candidates at a time
+        until = max(int(np.searchsorted(ends, ends[run] - length[run] + 1_000_000, side="right")), run + 1)
+        count = length[run:until]
+        inner = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+        point = order[np.repeat(start[run:until], count) + inner]
+        of_box = np.repeat(box[run:until], count)
+        away = points[point] - center[of_box]
+        inside = np.ones(len(point), dtype=bool)
+        for axis in range(3):
+            along = axes[of_box, 0, axis] * away[:, 0] + axes[of_box, 1, axis] * away[:, 1]
+            along += axes[of_box, 2, axis] * away[:, 2]
+            inside &= np.abs(along) <= half[of_box, axis]
+        found.append((of_box[inside], point[inside]))
+        run = until
+    boxes, inside_points = (np.concatenate(column) for column in zip(*found, strict=True))
+    ascending = np.lexsort((inside_points, boxes))
+    return boxes[ascending], inside_points[ascending]

@@ -54,7 +54,7 @@ ALLOWED = {
 ROOMS = {
     "io": {"boxes", "errors", "files", "geometry", "io", "ledger", "protocol"},
     "protocols": {"protocol", "protocols"},
-    "synth": {"boxes", "errors", "files", "geometry", "protocols", "synth"},
+    "synth": {"boxes", "errors", "files", "geometry", "kernels", "protocols", "synth"},
     "reporting": {
         "protocol",
         "scoring",

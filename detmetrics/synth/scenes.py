@@ -36,7 +36,7 @@ Split = Literal["synth_train", "synth_val"]
 SPLITS: tuple[Split, ...] = ("synth_train", "synth_val")
 
 # What a stream of random numbers is for; with the split and the number of the scene it makes the stream's key.
-WORLD, SAMPLE_TOKENS, TOKENS, SENSOR_TOKENS, STATIC_TOKENS, PREDICTIONS = range(6)
+WORLD, SAMPLE_TOKENS, TOKENS, SENSOR_TOKENS, STATIC_TOKENS, PREDICTIONS, PLACE, BEAMS = range(8)
 
 _LOCATIONS = (  # name, share of the scenes, vehicle, hours from UTC
     ("boston-seaport", 0.55, "n008", -4),
@@ -217,7 +217,7 @@ def _annotate(
     n_radar = rng.poisson(radar_mean * visible * np.minimum(1, 25 / np.maximum(distance, 1)))
     attribute = np.where(rng.random(n) < 0.015, -1, tracks.attribute[track])
 
-    prev, after = _neighbours(sample, track)
+    prev, after = neighbours(sample, track)
     return SceneBoxes(
         sample=sample,
         track=np.unique(track, return_inverse=True)[1],
@@ -225,7 +225,7 @@ def _annotate(
         center_m=center,
         size_lwh_m=size,
         rotation_wxyz=rotation_of_angles(wrap_angle(yaw), *tracks.tilt_rad[track].T),
-        velocity_mps=_velocity(center, timestamp_us[sample], prev, after),
+        velocity_mps=velocity(center, timestamp_us[sample], prev, after),
         attribute=attribute,
         visibility=1 + np.searchsorted([0.4, 0.6, 0.8], visible),
         n_lidar=n_lidar,
@@ -235,7 +235,7 @@ def _annotate(
     )
 
 
-def _neighbours(sample: Ints, track: Ints) -> tuple[Ints, Ints]:
+def neighbours(sample: Ints, track: Ints) -> tuple[Ints, Ints]:
     """Rows of each annotation's predecessor and successor on its track, -1 for none."""
     order = np.lexsort((sample, track))
     same = track[order][1:] == track[order][:-1]
@@ -246,7 +246,7 @@ def _neighbours(sample: Ints, track: Ints) -> tuple[Ints, Ints]:
     return prev, following
 
 
-def _velocity(center_m: Floats, timestamp_us: Ints, prev: Ints, following: Ints) -> Floats:
+def velocity(center_m: Floats, timestamp_us: Ints, prev: Ints, following: Ints) -> Floats:
     """Velocity (A, 2) as the devkit's ``box_velocity`` gives it: across both neighbours, NaN over too long a time."""
     row = np.arange(len(prev))
     first, last = np.where(prev < 0, row, prev), np.where(following < 0, row, following)

@@ -88,16 +88,19 @@ def write_dataset(
     path = Path(out).absolute()
     n_scenes = train_scenes + val_scenes
     with _new_folder(path) as folder:
-        static = _Static(seed)
+        static = Static(seed)
         log_tokens: dict[str, list[str]] = {location: [] for location in LOCATIONS}
         (folder / VERSION).mkdir()
         with ExitStack() as stack:
-            table = {name: stack.enter_context(_Table(folder / VERSION / f"{name}.json")) for name in TABLES}
+            table = {name: stack.enter_context(Table(folder / VERSION / f"{name}.json")) for name in TABLES}
             for name, rows in static.rows().items():
                 table[name].extend(rows)
             scenes = (scene for split in SPLITS for scene in plan.scenes(split))
             for done, scene in enumerate(scenes, start=1):
-                rows_of = _scene_rows(scene, static, sensor_rows)
+                logfile = f"{scene.vehicle}-{scene.start:%Y-%m-%d-%H-%M-%S%z}"
+                rows_of = scene_rows(
+                    scene, static, SENSORS if sensor_rows else (LIDAR_TOP,), sweeps=sensor_rows, logfile=logfile
+                )
                 log_tokens[scene.location].append(rows_of["log"][0]["token"])
                 for name, rows in rows_of.items():
                     table[name].extend(rows)
@@ -105,8 +108,8 @@ def write_dataset(
                     progress(done, n_scenes)
             table["map"].extend(static.maps(log_tokens))
         splits: dict[str, list[str]] = {split: plan.scene_names(split) for split in SPLITS}
-        _write_json(folder / VERSION / "splits.json", splits)
-        _write_json(folder / VERSION / "synth.json", {"plan": plan, "fingerprint": plan.fingerprint()})
+        write_json(folder / VERSION / "splits.json", splits)
+        write_json(folder / VERSION / "synth.json", {"plan": plan, "fingerprint": plan.fingerprint()})
         (folder / "maps").mkdir()
         for row in static.maps(log_tokens):
             (folder / row["filename"]).write_bytes(_white_png())
@@ -162,7 +165,7 @@ def _new_folder(out: Path) -> Iterator[Path]:
         raise
 
 
-class _Table:
+class Table:
     """A JSON array in a file, one row a line, written batch by batch."""
 
     def __init__(self, path: Path) -> None:
@@ -170,7 +173,7 @@ class _Table:
         self._encoder = msgspec.json.Encoder()
         self._file: BinaryIO
 
-    def __enter__(self) -> _Table:
+    def __enter__(self) -> Table:
         self._file = self.path.open("wb")
         return self
 
@@ -187,18 +190,20 @@ class _Table:
         self._file.close()
 
 
-def _write_json(path: Path, value: object) -> None:
+def write_json(path: Path, value: object) -> None:
+    """Write a value as indented JSON."""
     path.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
 
 
-class _Static:
+class Static:
     """Tokens of the rows that do not belong to a scene."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, sensors: Sequence[Sensor] = SENSORS) -> None:
         rng = stream(STATIC_TOKENS, seed)
         self.category = tokens(rng, len(KINDS))
         self.attribute = tokens(rng, len(ATTRIBUTES))
-        self.sensor = dict(zip(SENSORS, tokens(rng, len(SENSORS)), strict=True))
+        self.sensor = dict(zip((one.channel for one in sensors), tokens(rng, len(sensors)), strict=True))
+        self._modality = {one.channel: one.modality for one in sensors}
         self.map = dict(zip(LOCATIONS, tokens(rng, len(LOCATIONS)), strict=True))
 
     def rows(self) -> dict[str, list[Row]]:
@@ -217,8 +222,8 @@ class _Static:
                 for token, level in _VISIBILITY.items()
             ],
             "sensor": [
-                {"token": token, "channel": sensor.channel, "modality": sensor.modality}
-                for sensor, token in self.sensor.items()
+                {"token": token, "channel": channel, "modality": self._modality[channel]}
+                for channel, token in self.sensor.items()
             ],
         }
 
@@ -235,14 +240,14 @@ class _Static:
         ]
 
 
-def _scene_rows(scene: Scene, static: _Static, sensor_rows: bool) -> dict[str, list[Row]]:
-    """Rows of one scene."""
+def scene_rows(
+    scene: Scene, static: Static, sensors: Sequence[Sensor], *, sweeps: bool, logfile: str
+) -> dict[str, list[Row]]:
+    """Rows of one scene, of these sensors, with or without the recordings between key frames."""
     rng = scene.stream(TOKENS)
     scene_token, log_token = tokens(rng, 2)
-    sensors: Sequence[Sensor] = SENSORS if sensor_rows else (LIDAR_TOP,)
     calibrated = dict(zip(sensors, tokens(rng, len(sensors)), strict=True))
-    logfile = f"{scene.vehicle}-{scene.start:%Y-%m-%d-%H-%M-%S%z}"
-    sample_data, ego_pose = recordings(scene, logfile, calibrated, sensor_rows)
+    sample_data, ego_pose = recordings(scene, logfile, calibrated, sweeps)
     chain = ["", *scene.sample_token, ""]
     annotations, instances = _annotation_rows(scene, static, rng)
     return {
@@ -273,7 +278,7 @@ def _scene_rows(scene: Scene, static: _Static, sensor_rows: bool) -> dict[str, l
             )
         ],
         "calibrated_sensor": [
-            calibration(sensor, token, static.sensor[sensor]) for sensor, token in calibrated.items()
+            calibration(sensor, token, static.sensor[sensor.channel]) for sensor, token in calibrated.items()
         ],
         "sample_data": sample_data,
         "ego_pose": ego_pose,
@@ -282,7 +287,7 @@ def _scene_rows(scene: Scene, static: _Static, sensor_rows: bool) -> dict[str, l
     }
 
 
-def _annotation_rows(scene: Scene, static: _Static, rng: np.random.Generator) -> tuple[list[Row], list[Row]]:
+def _annotation_rows(scene: Scene, static: Static, rng: np.random.Generator) -> tuple[list[Row], list[Row]]:
     """Rows of the tables of annotations and of instances (tracks)."""
     boxes = scene.boxes
     count = np.bincount(boxes.track)

@@ -175,7 +175,7 @@ def place(rng: np.random.Generator, drive: Drive, end_s: float, keeps_left: bool
         size_lwh_m=np.round(SIZE_OF_KIND[kind] * np.exp(rng.normal(0, 0.09, (n, 3)) * people_size), 3),
         ground_m=rng.normal(0, 0.15, n),
         tilt_rad=tilt_rad,
-        attribute=_ATTRIBUTE_OF_STATE[kind, state[group]],
+        attribute=ATTRIBUTE_OF_STATE[kind, state[group]],
     )
     return _with_bicycles_in_racks(rng, tracks)
 
@@ -190,7 +190,7 @@ def _attribute_table() -> Ints:
     return np.array([[ATTRIBUTES.index(w) for w in words.get(kind.family, ())] or [-1] * 3 for kind in KINDS])
 
 
-_ATTRIBUTE_OF_STATE = _attribute_table()
+ATTRIBUTE_OF_STATE = _attribute_table()
 
 
 def _with_bicycles_in_racks(rng: np.random.Generator, tracks: Tracks) -> Tracks:
@@ -208,7 +208,7 @@ def _with_bicycles_in_racks(rng: np.random.Generator, tracks: Tracks) -> Tracks:
         "yaw_rad": tracks.yaw_rad[parent] + np.pi / 2 + rng.normal(0, 0.1, n),
         "size_lwh_m": np.round(SIZE_OF_KIND[kind] * np.exp(rng.normal(0, 0.09, (n, 3))), 3),
         "tilt_rad": np.zeros((n, 2)),
-        "attribute": _ATTRIBUTE_OF_STATE[kind, 2],
+        "attribute": ATTRIBUTE_OF_STATE[kind, 2],
     }
     return Tracks(**{name: np.concatenate([getattr(tracks, name), added]) for name, added in columns.items()})
 
