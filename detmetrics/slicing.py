@@ -460,7 +460,7 @@ def _codes(
     counts = np.zeros(len(edges) + 2, np.int64)
     coded = [np.empty(len(values), np.int16) for values in parts]
     for values, code in zip(parts, coded, strict=True):
-        bin_of(np.ascontiguousarray(values, np.float64), np.array(edges), code, counts)
+        bin_of(np.ascontiguousarray(values, np.float64), np.array(edges, np.float64), code, counts)
     names = [
         f"<{edges[0]:g}",
         *(f"{low:g}-{high:g}" for low, high in itertools.pairwise(edges)),
