@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # the tests of one room at a time: make test ARGS="tests/test_boxes.py -k take"
 ARGS ?=
 
-.PHONY: help demo test lint parity goldens soak bench clean
+.PHONY: help demo test lint proto parity goldens soak bench clean
 
 help:
 	@echo "make demo     a synthetic data set, predictions for it, and their scores"
@@ -31,6 +31,9 @@ lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+proto: .venv/dev
+	$(BIN)/python proto/generate.py
 
 parity: .venv-parity/dev
 	$(PARITY)/python -m pytest -m parity $(ARGS)
@@ -58,7 +61,7 @@ bench: .venv/dev .venv-parity/dev
 	@touch $@
 
 .venv/dev: .venv/core
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[parquet]' --group dev
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[parquet,server]' --group dev
 	@touch $@
 
 .venv-parity/dev: pyproject.toml tests/parity/constraints.txt
