@@ -1,0 +1,93 @@
+"""The messages of the contract with every packed column as bytes.
+
+On the wire a packed ``repeated double`` is the little-endian array itself. So each message has a twin here in which
+such a field is ``repeated bytes``, one entry a packed piece: reading 100,000 boxes costs a copy of the memory instead
+of a million Python floats. Clients see only the contract in ``proto/``. A client that does not pack leaves unknown
+fields in the twin; its message is then packed first by way of the contract's own class.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, struct_pb2, timestamp_pb2
+from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from detmetrics.errors import InputError
+from detmetrics.v1 import (
+    boxes_pb2,
+    dataset_service_pb2,
+    evaluation_service_pb2,
+    scores_pb2,
+    server_service_pb2,
+    uploads_pb2,
+)
+
+PACKAGE = "detmetrics.v1"
+MODULES = (boxes_pb2, scores_pb2, uploads_pb2, evaluation_service_pb2, dataset_service_pb2, server_service_pb2)
+SERVICES = ("EvaluationService", "DatasetService", "ServerService")
+
+_Field = descriptor_pb2.FieldDescriptorProto
+_PACKED = {_Field.TYPE_DOUBLE, _Field.TYPE_SFIXED32, _Field.TYPE_SFIXED64}
+
+
+def _make_pool() -> Any:
+    pool = descriptor_pool.DescriptorPool()
+    for module in (struct_pb2, timestamp_pb2, *MODULES):
+        file = descriptor_pb2.FileDescriptorProto()
+        module.DESCRIPTOR.CopyToProto(file)
+        for message in file.message_type if module in MODULES else ():
+            for field in message.field:
+                if field.label == _Field.LABEL_REPEATED and field.type in _PACKED:
+                    field.type = _Field.TYPE_BYTES
+        pool.Add(file)
+    return pool
+
+
+POOL = _make_pool()
+
+
+def twin(name: str) -> Any:
+    """Give the twin class of a message of the contract by its short name."""
+    return message_factory.GetMessageClass(POOL.FindMessageTypeByName(f"{PACKAGE}.{name}"))
+
+
+def contract(name: str) -> Any:
+    """Give the contract's own class of a message by its short name."""
+    return next(getattr(module, name) for module in MODULES if hasattr(module, name))
+
+
+Boxes = twin("Boxes")
+Column = twin("Column")
+Scores = twin("Scores")
+Evaluation = twin("Evaluation")
+Dataset = twin("Dataset")
+
+
+def parse(name: str, data: bytes) -> Any:
+    """Read a message into its twin.
+
+    Raises
+    ------
+    InputError
+        Where the bytes are no such message.
+    """
+    try:
+        message = twin(name).FromString(data)
+        if any(len(UnknownFieldSet(part)) for part in _columns(message)):
+            message = twin(name).FromString(contract(name).FromString(data).SerializeToString())
+    except DecodeError:
+        raise InputError(f"request is no {name} message, or is damaged") from None
+    return message
+
+
+def _columns(message: Any) -> list[Any]:
+    """Every message with packed columns inside."""
+    kind = message.DESCRIPTOR.name
+    if kind == "Boxes":
+        return [message, *message.box_columns, *message.frame_columns]
+    if kind == "EvaluateRequest":
+        sides = [getattr(message, side) for side in ("truth", "predictions") if message.HasField(side)]
+        return [part for side in sides for part in _columns(side)]
+    return []
