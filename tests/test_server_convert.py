@@ -18,7 +18,8 @@ from detmetrics.errors import InputError
 pytest.importorskip("grpc", reason="detmetrics[server] is not installed")
 
 from detmetrics_server import convert, messages
-from detmetrics_server.errors import CODES, ServiceError, code_of, to_status
+from detmetrics_server.errors import ServiceError
+from detmetrics_server.statuses import CODES, code_of, to_status
 
 GOLDENS = sorted((Path(__file__).parent / "golden").glob("*.json"))
 

@@ -28,6 +28,7 @@ class _Slot:
     def __init__(self, cache_bytes: int, memory_bytes: int) -> None:
         self._settings = (cache_bytes, memory_bytes)
         self.process: subprocess.Popen[bytes] | None = None
+        self.is_closed = False
         self._pipe: Connection | None = None
 
     def start(self) -> None:
@@ -78,7 +79,7 @@ class _Slot:
                         raise WorkerFaultError(value)
             except (EOFError, ConnectionError):
                 self.stop()
-                if attempt == 2 or not is_wanted():
+                if attempt == 2 or self.is_closed or not is_wanted():
                     raise WorkerLostError("a worker process was lost while it worked on this") from None
         raise AssertionError
 
@@ -199,6 +200,7 @@ class Pool:
         """End the workers, whatever they do."""
         self.is_closed = True
         for slot in self._slots:
+            slot.is_closed = True
             if slot.process is not None:
                 slot.process.kill()
         await asyncio.gather(*self._left, return_exceptions=True)

@@ -221,7 +221,7 @@ def warm_up(worker: Worker) -> None:
 
     one: dict[str, Any] = {"center_m": np.ones((1, 3)), "size_lwh_m": np.ones((1, 3)), "yaw_rad": [0.0]}
     one |= {"label": [0], "labels": ["car"], "frame": [0], "frames": ["a"], "velocity_mps": np.zeros((1, 2))}
-    sides = [convert.from_boxes(Boxes(**one, **score)).SerializeToString() for score in ({}, {"score": [0.5]})]
+    sides = [convert.from_boxes(Boxes(**side)).SerializeToString() for side in (one, one | {"score": [0.5]})]
     payloads = [jobs.Payload(format=COLUMNS, data=side) for side in sides]
     worker.do(jobs.Evaluate(payloads[0], payloads[1], b"", 0), lambda *_: None)
 
@@ -247,6 +247,7 @@ def main(descriptor: int, cache_bytes: int, memory_bytes: int) -> None:
         pipe.send(("ready", None))
         while True:
             job = pipe.recv()
+            answer: tuple[str, Any]
             try:
                 answer = ("done", worker.do(job, report))
             except InputError as error:
@@ -256,7 +257,7 @@ def main(descriptor: int, cache_bytes: int, memory_bytes: int) -> None:
             except Exception as error:
                 answer = ("fault", f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
             pipe.send(answer)
-            job = answer = None
+            del job, answer
 
 
 if __name__ == "__main__":
