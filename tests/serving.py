@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,7 @@ def wait_until(what: Any, seconds: float = 20.0) -> None:
         time.sleep(0.01)
 
 
+@cache
 def boxes(n_frames: int = 20, boxes_per_sample: int = 20, seed: int = 0) -> tuple[dm.Boxes, dm.Boxes]:
     """A small data set with scenes."""
     return make_boxes(n_frames=n_frames, seed=seed, samples_per_scene=5, boxes_per_sample=boxes_per_sample)

@@ -90,9 +90,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 )
             if self.tokens is False:
                 raise InputError(f"address {self.address}", expected="loopback, or served with tokens")
-        for name in ("max_waiting", "max_calls", "max_message_bytes", "max_upload_bytes", "max_unpacked_bytes"):
+        for name in ("max_waiting", "max_calls", "max_upload_bytes", "max_unpacked_bytes"):
             if getattr(self, name) < 1:
                 raise InputError(name, expected="at least 1", got=getattr(self, name))
+        if self.max_message_bytes < 5 * MIB:
+            raise InputError("max_message_bytes", expected=f"at least {5 * MIB}, for chunks of 4 MiB")
         for name in ("idle_s", "timeout_s"):
             if not getattr(self, name) > 0:
                 raise InputError(name, expected="positive", got=getattr(self, name))
