@@ -118,6 +118,11 @@ def raw(channel: Any, method: str, data: bytes = b"", token: str = "", timeout: 
     return channel.unary_unary(method)(data, **options)
 
 
+def upload(channel: Any, parts: list[bytes]) -> list[bytes]:
+    """Evaluate an upload, part by part as given."""
+    return list(channel.stream_stream(f"{EVALUATIONS}/EvaluateStream")(iter(parts), timeout=20))
+
+
 def wait_until(what: Any, seconds: float = 20.0) -> None:
     end = time.monotonic() + seconds
     while not what():

@@ -1,0 +1,336 @@
+"""A server as a process: the command line, the end of it by signal and by kill, TLS, and clients in other languages."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import detmetrics as dm
+
+pytest.importorskip("grpc", reason="detmetrics[server] is not installed")
+
+import serving
+from detmetrics.errors import DetmetricsError
+from detmetrics_server.client import Client
+from serving import Process
+
+ROOT = Path(__file__).resolve().parent.parent
+BUF = shutil.which("buf", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
+
+
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "detmetrics", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    folder = tmp_path_factory.mktemp("server")
+    process = Process(folder / "storage", "--metrics", "127.0.0.1:0")
+    yield process
+    process.kill()
+
+
+def test_the_command_line(server: Process, tmp_path: Path) -> None:
+    truth, pred = serving.boxes()
+    dm.io.parquet.write(truth, tmp_path / "truth.parquet")
+    dm.io.nuscenes.write_results(pred, tmp_path / "results.json")
+    done = command("upload-dataset", "small", "--truth", str(tmp_path / "truth.parquet"), "--server", server.address)
+    assert done.returncode == 0, done.stderr
+    assert "small: " in done.stdout
+    arguments = (
+        str(tmp_path / "results.json"),
+        "--server",
+        server.address,
+        "--dataset",
+        "small",
+        "--name",
+        "mine",
+        "--tag",
+        "nightly",
+    )
+    done = command("submit", *arguments, "--json", str(tmp_path / "scores.json"))
+    assert done.returncode == 0, done.stderr
+    local = dm.evaluate(truth, dm.io.load(tmp_path / "results.json"), dm.NUSCENES)
+    written = json.loads((tmp_path / "scores.json").read_text())
+    assert written["nd_score"] == local.nds
+    assert written["signature"] == local.signature
+    assert f"{local.nds:.4f}" in done.stdout
+    assert written["evaluation"] in done.stdout
+    with Client(server.address) as client:
+        assert client.get(written["evaluation"]).tags == ("nightly",)
+    done = command("submit", *arguments[:3], "--dataset", "other")
+    assert done.returncode == 2
+    assert "there is no data set 'other'" in done.stderr
+
+
+def test_settings_are_printed_without_secrets_and_the_folder_is_held(server: Process, tmp_path: Path) -> None:
+    log = Path(f"{tmp_path / 'x'}.log")
+    assert command("serve", "--storage", str(tmp_path / "x"), "--address", "0.0.0.0:0").returncode == 2
+    assert not (tmp_path / "x").exists()
+    process = Process(tmp_path / "x", environment={"DETMETRICS_SERVER_DRAIN_S": "3"})
+    try:
+        assert "drain_s = 3.0" in log.read_text()
+        held = command("serve", "--storage", str(tmp_path / "x"), "--address", "127.0.0.1:0")
+        assert held.returncode == 2
+        assert "another server holds" in held.stderr
+        token = command(
+            "token", "add", "ci", "--storage", str(tmp_path / "x"), "--role", "submitter", "--days", "1"
+        ).stdout.strip()
+        with Client(process.address, token=token) as client:
+            assert client.info()["needs_token"]
+        assert "ci  submitter until" in command("token", "list", "--storage", str(tmp_path / "x")).stdout
+        assert command("token", "revoke", "ci", "--storage", str(tmp_path / "x")).returncode == 0
+        assert command("token", "revoke", "ci", "--storage", str(tmp_path / "x")).returncode == 2
+        assert token not in log.read_text()
+    finally:
+        process.process.send_signal(signal.SIGTERM)
+        assert process.process.wait(20) == 0
+
+
+def test_a_drain_lets_work_finish(tmp_path: Path) -> None:
+    truth, pred = serving.boxes()
+    process = Process(tmp_path / "x")
+    with Client(process.address, patience_s=0) as client:
+        client.upload_dataset("small", truth)
+        answers: list[Any] = []
+        pid = workers_of(process)[0]
+        os.kill(pid, signal.SIGSTOP)
+        thread = threading.Thread(target=lambda: answers.append(client.evaluate(pred, dataset="small")))
+        thread.start()
+        time.sleep(0.3)
+        process.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        with Client(process.address, patience_s=0) as late, pytest.raises(DetmetricsError):
+            late.info()
+        os.kill(pid, signal.SIGCONT)
+        thread.join(20)
+    assert process.process.wait(20) == 0
+    assert answers[0].state == "succeeded"
+    serving.wait_until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+def workers_of(process: Process) -> list[int]:
+    children = Path(f"/proc/{process.process.pid}/task/{process.process.pid}/children").read_text().split()
+    tasks = Path(f"/proc/{process.process.pid}/task").glob("*/children")
+    return sorted({int(pid) for path in tasks for pid in path.read_text().split()} | {int(pid) for pid in children})
+
+
+def kill_at_random_moments(folder: Path, times: int, seed: int) -> dict[str, int]:
+    """Kill the server while it takes uploads, evaluates and writes; look at what is there after each start."""
+    rng = random.Random(seed)
+    truth, pred = serving.boxes()
+    preds = [pred.replace(score=pred.score * (0.5 + 0.1 * i)) for i in range(4)]
+    local = [dm.evaluate(truth, one, dm.NUSCENES) for one in preds]
+    parquet = folder / "pred.parquet"
+    dm.io.parquet.write(preds[0], parquet)
+    acknowledged: dict[str, int] = {}
+    asked: dict[str, int] = {}
+    counts = {"kills": 0, "acknowledged": 0, "resumed or unacknowledged": 0}
+    process = Process(folder / "storage")
+    with Client(process.address, patience_s=0) as client:
+        client.upload_dataset("small", truth)
+    for round_ in range(times):
+        stop = threading.Event()
+
+        def submit(address: str, number: int, stop: threading.Event = stop) -> None:
+            with Client(address, patience_s=0) as client:
+                while not stop.is_set():
+                    which, request = number % 4, uuid.uuid4().hex
+                    asked[request] = which
+                    try:
+                        source = parquet if which == 0 else preds[which]
+                        run = client.evaluate(source, dataset="small", name=str(which), request_id=request)
+                        acknowledged[run.name] = which
+                        if rng.random() < 0.2:
+                            client.upload_dataset(f"d{uuid.uuid4().hex}", truth.take(truth.frames[:3]))
+                    except DetmetricsError:
+                        return
+                    number += 1
+
+        threads = [threading.Thread(target=submit, args=(process.address, i)) for i in range(3)]
+        for thread in threads:
+            thread.start()
+        time.sleep(rng.uniform(0.02, 0.5))
+        process.kill()
+        stop.set()
+        for thread in threads:
+            thread.join()
+        counts["kills"] += 1
+        process = Process(folder / "storage")
+        with Client(process.address) as client:
+            serving.wait_until(
+                lambda c=client: not any(run.state == "running" for run in c.evaluations(page_size=1000)), 60
+            )
+            runs = {run.name: run for run in client.evaluations(page_size=1000)}
+            assert set(acknowledged) <= set(runs), f"round {round_}: an acknowledged evaluation is gone"
+            for run in runs.values():
+                assert run.state == "succeeded", (round_, run)
+            newest = list(runs)[:20] if round_ < times - 1 else list(runs)
+            for name in newest:
+                serving.same(local[int(runs[name].display_name)], client.get(name).scores)
+    process.kill()
+    from detmetrics_server.storage import Storage
+
+    storage = Storage(folder / "storage")
+    storage.sweep()
+    named = {row["sha256"] for row in storage.datasets("", 10**6)}
+    page = storage.evaluations(__import__("detmetrics_server.storage", fromlist=["Query"]).Query(), 10**6, None)
+    named |= {row[key] for row in page.rows for key in ("sha256", "report")}
+    assert set(storage.blobs.listed()) == named, "blobs and rows agree"
+    assert not list(storage.blobs.spool.iterdir())
+    storage.close()
+    counts["acknowledged"] = len(acknowledged)
+    counts["resumed or unacknowledged"] = len(page.rows) - len(acknowledged)
+    return counts
+
+
+def test_kill_at_a_few_random_moments(tmp_path: Path) -> None:
+    assert kill_at_random_moments(tmp_path, 2, seed=0)["kills"] == 2
+
+
+@pytest.mark.soak
+def test_kill_at_two_hundred_random_moments(tmp_path: Path) -> None:
+    print(kill_at_random_moments(tmp_path, 200, seed=1))
+
+
+def test_tls_and_token(tmp_path: Path) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    request = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run([openssl, *request, *names, "-keyout", key, "-out", cert], check=True, capture_output=True)
+    assert ssl.create_default_context(cafile=str(cert))
+    settings = {"address": "0.0.0.0:0", "tls_cert": str(cert), "tls_key": str(key)}
+    truth, pred = serving.boxes()
+    with serving.serving(tmp_path / "x", **settings) as server:
+        token = server.storage.add_token("me", "admin")
+        address = f"localhost:{server.server.port}"
+        with Client(address, token=token, tls=cert) as client:
+            serving.same(dm.evaluate(truth, pred, dm.NUSCENES), client.evaluate(pred, truth=truth))
+        with Client(address, tls=cert, patience_s=0) as client, pytest.raises(DetmetricsError, match="valid token"):
+            client.info()
+        with Client(address, token=token, patience_s=0) as client, pytest.raises(DetmetricsError):
+            client.info()
+
+
+def test_prometheus(tmp_path: Path) -> None:
+    with serving.serving(tmp_path) as server, server.client() as client:
+        stop = server.server.core.numbers.serve("127.0.0.1:0")
+        stop()
+        client.info()
+        from prometheus_client import generate_latest
+
+        text = generate_latest(server.server.core.numbers.registry).decode()
+    assert 'detmetrics_calls_total{code="OK",method="/detmetrics.v1.ServerService/GetServerInfo"} 1.0' in text
+    assert "detmetrics_waiting 0.0" in text
+
+
+def test_a_missing_extra_is_named(tmp_path: Path) -> None:
+    (tmp_path / "grpc.py").write_text("raise ImportError('no', name='grpc')")
+    done = command("submit", "x.json", "--dataset", "a", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2
+    assert "pip install 'detmetrics[client]'" in done.stderr
+    done = command("serve", "--storage", str(tmp_path / "x"), PYTHONPATH=str(tmp_path))
+    assert "pip install 'detmetrics[server]'" in done.stderr
+
+
+REQUEST = {
+    "truth": {
+        "centerM": [5, 0, 0, 9, 3, 0], "sizeLwhM": [4.6, 1.9, 1.7] * 2, "yawRad": [0.0, 1.6],
+        "label": [0, 0], "labels": ["car"], "frame": [0, 1], "frames": ["a", "b"],
+    },
+    "predictions": {
+        "centerM": [5.3, 0, 0, 9, 3.1, 0], "sizeLwhM": [4.6, 1.9, 1.7] * 2, "yawRad": [0.0, 1.6], "score": [0.9, 0.8],
+        "label": [0, 0], "labels": ["car"], "frame": [0, 1], "frames": ["a", "b"],
+    },
+}  # fmt: skip
+
+
+def local_nds() -> float:
+    names = {"centerM": "center_m", "sizeLwhM": "size_lwh_m", "yawRad": "yaw_rad"}
+    sides = []
+    for side in REQUEST.values():
+        values = {names.get(key, key): value for key, value in side.items()}
+        for key in ("center_m", "size_lwh_m"):
+            values[key] = [values[key][:3], values[key][3:]]
+        sides.append(dm.Boxes(**values))
+    return dm.evaluate(*sides, dm.NUSCENES).nds
+
+
+@pytest.mark.skipif(BUF is None, reason="buf is not installed (buf-bin)")
+@pytest.mark.parametrize("schema", ["reflection", "files"])
+def test_buf_curl(server: Process, schema: str) -> None:
+    assert BUF is not None
+    url = f"http://{server.address}/detmetrics.v1.EvaluationService/Evaluate"
+    source = ["--schema", str(ROOT / "proto")] if schema == "files" else []
+    options = ["--protocol", "grpc", "--http2-prior-knowledge", *source]
+    done = subprocess.run(
+        [BUF, "curl", *options, "-d", json.dumps(REQUEST), url], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["evaluation"]["metrics"]["NDS"] == local_nds()
+
+
+NODE_CLIENT = """
+const grpc = require("@grpc/grpc-js"), loader = require("@grpc/proto-loader");
+const [, , proto, address, request] = process.argv;
+const definition = loader.loadSync("detmetrics/v1/evaluation_service.proto", {includeDirs: [proto]});
+const { EvaluationService } = grpc.loadPackageDefinition(definition).detmetrics.v1;
+const client = new EvaluationService(address, grpc.credentials.createInsecure());
+client.Evaluate(JSON.parse(request), (error, answer) => {
+  if (error) { console.error(error.message); process.exit(1); }
+  console.log(JSON.stringify(answer.evaluation.metrics.NDS));
+});
+"""
+
+
+def test_a_client_in_node(server: Process, tmp_path: Path) -> None:
+    npm, node = shutil.which("npm"), shutil.which("node")
+    if npm is None or node is None:
+        pytest.skip("node and npm are not installed")
+    install = [npm, "install", "--silent", "--no-audit", "--no-fund", "@grpc/grpc-js@1", "@grpc/proto-loader@0.8"]
+    try:
+        done = subprocess.run(install, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    except subprocess.TimeoutExpired:
+        pytest.skip("npm does not answer")
+    if done.returncode:
+        pytest.skip(f"npm cannot install: {done.stderr[-200:]}")
+    (tmp_path / "client.js").write_text(NODE_CLIENT)
+    run = [node, "client.js", str(ROOT / "proto"), server.address, json.dumps(REQUEST)]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == local_nds()
+
+
+def test_metrics_over_http(tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with serving.serving(tmp_path, metrics_address=f"127.0.0.1:{port}"):
+        text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+    assert "detmetrics_running" in text
