@@ -83,7 +83,13 @@ class Process:
     def __init__(self, folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
         command = [sys.executable, "-m", "detmetrics", "serve", "--storage", str(folder)]
         self.process = subprocess.Popen(
-            [*command, "--address", "127.0.0.1:0", "--workers", "1", *arguments],
+            [
+                *command,
+                "--address",
+                "127.0.0.1:0",
+                *([] if "--workers" in arguments else ["--workers", "1"]),
+                *arguments,
+            ],
             stdout=subprocess.PIPE,
             stderr=open(f"{folder}.log", "ab"),  # noqa: SIM115  goes with the process
             env={**os.environ, "DETMETRICS_SERVER_DURABLE": "false", **(environment or {})},
