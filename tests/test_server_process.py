@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import ssl
@@ -190,12 +191,12 @@ def kill_at_random_moments(folder: Path, times: int, seed: int) -> dict[str, int
             for name in newest:
                 serving.same(local[int(runs[name].display_name)], client.get(name).scores)
     process.kill()
-    from detmetrics_server.storage import Storage
+    from detmetrics_server.storage import Query, Storage
 
     storage = Storage(folder / "storage")
     storage.sweep()
     named = {row["sha256"] for row in storage.datasets("", 10**6)}
-    page = storage.evaluations(__import__("detmetrics_server.storage", fromlist=["Query"]).Query(), 10**6, None)
+    page = storage.evaluations(Query(), 10**6, None)
     named |= {row[key] for row in page.rows for key in ("sha256", "report")}
     assert set(storage.blobs.listed()) == named, "blobs and rows agree"
     assert not list(storage.blobs.spool.iterdir())
@@ -257,16 +258,8 @@ def test_a_missing_extra_is_named(tmp_path: Path) -> None:
     assert "pip install 'detmetrics[server]'" in done.stderr
 
 
-REQUEST = {
-    "truth": {
-        "centerM": [5, 0, 0, 9, 3, 0], "sizeLwhM": [4.6, 1.9, 1.7] * 2, "yawRad": [0.0, 1.6],
-        "label": [0, 0], "labels": ["car"], "frame": [0, 1], "frames": ["a", "b"],
-    },
-    "predictions": {
-        "centerM": [5.3, 0, 0, 9, 3.1, 0], "sizeLwhM": [4.6, 1.9, 1.7] * 2, "yawRad": [0.0, 1.6], "score": [0.9, 0.8],
-        "label": [0, 0], "labels": ["car"], "frame": [0, 1], "frames": ["a", "b"],
-    },
-}  # fmt: skip
+BLOCKS = dict(re.findall(r"```(json|sh|js|py)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
+REQUEST = json.loads(BLOCKS["json"])
 
 
 def local_nds() -> float:
@@ -274,40 +267,33 @@ def local_nds() -> float:
     sides = []
     for side in REQUEST.values():
         values = {names.get(key, key): value for key, value in side.items()}
-        for key in ("center_m", "size_lwh_m"):
-            values[key] = [values[key][:3], values[key][3:]]
+        values |= {key: [values[key]] for key in ("center_m", "size_lwh_m")}
         sides.append(dm.Boxes(**values))
     return dm.evaluate(*sides, dm.NUSCENES).nds
 
 
+def test_the_python_of_the_readme(server: Process) -> None:
+    truth, pred = serving.boxes()
+    names = {"truth": truth, "pred": pred}
+    exec(BLOCKS["py"].replace("localhost:50051", server.address), names)
+    serving.same(dm.evaluate(truth, pred, dm.NUSCENES), names["run"].scores)
+    serving.same(names["scores"], names["run"].scores)
+
+
 @pytest.mark.skipif(BUF is None, reason="buf is not installed (buf-bin)")
 @pytest.mark.parametrize("schema", ["reflection", "files"])
-def test_buf_curl(server: Process, schema: str) -> None:
+def test_buf_curl_of_the_readme(server: Process, tmp_path: Path, schema: str) -> None:
     assert BUF is not None
-    url = f"http://{server.address}/detmetrics.v1.EvaluationService/Evaluate"
-    source = ["--schema", str(ROOT / "proto")] if schema == "files" else []
-    options = ["--protocol", "grpc", "--http2-prior-knowledge", *source]
-    done = subprocess.run(
-        [BUF, "curl", *options, "-d", json.dumps(REQUEST), url], capture_output=True, text=True, check=False
-    )
+    (tmp_path / "request.json").write_text(BLOCKS["json"])
+    words = BLOCKS["sh"].replace("localhost:50051", server.address).split()
+    assert words[:2] == ["buf", "curl"]
+    words[2:2] = ["--schema", str(ROOT / "proto")] if schema == "files" else []
+    done = subprocess.run([BUF, *words[1:]], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["evaluation"]["metrics"]["NDS"] == local_nds()
 
 
-NODE_CLIENT = """
-const grpc = require("@grpc/grpc-js"), loader = require("@grpc/proto-loader");
-const [, , proto, address, request] = process.argv;
-const definition = loader.loadSync("detmetrics/v1/evaluation_service.proto", {includeDirs: [proto]});
-const { EvaluationService } = grpc.loadPackageDefinition(definition).detmetrics.v1;
-const client = new EvaluationService(address, grpc.credentials.createInsecure());
-client.Evaluate(JSON.parse(request), (error, answer) => {
-  if (error) { console.error(error.message); process.exit(1); }
-  console.log(JSON.stringify(answer.evaluation.metrics.NDS));
-});
-"""
-
-
-def test_a_client_in_node(server: Process, tmp_path: Path) -> None:
+def test_the_node_client_of_the_readme(server: Process, tmp_path: Path) -> None:
     npm, node = shutil.which("npm"), shutil.which("node")
     if npm is None or node is None:
         pytest.skip("node and npm are not installed")
@@ -318,9 +304,10 @@ def test_a_client_in_node(server: Process, tmp_path: Path) -> None:
         pytest.skip("npm does not answer")
     if done.returncode:
         pytest.skip(f"npm cannot install: {done.stderr[-200:]}")
-    (tmp_path / "client.js").write_text(NODE_CLIENT)
-    run = [node, "client.js", str(ROOT / "proto"), server.address, json.dumps(REQUEST)]
-    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    (tmp_path / "request.json").write_text(BLOCKS["json"])
+    (tmp_path / "proto").symlink_to(ROOT / "proto")
+    (tmp_path / "client.js").write_text(BLOCKS["js"].replace("localhost:50051", server.address))
+    done = subprocess.run([node, "client.js"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == local_nds()
 
