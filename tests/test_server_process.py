@@ -215,6 +215,43 @@ def test_kill_at_two_hundred_random_moments(tmp_path: Path) -> None:
     print(kill_at_random_moments(tmp_path, 200, seed=1))
 
 
+def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
+    """A small disk of its own: what was acknowledged stays, what was refused leaves nothing, and room helps."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a small disk")
+    truth, pred = serving.boxes()
+    local = dm.evaluate(truth, pred, dm.NUSCENES)
+    try:
+        process = Process(disk / "x")
+        kept = []
+        with Client(process.address, patience_s=0) as client:
+            client.upload_dataset("small", truth)
+
+            def fill() -> None:
+                for i in range(100):
+                    one = pred.replace(score=pred.score * (1 - i / 200))
+                    kept.append(client.evaluate(one, dataset="small").name)
+
+            with pytest.raises(DetmetricsError, match="disk is full"):
+                fill()
+            assert len(kept) > 1
+            assert {run.name for run in client.evaluations()} == set(kept)
+            serving.same(local, client.get(kept[0]).scores)
+        process.kill()
+        process = Process(disk / "x")
+        with Client(process.address, patience_s=0) as client:
+            serving.same(local, client.get(kept[0]).scores)
+            for name in kept[1:]:
+                client.delete(name)
+            assert client.evaluate(pred, dataset="small").state == "succeeded"
+        process.kill()
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
 def test_tls_and_token(tmp_path: Path) -> None:
     openssl = shutil.which("openssl")
     if openssl is None:

@@ -49,7 +49,7 @@ class Core:
     @property
     def needs_token(self) -> bool:
         """Whether calls need a token."""
-        return self.settings.needs_token(bool(self.storage.tokens()))
+        return self.settings.needs_token(self.storage.has_tokens())
 
     async def db(self, call: Callable[..., T], *arguments: Any, **more: Any) -> T:
         """Call something that waits for the disk, beside the event loop."""

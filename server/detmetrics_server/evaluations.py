@@ -22,7 +22,7 @@ from detmetrics_server.storage import CANCELLED, FAILED, RUNNING, SUCCEEDED
 from detmetrics_server.uploads import Upload
 from detmetrics_server.watching import log
 
-MAX_ATTEMPTS = 3
+MAX_ATTEMPTS = 5
 COLUMNS = 1
 LARGE_MESSAGE = 4 << 20  # from here on parsing leaves the event loop
 
@@ -183,12 +183,12 @@ class EvaluationService:
 
         row, is_new = await self._core.db(commit)
         if is_new:
-            self._begin(row)
+            self._begin(row, is_fresh=True)
         return row
 
-    def _begin(self, row: dict[str, Any]) -> None:
+    def _begin(self, row: dict[str, Any], *, is_fresh: bool) -> None:
         running = self._running[row["id"]] = Running()
-        running.task = asyncio.ensure_future(self._work(row, running))
+        running.task = asyncio.ensure_future(self._work(row, running, is_fresh))
 
     async def resume(self) -> int:
         """Begin what a stopped server left; give how many."""
@@ -198,7 +198,7 @@ class EvaluationService:
                 error = f"the server ended {row['attempts']} times while it worked on this"
                 await self._core.db(self._core.storage.end, row["id"], FAILED, error=error, metrics={})
             else:
-                self._begin(row)
+                self._begin(row, is_fresh=False)
         return len(rows)
 
     async def drain(self, seconds: float) -> None:
@@ -210,10 +210,12 @@ class EvaluationService:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
 
-    async def _work(self, row: dict[str, Any], running: Running) -> None:
+    async def _work(self, row: dict[str, Any], running: Running, is_fresh: bool) -> None:
         """Evaluate what was accepted, and write down how it ended."""
         core, evaluation_id = self._core, row["id"]
         payload, told = self._stored(row, "pred")
+        if is_fresh:
+            payload = payload._replace(sha256="")  # its hash was taken a moment ago
         try:
             truth = await self._truth(row["dataset"])
             job = jobs.Evaluate(truth, payload, base64.b64decode(told["protocol"]), told["absent"])

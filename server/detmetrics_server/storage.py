@@ -129,13 +129,13 @@ class Storage:
     def __init__(self, folder: Path, *, url: str = "", durable: bool = True, exclusive: bool = True) -> None:
         self._lock, self._held = threading.RLock(), -1
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # ground truth is for nobody else
             if exclusive:
                 self._held = _hold(folder / "lock")
             self.blobs = Blobs(folder, durable=durable)
         except OSError as error:
             raise InputError(f"cannot use {folder} as storage: {error.strerror or error}") from None
-        self.engine = sa.create_engine(url or f"sqlite:///{folder / 'detmetrics.db'}")
+        self.engine = sa.create_engine(url or sa.URL.create("sqlite", database=str(folder / "detmetrics.db")))
         if self.engine.dialect.name == "sqlite":
             synchronous = "FULL" if durable else "NORMAL"
             sa.event.listen(self.engine, "connect", lambda connection, _: _prepare_sqlite(connection, synchronous))
@@ -406,6 +406,11 @@ class Storage:
         if row is None or (row["expires_ns"] is not None and row["expires_ns"] <= time.time_ns()):
             return None
         return row["name"], row["role"]
+
+    def has_tokens(self) -> bool:
+        """Whether any token was made."""
+        with self._begin() as c:
+            return c.execute(sa.select(TOKENS.c.name).limit(1)).first() is not None
 
     def tokens(self) -> list[dict[str, Any]]:
         """List tokens, without what they are."""

@@ -13,6 +13,7 @@ from detmetrics_server.core import Core
 from detmetrics_server.errors import BusyError, LimitError
 
 MAX_CHUNK = 4 << 20
+MAX_PART = MAX_CHUNK + 1024
 
 
 class Upload:
@@ -36,6 +37,8 @@ class Upload:
             data = await asyncio.wait_for(anext(self._stream, None), idle_s)
         except TimeoutError:
             raise InputError(f"upload: no part came for {idle_s:g} s") from None
+        if data is not None and len(data) > MAX_PART:
+            raise InputError("part of the stream", expected=f"at most {MAX_PART:,} bytes", got=len(data))
         return None if data is None else messages.parse(self._name, data)
 
     async def header(self) -> Any:
