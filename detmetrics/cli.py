@@ -600,7 +600,7 @@ def _extra(name: str) -> Iterator[None]:
 def _client(server: str, token: str | None, tls: bool, tls_ca: Path | None, insecure: bool) -> Any:
     with _extra("client"):
         from detmetrics_server.client import Client
-    return Client(server, token=token, tls=tls_ca or tls, insecure=insecure)
+    return Client(server, token=token, tls=tls_ca or tls, insecure=insecure, patience_s=10.0)
 
 
 def _storage(folder: Path) -> Any:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,3 +50,24 @@ def test_every_field_is_documented() -> None:
                 above = lines[number - 1].strip()
                 assert above.startswith("// "), f"{path.name}:{number + 1}"
                 assert above.endswith("."), f"{path.name}:{number}: {above}"
+
+
+def test_no_answer_can_hold_truth() -> None:
+    """Ground truth never leaves: no response has room for boxes, columns, frames or bytes of a file."""
+    messages = pytest.importorskip("detmetrics_server.messages")
+    seen: set[str] = set()
+
+    def walk(kind: Any) -> None:
+        if kind.full_name in seen or kind.full_name.startswith("google.protobuf."):
+            return
+        seen.add(kind.full_name)
+        for field in kind.fields:
+            if field.message_type is not None:
+                walk(field.message_type)
+
+    for name in messages.SERVICES:
+        for method in messages.POOL.FindServiceByName(f"{messages.PACKAGE}.{name}").methods:
+            walk(method.output_type)
+    assert f"{messages.PACKAGE}.Scores" in seen
+    for name in ("Boxes", "Column", "Chunk", "EvaluateRequest", "EvaluateHeader"):
+        assert f"{messages.PACKAGE}.{name}" not in seen

@@ -23,7 +23,7 @@ import grpc
 
 import serving
 from detmetrics_server import client as clients
-from detmetrics_server import convert, messages
+from detmetrics_server import convert, messages, statuses
 from detmetrics_server.client import Client
 from detmetrics_server.errors import BusyError, ExistsError, LimitError, NotFoundError, ServiceError, StateError
 from serving import EVALUATIONS, Running
@@ -322,7 +322,10 @@ def test_a_full_queue_is_told_and_waited_for(tmp_path: Path) -> None:
                 client.evaluate(pred, dataset="small")
             with grpc.insecure_channel(server.address) as channel:
                 stream = channel.stream_stream(f"{EVALUATIONS}/EvaluateStream")(iter(pieces(pred)))
-                assert serving.code_of(lambda: list(stream)) == "RESOURCE_EXHAUSTED"
+                with pytest.raises(grpc.RpcError) as refused:
+                    list(stream)
+                assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+                assert statuses.retry_delay_s(refused.value) == 1.0
             os.kill(pid, signal.SIGCONT)
             assert len({run.result().name for run in waiting}) == 6
         assert len(list(client.evaluations())) == 6

@@ -47,7 +47,7 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     folder = tmp_path_factory.mktemp("server")
-    process = Process(folder / "storage", "--metrics", "127.0.0.1:0")
+    process = Process(folder / "storage")
     yield process
     process.kill()
 
@@ -274,18 +274,6 @@ def test_tls_and_token(tmp_path: Path) -> None:
             client.info()
 
 
-def test_prometheus(tmp_path: Path) -> None:
-    with serving.serving(tmp_path) as server, server.client() as client:
-        stop = server.server.core.numbers.serve("127.0.0.1:0")
-        stop()
-        client.info()
-        from prometheus_client import generate_latest
-
-        text = generate_latest(server.server.core.numbers.registry).decode()
-    assert 'detmetrics_calls_total{code="OK",method="/detmetrics.v1.ServerService/GetServerInfo"} 1.0' in text
-    assert "detmetrics_waiting 0.0" in text
-
-
 def test_a_missing_extra_is_named(tmp_path: Path) -> None:
     (tmp_path / "grpc.py").write_text("raise ImportError('no', name='grpc')")
     done = command("submit", "x.json", "--dataset", "a", PYTHONPATH=str(tmp_path))
@@ -349,12 +337,14 @@ def test_the_node_client_of_the_readme(server: Process, tmp_path: Path) -> None:
     assert json.loads(done.stdout) == local_nds()
 
 
-def test_metrics_over_http(tmp_path: Path) -> None:
+def test_prometheus(tmp_path: Path) -> None:
     import socket
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with serving.serving(tmp_path, metrics_address=f"127.0.0.1:{port}"):
+    with serving.serving(tmp_path, metrics_address=f"127.0.0.1:{port}") as server, server.client() as client:
+        client.info()
         text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
-    assert "detmetrics_running" in text
+    assert 'detmetrics_calls_total{code="OK",method="/detmetrics.v1.ServerService/GetServerInfo"} 1.0' in text
+    assert "detmetrics_waiting 0.0" in text
