@@ -42,7 +42,7 @@ parity: .venv-parity/dev
 goldens: .venv-parity/dev
 	$(PARITY)/python tests/golden/make_goldens.py
 
-soak: .venv/dev
+soak: .venv/fuzz
 	$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
 
 bench: .venv/dev .venv-parity/dev
@@ -62,6 +62,10 @@ bench: .venv/dev .venv-parity/dev
 
 .venv/dev: .venv/core
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[parquet,server]' --group dev
+	@touch $@
+
+.venv/fuzz: .venv/dev
+	$(BIN)/python -m pip install -q -c constraints.txt --group fuzz
 	@touch $@
 
 .venv-parity/dev: pyproject.toml tests/parity/constraints.txt

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -336,3 +338,14 @@ def test_ten_thousand_malformed_inputs(open_server: Running, channel: Any, tmp_p
     print(counts, "worker MiB", memory)
     assert open_server.pool.pids() == pids, "no worker died"
     assert memory[-1] < memory[1] + 64
+
+
+@pytest.mark.soak
+def test_coverage_guided_noise() -> None:
+    pytest.importorskip("atheris", reason="atheris is not installed (make soak does)")
+    script = Path(__file__).with_name("fuzz_uploads.py")
+    done = subprocess.run(
+        [sys.executable, str(script), "-runs=30000", "-seed=1"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    print(done.stderr[-300:])
