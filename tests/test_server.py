@@ -28,6 +28,7 @@ from detmetrics_server.client import Client
 from detmetrics_server.errors import BusyError, ExistsError, LimitError, NotFoundError, ServiceError, StateError
 from serving import EVALUATIONS, Running
 
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "nuscenes"
 GOLDENS = sorted((Path(__file__).parent / "golden").glob("*.json"))
 
 
@@ -61,6 +62,16 @@ def test_golden_over_the_wire(client: Client, path: Path, tmp_path: Path) -> Non
     serving.same(local, streamed.scores)
     omitted = client.evaluate(pred, dataset=f"golden.{path.stem}", absent="omit")
     serving.same(dm.evaluate(truth, pred, dm.NUSCENES, absent="omit"), omitted.scores)
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="real data lies in ../shared/data, which is not here")
+def test_a_real_detector_over_the_wire(client: Client) -> None:
+    truth = dm.io.nuscenes.load_truth(DATA / "minival_tables", version="v1.0-mini", split="mini_val", cache=False)
+    results = DATA / "results_pointpillars_mini" / "results_nusc.json"
+    client.upload_dataset("mini_val", truth)
+    run = client.evaluate(results, dataset="mini_val")
+    serving.same(dm.evaluate(truth, dm.io.load(results), dm.NUSCENES), run.scores)
+    assert run.scores.nds == pytest.approx(0.09923557931974811, abs=1e-15)
 
 
 @pytest.mark.parametrize("ending", ["json", "json.gz", "parquet", "memory"])

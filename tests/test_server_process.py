@@ -85,24 +85,34 @@ def test_the_command_line(server: Process, tmp_path: Path) -> None:
     assert "there is no data set 'other'" in done.stderr
 
 
-def test_settings_are_printed_without_secrets_and_the_folder_is_held(server: Process, tmp_path: Path) -> None:
-    log = Path(f"{tmp_path / 'x'}.log")
-    assert command("serve", "--storage", str(tmp_path / "x"), "--address", "0.0.0.0:0").returncode == 2
+def test_settings_are_printed_without_secrets_and_the_folder_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from typer.testing import CliRunner
+
+    from detmetrics.cli import app
+    from detmetrics_server.watching import LOG
+
+    monkeypatch.setattr(LOG, "handlers", [])
+
+    def here(*arguments: str) -> Any:
+        return CliRunner().invoke(app, [*arguments, "--storage", str(tmp_path / "x")])
+
+    refused = here("serve", "--address", "0.0.0.0:0")
+    assert "must be loopback, or served with --tls-cert" in str(refused.exception)
     assert not (tmp_path / "x").exists()
+    log = Path(f"{tmp_path / 'x'}.log")
     process = Process(tmp_path / "x", environment={"DETMETRICS_SERVER_DRAIN_S": "3"})
     try:
         assert "drain_s = 3.0" in log.read_text()
-        held = command("serve", "--storage", str(tmp_path / "x"), "--address", "127.0.0.1:0")
-        assert held.returncode == 2
-        assert "another server holds" in held.stderr
-        token = command(
-            "token", "add", "ci", "--storage", str(tmp_path / "x"), "--role", "submitter", "--days", "1"
-        ).stdout.strip()
+        held = here("serve", "--address", "127.0.0.1:0")
+        assert "another server holds" in str(held.exception)
+        token = here("token", "add", "ci", "--role", "submitter", "--days", "1").stdout.strip()
         with Client(process.address, token=token) as client:
             assert client.info()["needs_token"]
-        assert "ci  submitter until" in command("token", "list", "--storage", str(tmp_path / "x")).stdout
-        assert command("token", "revoke", "ci", "--storage", str(tmp_path / "x")).returncode == 0
-        assert command("token", "revoke", "ci", "--storage", str(tmp_path / "x")).returncode == 2
+        assert "ci  submitter until" in here("token", "list").stdout
+        assert here("token", "revoke", "ci").exit_code == 0
+        assert isinstance(here("token", "revoke", "ci").exception, dm.InputError)
         assert token not in log.read_text()
     finally:
         process.process.send_signal(signal.SIGTERM)
