@@ -173,6 +173,7 @@ def kill_at_random_moments(folder: Path, times: int, seed: int) -> dict[str, int
                         source = parquet if which == 0 else preds[which]
                         run = client.evaluate(source, dataset="small", name=str(which), request_id=request)
                         acknowledged[run.name] = which
+                        del asked[request]
                         if rng.random() < 0.2:
                             client.upload_dataset(f"d{uuid.uuid4().hex}", truth.take(truth.frames[:3]))
                     except DetmetricsError:
@@ -193,6 +194,13 @@ def kill_at_random_moments(folder: Path, times: int, seed: int) -> dict[str, int
             serving.wait_until(
                 lambda c=client: not any(run.state == "running" for run in c.evaluations(page_size=1000)), 60
             )
+            for request, which in list(asked.items())[-3:]:  # who lost the answer asks again
+                sources = [parquet if which == 0 else preds[which]] * 2
+                names = [
+                    client.evaluate(one, dataset="small", name=str(which), request_id=request).name for one in sources
+                ]
+                assert names[0] == names[1]
+            asked.clear()
             runs = {run.name: run for run in client.evaluations(page_size=1000)}
             assert set(acknowledged) <= set(runs), f"round {round_}: an acknowledged evaluation is gone"
             for run in runs.values():
