@@ -38,8 +38,9 @@ def one(data: bytes) -> None:
     try:
         if kind == 4:
             request = messages.parse("EvaluateRequest", body)
-            worker.protocol(request.protocol.SerializeToString())
-            convert.to_boxes(request.predictions, "predictions", are_predictions=True)
+            worker.protocol(b"".join(request.protocol))
+            boxes = messages.parse("Boxes", b"".join(request.predictions))
+            convert.to_boxes(boxes, "predictions", are_predictions=True)
             return
         path, scratch = FOLDER / "upload", FOLDER / "scratch"
         path.write_bytes(body)
@@ -59,7 +60,7 @@ def seeds() -> Path:
     io.nuscenes.write_results(pred, FOLDER / "a.json")
     io.parquet.write(pred, FOLDER / "a.parquet")
     columns = convert.from_boxes(pred)
-    request = messages.twin("EvaluateRequest")(predictions=columns)
+    request = messages.twin("EvaluateRequest")(predictions=[columns.SerializeToString()])
     bodies = {
         1: columns.SerializeToString(),
         2: (FOLDER / "a.json").read_bytes(),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
-import json
 import subprocess
 import sys
 import time
@@ -196,7 +196,7 @@ UPLOADS: dict[str, tuple[list[Any], str]] = {
     "control characters": ([header(display_name="a\x1b[2J")], "without control characters"),
     "long file name": ([header(file_name="x" * 201)], "file_name must be at most 200"),
     "absent": ([header(absent=7)], "absent must be"),
-    "protocol": ([header(protocol={"bundled": "x"})], "unknown protocol 'x'"),
+    "protocol": ([header(protocol=[b"\x0a\x01x"])], "unknown protocol 'x'"),
     "columns are noise": (whole(b"\xff" * 100), "is no Boxes message"),
     "no json": (whole(b"hello", format=2), "predictions"),
     "half json": (whole(b'{"meta": {}, "results": {"a": [{"tr', format=2), "predictions"),
@@ -248,11 +248,54 @@ def test_a_small_parquet_file_that_says_it_is_large(open_server: Running, tmp_pa
         client.evaluate(tmp_path / "big.parquet", dataset="small")
 
 
+def test_a_parquet_file_with_a_name_that_is_no_text(open_server: Running, tmp_path: Path) -> None:
+    """Found by test_ten_thousand_malformed_inputs."""
+    path = tmp_path / "pred.parquet"
+    dm.io.parquet.write(serving.boxes()[1], path)
+    path.write_bytes(path.read_bytes().replace(b"yaw_rad", b"\xd8aw_rad"))
+    with open_server.client() as client, pytest.raises(InputError, match=r"cannot read pred\.parquet"):
+        client.evaluate(path, dataset="small")
+
+
 def test_rules_that_would_need_too_much(open_server: Running) -> None:
     truth, pred = serving.boxes()
     huge = dm.Protocol.from_dict({"extends": "nuscenes", "curve": {"n_samples": 10**9}})
     with open_server.client() as client, pytest.raises(InputError, match="curve values"):
         client.evaluate(pred, truth=truth, protocol=huge)
+
+
+def test_requests_that_would_hold_up_everybody(channel: Any) -> None:
+    """Large where it should be small: refused before the event loop reads it."""
+    many = messages.twin("Boxes")(box_columns=[{}] * 2000).SerializeToString()
+    deep = base64.urlsafe_b64encode(b"[" * 200_000).decode()
+    request = messages.twin("EvaluateRequest")
+    for method, data, text in (
+        (f"{EVALUATIONS}/CompareEvaluations", bytes(2 << 20), "request must be at most"),
+        (
+            f"{EVALUATIONS}/ListEvaluations",
+            messages.twin("ListEvaluationsRequest")(page_token=deep).SerializeToString(),
+            "page_token",
+        ),
+        (
+            f"{EVALUATIONS}/Evaluate",
+            request(dataset="datasets/small", predictions=[many]).SerializeToString(),
+            "columns must be at most 1000",
+        ),
+        (
+            f"{EVALUATIONS}/Evaluate",
+            request(predictions=[b"x"], dataset="datasets/small", protocol=[bytes(1 << 20)]).SerializeToString(),
+            "protocol must be at most",
+        ),
+        (f"{EVALUATIONS}/Evaluate", request(dataset="datasets/small").SerializeToString(), "predictions must be given"),
+        (
+            f"{EVALUATIONS}/Evaluate",
+            request(predictions=[b"x"]).SerializeToString(),
+            "dataset and truth must be one of them",
+        ),
+    ):
+        with pytest.raises(grpc.RpcError, match=text) as found:
+            serving.raw(channel, method, data)
+        assert found.value.code().name == "INVALID_ARGUMENT"
 
 
 # any bytes
@@ -274,13 +317,16 @@ def test_any_bytes(channel: Any, method: str, data: bytes) -> None:
     check_noise(channel, method, data)
 
 
+PREDICTIONS = convert.from_boxes(serving.boxes(n_frames=2, boxes_per_sample=3)[1]).SerializeToString()
+CHOICE = messages.twin("ProtocolChoice")()
+CHOICE.custom.update({"extends": "nuscenes", "curve": {"n_samples": 11}})
 VALID = messages.twin("EvaluateRequest")(
     dataset="datasets/small",
-    predictions=convert.from_boxes(serving.boxes(n_frames=2, boxes_per_sample=3)[1]),
+    predictions=[PREDICTIONS],
     display_name="x",
     tags=["a"],
+    protocol=[CHOICE.SerializeToString()],
 )
-VALID.protocol.custom.update(json.loads(json.dumps({"extends": "nuscenes", "curve": {"n_samples": 11}})))
 VALID_BYTES = VALID.SerializeToString()
 
 
@@ -310,7 +356,7 @@ def test_ten_thousand_malformed_inputs(open_server: Running, channel: Any, tmp_p
     dm.io.nuscenes.write_results(serving.boxes(n_frames=2, boxes_per_sample=3)[1], tmp_path / "a.json")
     dm.io.parquet.write(serving.boxes(n_frames=2, boxes_per_sample=3)[1], tmp_path / "a.parquet")
     files = {
-        1: VALID.predictions.SerializeToString(),
+        1: PREDICTIONS,
         2: (tmp_path / "a.json").read_bytes(),
         3: (tmp_path / "a.parquet").read_bytes(),
     }

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from detmetrics.errors import DetmetricsError
+from detmetrics.errors import DetmetricsError, InputError
 from detmetrics_server.core import CALLER, Caller, Core
 from detmetrics_server.errors import ForbiddenError, UnauthenticatedError, of_os_error
 from detmetrics_server.messages import PACKAGE
@@ -40,6 +40,8 @@ _BY_ROLE: dict[Role, tuple[str, ...]] = {
 }
 #: The least role that a method needs; what is not here is for nobody.
 NEEDS: dict[str, Role] = {method: role for role, methods in _BY_ROLE.items() for method in methods}
+EVALUATE = f"/{PACKAGE}.EvaluationService/Evaluate"
+MAX_QUESTION = 1 << 20  # of every request but this one, since the event loop reads it
 PUBLIC = ("/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch")
 
 
@@ -80,6 +82,8 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             caller = await self._caller(method, metadata, request_id)
             name = caller.name
             CALLER.set(caller)
+            if isinstance(request, bytes) and len(request) > MAX_QUESTION and method != EVALUATE:
+                raise InputError("request", expected=f"at most {MAX_QUESTION:,} bytes", got=len(request))
             answer = behaviour(request, context)
             if not inspect.isasyncgen(answer):
                 return await answer

@@ -18,6 +18,7 @@ _ORDER = re.compile(r"([^\s,][^,]{0,199}?)( desc| asc)?")
 MAX_PAGE, DEFAULT_PAGE = 1000, 50
 MAX_TAGS, MAX_TAG, MAX_TEXT = 16, 63, 200
 MAX_NS = 2**63 - 1
+MAX_TOKEN = 400
 
 
 def dataset_id(text: str, field: str) -> str:
@@ -130,6 +131,8 @@ def page_state(token: str, about: object) -> Any:
     """Give the state of a token, or None without one."""
     if not token:
         return None
+    if len(token) > MAX_TOKEN:
+        raise InputError("page_token", expected="one that this server gave", got=token)
     try:
         state, short = json.loads(base64.urlsafe_b64decode(token.encode()))
     except (ValueError, TypeError):

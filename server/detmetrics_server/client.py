@@ -222,29 +222,28 @@ class Client:
         """
         if (truth is None) == (dataset is None):
             raise InputError("truth= and dataset=", expected="one of them")
-        fields: dict[str, Any] = {"absent": 2 if absent == "omit" else 1}
+        fields: dict[str, Any] = {"absent": 2 if absent == "omit" else 1, "protocol": [_choice(protocol)]}
         if truth is not None:
             if not isinstance(pred, Boxes):
                 raise InputError("pred", expected="Boxes where truth is given", got=str(pred))
             request = messages.twin("EvaluateRequest")(
-                truth=convert.from_boxes(truth), predictions=convert.from_boxes(pred), **fields
+                truth=[convert.from_boxes(truth).SerializeToString()],
+                predictions=[convert.from_boxes(pred).SerializeToString()],
+                **fields,
             )
-            _choose(request.protocol, protocol)
             scores = self._unary("EvaluationService", "Evaluate", request).evaluation.scores
             return convert.to_scores(scores)
         fields |= {"dataset": f"datasets/{dataset}", "display_name": name, "tags": tags}
         fields["request_id"] = request_id or uuid.uuid4().hex
         if isinstance(pred, Boxes):
-            predictions = convert.from_boxes(pred)
-            if predictions.ByteSize() <= UNARY_BYTES:
-                request = messages.twin("EvaluateRequest")(predictions=predictions, **fields)
-                _choose(request.protocol, protocol)
+            data = convert.from_boxes(pred).SerializeToString()
+            if len(data) <= UNARY_BYTES:
+                request = messages.twin("EvaluateRequest")(predictions=[data], **fields)
                 return _run(self._unary("EvaluationService", "Evaluate", request).evaluation)
-            source: bytes | str | Path = predictions.SerializeToString()
+            source: bytes | str | Path = data
         else:
             source = pred
         header = messages.twin("EvaluateHeader")(**fields, **_described(source))
-        _choose(header.protocol, protocol)
         return self._again(lambda: self._stream(header, source, progress))
 
     def _stream(self, header: Any, source: bytes | str | Path, progress: Progress | None) -> Run:
@@ -408,11 +407,14 @@ class Client:
                 pause_s = min(2 * pause_s, 5.0)
 
 
-def _choose(choice: Any, protocol: Protocol | str) -> None:
+def _choice(protocol: Protocol | str) -> bytes:
+    choice = messages.twin("ProtocolChoice")()
     if isinstance(protocol, Protocol):
         convert.put_protocol(choice, protocol)
     else:
         choice.bundled = protocol
+    data: bytes = choice.SerializeToString()
+    return data
 
 
 def _described(source: bytes | str | Path) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from detmetrics_server.watching import log
 
 MAX_ATTEMPTS = 5
 COLUMNS = 1
-LARGE_MESSAGE = 4 << 20  # from here on parsing leaves the event loop
+MAX_PROTOCOL = 256 << 10  # read in the event loop
 
 Event = tuple[str, int, int]
 
@@ -56,31 +56,27 @@ class EvaluationService:
     async def Evaluate(self, data: bytes, context: Any) -> Any:
         """Evaluate in one call."""
         with self._core.admitted(len(data)):
-            if len(data) > LARGE_MESSAGE:
-                request = await asyncio.to_thread(messages.parse, "EvaluateRequest", data)
-            else:
-                request = messages.parse("EvaluateRequest", data)
+            request = messages.parse("EvaluateRequest", data)
             fields = _fields(request)
-            if not request.HasField("predictions"):
+            predictions, given_truth = b"".join(request.predictions), b"".join(request.truth)
+            if not predictions:
                 raise InputError("predictions", expected="given")
-            if request.HasField("truth") == bool(request.dataset):
-                raise InputError("dataset and truth", expected="one of them", got="both" if request.dataset else "none")
-            protocol = request.protocol.SerializeToString()
-            name = convert.to_protocol(request.protocol).name
-            is_stored = not (request.HasField("truth") or request.stateless)
+            if bool(given_truth) == bool(request.dataset):
+                raise InputError("dataset and truth", expected="one of them", got="both" if given_truth else "none")
+            protocol, name = _rules(request)
+            is_stored = not (given_truth or request.stateless)
             known = None
             if is_stored and fields["request_id"]:
-                fields["request_hash"] = hashlib.sha256(data).hexdigest()
+                fields["request_hash"] = await asyncio.to_thread(_sha256, data)
                 known = await self._core.db(self._core.storage.by_request, fields["owner"], fields["request_id"])
             if known is not None:
                 return messages.twin("EvaluateResponse")(evaluation=await self._answered(known, fields["request_hash"]))
             if request.dataset:
                 truth = await self._truth(asking.dataset(request.dataset))
             else:
-                truth = jobs.Payload(format=COLUMNS, data=request.truth.SerializeToString(), source="truth")
-            predictions = request.predictions.SerializeToString()
+                truth = jobs.Payload(format=COLUMNS, data=given_truth, source="truth")
             job = jobs.Evaluate(truth, jobs.Payload(format=COLUMNS, data=predictions), protocol, fields["absent"])
-            del data, request
+            del data, request, given_truth
             done: jobs.Evaluated = await self._core.pool.run(job)
             if is_stored:
                 fields |= {
@@ -135,8 +131,7 @@ class EvaluationService:
         fields = _fields(header)
         asking.payload(header.format, header.compression, is_truth=False)
         source = asking.text(header.file_name, "header.file_name") or "predictions"
-        protocol = header.protocol.SerializeToString()
-        fields["protocol_name"] = convert.to_protocol(header.protocol).name
+        protocol, fields["protocol_name"] = _rules(header)
         fields["job"] = _job(header.format, header.compression, protocol, fields.pop("absent"), source)
         await self._truth(asking.dataset(header.dataset))
         row = await self._core.db(self._core.storage.by_request, fields["owner"], fields["request_id"])
@@ -358,6 +353,18 @@ def _fields(request: Any) -> dict[str, Any]:
         "absent": asking.absent(request.absent),
         "dataset": asking.dataset(request.dataset) if request.dataset else "",
     }
+
+
+def _rules(request: Any) -> tuple[bytes, str]:
+    """Give the rules of a request, as they came, and their name."""
+    data = b"".join(request.protocol)
+    if len(data) > MAX_PROTOCOL:
+        raise InputError("protocol", expected=f"at most {MAX_PROTOCOL:,} bytes", got=len(data))
+    return data, convert.to_protocol(messages.parse("ProtocolChoice", data)).name
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _job(format_: int, compression: int, protocol: bytes, absent: int, source: str) -> str:

@@ -4,6 +4,9 @@ On the wire a packed ``repeated double`` is the little-endian array itself. So e
 such a field is ``repeated bytes``, one entry a packed piece: reading 100,000 boxes costs a copy of the memory instead
 of a million Python floats. Clients see only the contract in ``proto/``. A client that does not pack leaves unknown
 fields in the twin; its message is then packed first by way of the contract's own class.
+
+In the same way the boxes and the rules of a request are ``repeated bytes`` in its twin (joined pieces are the merged
+message): the event loop hands them on unread, and a worker reads them.
 """
 
 from __future__ import annotations
@@ -25,10 +28,12 @@ from detmetrics.v1 import (
 )
 
 PACKAGE = "detmetrics.v1"
+MAX_COLUMNS = 1000  # of boxes, and of frames
 MODULES = (boxes_pb2, scores_pb2, uploads_pb2, evaluation_service_pb2, dataset_service_pb2, server_service_pb2)
 SERVICES = ("EvaluationService", "DatasetService", "ServerService")
 
 _Field = descriptor_pb2.FieldDescriptorProto
+_UNREAD = {f".{PACKAGE}.Boxes", f".{PACKAGE}.ProtocolChoice"}
 _PACKED = {_Field.TYPE_DOUBLE, _Field.TYPE_SFIXED32, _Field.TYPE_SFIXED64}
 
 
@@ -41,6 +46,9 @@ def _make_pool() -> Any:
             for field in message.field:
                 if field.label == _Field.LABEL_REPEATED and field.type in _PACKED:
                     field.type = _Field.TYPE_BYTES
+                if field.type == _Field.TYPE_MESSAGE and field.type_name in _UNREAD:
+                    field.type, field.label = _Field.TYPE_BYTES, _Field.LABEL_REPEATED
+                    field.ClearField("type_name")
         pool.Add(file)
     return pool
 
@@ -75,19 +83,17 @@ def parse(name: str, data: bytes) -> Any:
     """
     try:
         message = twin(name).FromString(data)
-        if any(len(UnknownFieldSet(part)) for part in _columns(message)):
+        if name == "Boxes" and _is_loose(message):
             message = twin(name).FromString(contract(name).FromString(data).SerializeToString())
     except DecodeError:
         raise InputError(f"request is no {name} message, or is damaged") from None
     return message
 
 
-def _columns(message: Any) -> list[Any]:
-    """Every message with packed columns inside."""
-    kind = message.DESCRIPTOR.name
-    if kind == "Boxes":
-        return [message, *message.box_columns, *message.frame_columns]
-    if kind == "EvaluateRequest":
-        sides = [getattr(message, side) for side in ("truth", "predictions") if message.HasField(side)]
-        return [part for side in sides for part in _columns(side)]
-    return []
+def _is_loose(boxes: Any) -> bool:
+    """Whether a client did not pack the columns."""
+    columns = (boxes.box_columns, boxes.frame_columns)
+    n_columns = max(map(len, columns))
+    if n_columns > MAX_COLUMNS:
+        raise InputError("columns", expected=f"at most {MAX_COLUMNS}", got=n_columns)
+    return any(len(UnknownFieldSet(part)) for part in (boxes, *columns[0], *columns[1]))

@@ -178,7 +178,7 @@ def _check_parquet(path: Path, payload: jobs.Payload) -> None:
 
     try:
         meta = pq.read_metadata(path)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # a name that is not UTF-8 is a ValueError
         raise InputError(f"cannot read {payload.source}: {str(error).splitlines()[0]}") from None
     size = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
     if max(size, 8 * meta.num_rows * meta.num_columns) > payload.max_bytes:

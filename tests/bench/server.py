@@ -93,7 +93,9 @@ def small(folder: Path, durable: bool) -> None:
                 f"{len(pred):,} boxes, one client, {what}: median {wall[50] * 1e3:.1f} ms, p90 {wall[90] * 1e3:.1f} ms, CPU {cpu * 1e3:.1f} ms"
             )
     print(f"  the local evaluation in the same run: median {statistics.median(alone) * 1e3:.1f} ms")
-    request = messages.twin("EvaluateRequest")(dataset="datasets/mini", predictions=convert.from_boxes(pred))
+    request = messages.twin("EvaluateRequest")(
+        dataset="datasets/mini", predictions=[convert.from_boxes(pred).SerializeToString()]
+    )
     cpu, (n, seconds, failed) = cpu_s(pids), asyncio.run(_many(server.address, request, 64, 400))
     print(
         f"64 clients: {n / seconds:.1f} a second, {failed} failed, CPU {(cpu_s(pids) - cpu) / n * 1e3:.1f} ms each, durable {durable}"
