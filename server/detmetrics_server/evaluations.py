@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import os
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -27,6 +28,7 @@ COLUMNS = 1
 MAX_PROTOCOL = 256 << 10  # read in the event loop
 
 Event = tuple[str, int, int]
+Kept = asyncio.Future[tuple[dict[str, Any], bool]]
 
 
 class Running:
@@ -163,27 +165,56 @@ class EvaluationService:
         await context.write(response(evaluation=await self._message(row, full=True)))
 
     async def _accept(self, fields: dict[str, Any], spooled: Spooled) -> dict[str, Any]:
-        """Keep an upload and begin its evaluation; from here on nobody needs to wait for it."""
+        """Keep an upload and begin its evaluation; from here on nobody needs to wait for it.
+
+        A worker reads it under a second name already while it goes to the disk, which takes long for a large one; what
+        the worker finds is written down only once the upload is kept.
+        """
+        storage = self._core.storage
+        row = {**fields, "id": uuid.uuid4().hex, "state": RUNNING, "created_ns": time.time_ns()}
+        row["sha256"] = spooled.sha256
+        early = storage.blobs.spool / f"early-{row['id']}"
+
+        def link() -> bool:
+            try:
+                spooled.flush(durable=False)
+                os.link(spooled.path, early)
+            except OSError:  # not every file system has second names
+                return False
+            except BaseException:
+                spooled.close()
+                raise
+            return True
 
         def commit() -> tuple[dict[str, Any], bool]:
-            storage = self._core.storage
             try:
-                spooled.flush(durable=storage.blobs.durable)  # a long one, before others have to wait
+                spooled.flush(durable=storage.blobs.durable)  # before others have to wait
                 with storage.keeping():
-                    row = {**fields, "id": uuid.uuid4().hex, "state": RUNNING, "created_ns": time.time_ns()}
-                    row["sha256"] = storage.blobs.keep(spooled)
-                    return storage.add_evaluation(row, row.pop("tags"), {})
+                    storage.blobs.keep(spooled)
+                    columns = {name: value for name, value in row.items() if name != "tags"}
+                    return storage.add_evaluation(columns, row["tags"], {})
             finally:
                 spooled.close()
 
-        row, is_new = await self._core.db(commit)
-        if is_new:
-            self._begin(row, is_fresh=True)
-        return row
+        has_link = await self._core.db(link)
+        kept = asyncio.ensure_future(self._core.db(commit))
+        running = self._begin(row, str(early), kept) if has_link else None
+        try:
+            found, is_new = await kept
+        except BaseException:
+            is_new = False
+            raise
+        finally:
+            if running is not None and running.task is not None and not is_new:
+                running.task.cancel()
+        if is_new and running is None:
+            self._begin(row)
+        return found
 
-    def _begin(self, row: dict[str, Any], *, is_fresh: bool) -> None:
+    def _begin(self, row: dict[str, Any], path: str = "", kept: Kept | None = None) -> Running:
         running = self._running[row["id"]] = Running()
-        running.task = asyncio.ensure_future(self._work(row, running, is_fresh))
+        running.task = asyncio.ensure_future(self._work(row, running, path, kept))
+        return running
 
     async def resume(self) -> int:
         """Begin what a stopped server left; give how many."""
@@ -193,7 +224,7 @@ class EvaluationService:
                 error = f"the server ended {row['attempts']} times while it worked on this"
                 await self._core.db(self._core.storage.end, row["id"], FAILED, error=error, metrics={})
             else:
-                self._begin(row, is_fresh=False)
+                self._begin(row)
         return len(rows)
 
     async def drain(self, seconds: float) -> None:
@@ -205,18 +236,20 @@ class EvaluationService:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
 
-    async def _work(self, row: dict[str, Any], running: Running, is_fresh: bool) -> None:
-        """Evaluate what was accepted, and write down how it ended."""
+    async def _work(self, row: dict[str, Any], running: Running, path: str, kept: Kept | None) -> None:
+        """Evaluate what was accepted, and write down how it ended, if it was kept."""
         core, evaluation_id = self._core, row["id"]
         payload, told = self._stored(row, "pred")
-        if is_fresh:
-            payload = payload._replace(sha256="")  # its hash was taken a moment ago
+        if path:
+            payload = payload._replace(path=path, sha256="")  # its hash was taken a moment ago
         try:
             truth = await self._truth(row["dataset"])
             job = jobs.Evaluate(truth, payload, base64.b64decode(told["protocol"]), told["absent"])
             done: jobs.Evaluated = await core.pool.run(
                 job, progress=lambda *event: running.tell(event), kill=True, must_wait=True
             )
+            if not await _is_kept(kept):
+                return
 
             def commit() -> None:
                 with core.storage.keeping():
@@ -230,14 +263,16 @@ class EvaluationService:
                 running.error = WorkerLostError("the server stopped; it goes on with this when it starts again")
         except Exception as error:
             running.error = error
-            if not (core.pool.is_closed and isinstance(error, WorkerLostError)):
+            if await _is_kept(kept) and not (core.pool.is_closed and isinstance(error, WorkerLostError)):
                 text = str(error) if isinstance(error, DetmetricsError) else "a fault of the server"
                 if not isinstance(error, DetmetricsError):
                     log("fault", level=40, error=error, evaluation=evaluation_id)
                 with suppress(Exception):
                     await core.db(core.storage.end, evaluation_id, FAILED, error=text, metrics={})
         finally:
-            Path(payload.scratch).unlink(missing_ok=True)
+            for name in (payload.scratch, path):
+                if name:
+                    Path(name).unlink(missing_ok=True)
             self._running.pop(evaluation_id, None)
             running.tell(None)
 
@@ -341,6 +376,14 @@ class EvaluationService:
         if full and row["report"]:
             message.scores.MergeFromString(await self._core.db(self._core.storage.blobs.read, row["report"]))
         return message
+
+
+async def _is_kept(kept: Kept | None) -> bool:
+    """Whether an upload is stored under its own row; waits until that is known."""
+    if kept is None:
+        return True
+    await asyncio.wait([kept])
+    return not kept.cancelled() and kept.exception() is None and kept.result()[1]
 
 
 def _fields(request: Any) -> dict[str, Any]:
