@@ -173,7 +173,7 @@ def whole(data: bytes, **changes: Any) -> list[Any]:
 
 DEEP = b'{"meta": {}, "results": {"a": ' + b"[" * 200_000 + b"]" * 200_000 + b"}}"
 UPLOADS: dict[str, tuple[list[Any], str]] = {
-    "nothing": ([], "must be a header, got 'nothing'"),
+    "nothing": ([], "must be a header, got 'the end'"),
     "chunk first": ([chunk()], "must be a header, got 'chunk'"),
     "empty part": ([stream()], "must be a header"),
     "header twice": ([header(), header()], "must be a chunk or the footer, got 'header'"),
@@ -210,6 +210,24 @@ UPLOADS: dict[str, tuple[list[Any], str]] = {
     "gzip bomb": (whole(gzip.compress(bytes(3 << 20)), compression=1), "unpacked, must be at most"),
     "gzip bomb of json": (whole(gzip.compress(b" " * (3 << 20)), format=2, compression=1), "unpacked, must be at most"),
 }
+
+
+@given(st.integers(0, 2**63 - 1), st.binary(max_size=200), st.integers(0, 3), st.binary(min_size=1, max_size=3))
+@settings(max_examples=200, deadline=None)
+def test_chunks_read_by_hand_are_those_of_the_contract(offset: int, data: bytes, at: int, noise: bytes) -> None:
+    right = chunk(data, offset).SerializeToString()
+    for message in (
+        right,
+        right[:at] + noise + right[at:],
+        right[:at] + noise + right[at + len(noise) :],
+        right + noise,
+    ):
+        quick = messages.chunk_of(message)
+        if quick is not None:
+            part = messages.contract("EvaluateStreamRequest").FromString(message)
+            assert part.WhichOneof("part") == "chunk"
+            assert quick == (part.chunk.offset_bytes, part.chunk.data)
+    assert not data or messages.chunk_of(right) is not None
 
 
 @pytest.mark.parametrize("name", UPLOADS)

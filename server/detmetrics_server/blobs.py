@@ -26,7 +26,7 @@ class Spooled:
         self._hash = hashlib.sha256()
         self._file: BinaryIO | None = None
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Add bytes.
 
         Raises

@@ -97,3 +97,38 @@ def _is_loose(boxes: Any) -> bool:
     if n_columns > MAX_COLUMNS:
         raise InputError("columns", expected=f"at most {MAX_COLUMNS}", got=n_columns)
     return any(len(UnknownFieldSet(part)) for part in (boxes, *columns[0], *columns[1]))
+
+
+def chunk_of(data: bytes) -> tuple[int, memoryview] | None:
+    """Give offset and bytes of a message that holds a chunk alone, as every writer lays it out, without a copy.
+
+    None where it is anything else: :func:`parse` reads that.
+    """
+    view = memoryview(data)
+    tag, at = _varint(view, 0)
+    size, at = _varint(view, at)
+    if tag != 0x12 or size != len(data) - at:  # field 2 of the stream's part, up to the end
+        return None
+    offset = 0
+    tag, after = _varint(view, at)
+    if tag == 0x08:  # offset_bytes, left out where it is 0
+        offset, at = _varint(view, after)
+        tag, after = _varint(view, at)
+    size, start = _varint(view, after)
+    if tag != 0x12 or size != len(data) - start or offset < 0:  # data, up to the end
+        return None
+    return offset, view[start:]
+
+
+def _varint(view: memoryview, at: int) -> tuple[int, int]:
+    """Give a number and where it ends; (-1, …) where there is none."""
+    value = 0
+    for shift in range(0, 63, 7):
+        if at >= len(view):
+            break
+        byte = view[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    return -1, at

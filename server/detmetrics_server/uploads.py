@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from detmetrics.errors import InputError
 from detmetrics_server import messages
@@ -14,6 +14,13 @@ from detmetrics_server.errors import BusyError, LimitError
 
 MAX_CHUNK = 4 << 20
 MAX_PART = MAX_CHUNK + 1024
+
+
+class Chunk(NamedTuple):
+    """A piece of an upload, as in the contract."""
+
+    offset_bytes: int
+    data: bytes | memoryview
 
 
 class Upload:
@@ -30,16 +37,23 @@ class Upload:
     def __init__(self, core: Core, name: str, stream: AsyncIterator[bytes]) -> None:
         self._core, self._name, self._stream = core, name, stream
 
-    async def _next(self) -> Any:
-        """Give the next message, or None at the end."""
+    async def _next(self) -> tuple[str, Any]:
+        """Give the kind of the next part and the part."""
         idle_s = self._core.settings.idle_s
         try:
             data = await asyncio.wait_for(anext(self._stream, None), idle_s)
         except TimeoutError:
             raise InputError(f"upload: no part came for {idle_s:g} s") from None
-        if data is not None and len(data) > MAX_PART:
+        if data is None:
+            return "the end", None
+        if len(data) > MAX_PART:
             raise InputError("part of the stream", expected=f"at most {MAX_PART:,} bytes", got=len(data))
-        return None if data is None else messages.parse(self._name, data)
+        chunk = messages.chunk_of(data)
+        if chunk is not None:
+            return "chunk", Chunk(*chunk)
+        part = messages.parse(self._name, data)
+        kind = part.WhichOneof("part")
+        return (kind, getattr(part, kind)) if kind else ("an empty part", None)
 
     async def header(self) -> Any:
         """Give the header.
@@ -49,11 +63,10 @@ class Upload:
         InputError
             Where something else comes first.
         """
-        first = await self._next()
-        kind = None if first is None else first.WhichOneof("part")
+        kind, header = await self._next()
         if kind != "header":
-            raise InputError("first part of the stream", expected="a header", got=kind or "nothing")
-        return first.header
+            raise InputError("first part of the stream", expected="a header", got=kind)
+        return header
 
     async def body(self, spooled: Spooled) -> None:
         """Take all chunks, and hold them against the footer.
@@ -73,11 +86,10 @@ class Upload:
         taken = 0
         try:
             while True:
-                part = await self._next()
-                kind = None if part is None else part.WhichOneof("part")
+                kind, part = await self._next()
                 if kind == "chunk":
-                    data = part.chunk.data
-                    self._check_chunk(part.chunk, taken)
+                    data = part.data
+                    self._check_chunk(part, taken)
                     if taken + len(data) > settings.max_upload_bytes:
                         raise LimitError(f"an upload may have at most {settings.max_upload_bytes:,} bytes")
                     if core.spool_bytes + len(data) > settings.max_spool_bytes:
@@ -91,14 +103,12 @@ class Upload:
                 elif kind == "footer":
                     if pending is not None:
                         await pending
-                    _check_footer(part.footer, spooled)
-                    if await self._next() is not None:
+                    _check_footer(part, spooled)
+                    if (await self._next())[0] != "the end":
                         raise InputError("a part after the footer")
                     return
                 else:
-                    raise InputError(
-                        f"part after {taken:,} bytes", expected="a chunk or the footer", got=kind or "the end"
-                    )
+                    raise InputError(f"part after {taken:,} bytes", expected="a chunk or the footer", got=kind)
         finally:
             if pending is not None and not pending.done():
                 await asyncio.wait([pending])
