@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 ARGS ?=
 CHROMIUM := DEBIAN_FRONTEND=noninteractive timeout 600 apt-get install -y -qq --no-install-recommends chromium fonts-liberation
 
-.PHONY: help demo test browser lint parity goldens soak bench clean
+.PHONY: help demo test browser lint proto parity goldens soak bench clean
 
 help:
 	@echo "make demo     a synthetic data set, predictions for it, and their scores"
@@ -39,6 +39,9 @@ lint: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+proto: .venv/dev
+	$(BIN)/python proto/generate.py
+
 parity: .venv-parity/dev
 	$(PARITY)/python -m pytest -m parity $(ARGS)
 	$(PARITY)/python -m pytest -m "not parity and not soak" --ignore=tests/test_house.py $(ARGS)
@@ -46,7 +49,7 @@ parity: .venv-parity/dev
 goldens: .venv-parity/dev
 	$(PARITY)/python tests/golden/make_goldens.py
 
-soak: .venv/dev
+soak: .venv/fuzz
 	$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
 
 bench: .venv/dev .venv-parity/dev
@@ -65,7 +68,11 @@ bench: .venv/dev .venv-parity/dev
 	@touch $@
 
 .venv/dev: .venv/core
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[parquet,report]' --group dev
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[parquet,report,server]' --group dev
+	@touch $@
+
+.venv/fuzz: .venv/dev
+	$(BIN)/python -m pip install -q -c constraints.txt --group fuzz
 	@touch $@
 
 # The line before the last names what the evaluation of av2 imports; its other wishes are gigabytes.

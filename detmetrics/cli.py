@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from urllib.parse import quote
@@ -16,7 +16,7 @@ import msgspec
 import typer
 
 from detmetrics import __version__
-from detmetrics.errors import InputError, listing
+from detmetrics.errors import DetmetricsError, InputError, listing
 from detmetrics.files import check_output, whole_file
 
 if TYPE_CHECKING:
@@ -529,6 +529,139 @@ def _synth_world(out: Path, plan: dict[str, int], seed: int, workers: int | None
     )
 
 
+Server = Annotated[str, typer.Option("--server", metavar="HOST:PORT", help="Where the server is.")]
+Token = Annotated[
+    str | None, typer.Option("--token", envvar="DETMETRICS_TOKEN", help="What the server's admin gave you.")
+]
+Tls = Annotated[bool, typer.Option("--tls", help="Speak TLS to the server.")]
+TlsCa = Annotated[
+    Path | None, typer.Option("--tls-ca", metavar="FILE", help="Certificates to trust, PEM; means --tls.")
+]
+Insecure = Annotated[bool, typer.Option("--insecure", help="Another machine without TLS, all the same.")]
+Store = Annotated[Path, typer.Option("--storage", metavar="DIR", help="The server's folder.")]
+
+
+@app.command()
+def serve(
+    storage: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of database and blobs; made.")] = None,
+    address: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Default: 127.0.0.1:50051.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its key, PEM.")] = None,
+    insecure: Annotated[
+        bool | None, typer.Option("--insecure", help="Serve other machines without TLS and tokens, all the same.")
+    ] = None,
+    tokens: Annotated[
+        bool | None, typer.Option("--tokens/--no-tokens", help="Whether calls need one; default: where any exists.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes; default one a core.")] = None,
+    metrics: Annotated[str | None, typer.Option("--metrics", metavar="HOST:PORT", help="Serve Prometheus.")] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings in TOML; flags win.")] = None,
+) -> None:
+    """Serve evaluations over gRPC: truth stays here, people submit predictions."""
+    with _extra("server"):
+        from detmetrics_server import main, settings
+    flags: dict[str, Any] = {
+        "storage": storage,
+        "address": address,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "insecure": insecure,
+    }
+    flags |= {"tokens": tokens, "workers": workers, "metrics_address": metrics}
+    texts = {name: str(value) if isinstance(value, Path) else value for name, value in flags.items()}
+    main.run(settings.load(texts, file=config))
+
+
+@app.command()
+def submit(
+    results: Annotated[Path, typer.Argument(help="Predictions: nuScenes result JSON, gzipped or not, or Parquet.")],
+    dataset: Annotated[str, typer.Option(help="Name of the data set on the server.")],
+    server: Server = "localhost:50051",
+    name: Annotated[str, typer.Option(help="What to call it.")] = "",
+    tag: Annotated[list[str] | None, typer.Option(help="To find it by; may be repeated.")] = None,
+    protocol: Rules = None,
+    absent: Annotated[str, typer.Option(help="A class without truth: 'official' or 'omit'.")] = "official",
+    json_out: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers.")] = None,
+    token: Token = None,
+    tls: Tls = False,
+    tls_ca: TlsCa = None,
+    insecure: Insecure = False,
+) -> None:
+    """Send predictions to a server and print the table."""
+    outputs = _writable(**{"--json": json_out})
+    if absent not in ("official", "omit"):
+        raise InputError("absent", expected="one of ('official', 'omit')", got=absent)
+    with _client(server, token, tls, tls_ca, insecure) as client, _progress() as step, _stages(step) as progress:
+        rule: Any = absent
+        chosen = _protocol(protocol) if protocol and protocol.endswith(".toml") else protocol or "nuscenes"
+        run = client.evaluate(
+            results, dataset=dataset, name=name, tags=tag or [], protocol=chosen, absent=rule, progress=progress
+        )
+    from detmetrics.reporting.table import as_renderable
+
+    if "--json" in outputs:
+        _write_json(outputs["--json"], {**run.scores.to_summary(), "evaluation": run.name})
+    console = _console()
+    console.print(as_renderable(run.scores))
+    console.print(run.name)
+
+
+@app.command("upload-dataset")
+def upload_dataset(
+    name: Annotated[str, typer.Argument(help="What the data set is to be called.")],
+    data: Data = None,
+    version: Version = None,
+    split: Split = None,
+    scene: Scene = None,
+    truth: Truth = None,
+    server: Server = "localhost:50051",
+    token: Token = None,
+    tls: Tls = False,
+    tls_ca: TlsCa = None,
+    insecure: Insecure = False,
+    cache: Cache = True,
+) -> None:
+    """Store ground truth on a server; it never comes back."""
+    with _client(server, token, tls, tls_ca, insecure) as client, _progress() as step:
+        boxes = _truth(data, version, split, scene, truth, cache, step)
+        with _stages(step) as progress:
+            stored = client.upload_dataset(name, boxes, progress=progress)
+    _console().print(f"{stored.name}: {stored.n_boxes:,} boxes in {stored.n_frames:,} frames")
+
+
+token_app = typer.Typer(help="Who may call a server.", no_args_is_help=True)
+app.add_typer(token_app, name="token")
+
+
+@token_app.command("add")
+def token_add(
+    name: Annotated[str, typer.Argument(help="Whose it is.")],
+    storage: Store,
+    role: Annotated[str, typer.Option(help="reader, submitter or admin.")] = "submitter",
+    days: Annotated[float | None, typer.Option(min=0, help="How long it is valid; default: for ever.")] = None,
+) -> None:
+    """Make a token and print it, once: only its hash is kept."""
+    expires_ns = None if days is None else time.time_ns() + int(days * 86_400e9)
+    kind: Any = role
+    typer.echo(_storage(storage).add_token(name, kind, expires_ns))
+
+
+@token_app.command("list")
+def token_list(storage: Store) -> None:
+    """List the tokens, without what they are."""
+    for row in _storage(storage).tokens():
+        until = (
+            "" if row["expires_ns"] is None else time.strftime(" until %F %T", time.localtime(row["expires_ns"] / 1e9))
+        )
+        typer.echo(f"{row['name']}  {row['role']}{until}")
+
+
+@token_app.command("revoke")
+def token_revoke(name: Annotated[str, typer.Argument(help="Whose it is.")], storage: Store) -> None:
+    """Make a token invalid."""
+    _storage(storage).delete_token(name)
+
+
 def main() -> None:
     """Run the command line: exit code 2 for bad input, 1 for our own faults, never a traceback."""
     try:
@@ -536,7 +669,7 @@ def main() -> None:
     except BrokenPipeError:  # the reader of a pipe has gone: nobody is left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except InputError as error:
+    except DetmetricsError as error:
         _complain(str(error))
         sys.exit(2)
     except OSError as error:
@@ -550,6 +683,53 @@ def main() -> None:
             "(set DETMETRICS_DEBUG=1 for the traceback)"
         )
         sys.exit(1)
+
+
+@contextmanager
+def _extra(name: str) -> Iterator[None]:
+    """Say what to install where an optional part is missing."""
+    try:
+        yield
+    except ImportError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in (
+            "grpc",
+            "grpc_status",
+            "grpc_health",
+            "grpc_reflection",
+            "google",
+            "sqlalchemy",
+            "prometheus_client",
+        ):
+            raise InputError(f"this needs {missing}: pip install 'detmetrics[{name}]'") from None
+        raise
+
+
+def _client(server: str, token: str | None, tls: bool, tls_ca: Path | None, insecure: bool) -> Any:
+    with _extra("client"):
+        from detmetrics_server.client import Client
+    return Client(server, token=token, tls=tls_ca or tls, insecure=insecure, patience_s=10.0)
+
+
+def _storage(folder: Path) -> Any:
+    with _extra("server"):
+        from detmetrics_server.storage import Storage
+    return Storage(folder, exclusive=False)
+
+
+@contextmanager
+def _stages(step: Step) -> Iterator[Callable[[str, int, int], None]]:
+    """Show the stages that a server tells of."""
+    with ExitStack() as stack:
+        shown: dict[str, Callable[[int, int], None]] = {}
+
+        def tell(stage: str, done: int, total: int) -> None:
+            if stage not in shown:
+                stack.close()
+                shown[stage] = stack.enter_context(step(stage))
+            shown[stage](done, total or 1)
+
+        yield tell
 
 
 def _truth(

@@ -464,9 +464,10 @@ def _weighted_mean(protocol: Protocol, ap: Floats, errors: Floats) -> Floats:
     composite = protocol.composite
     total = composite.map_weight * mean_of_defined(ap.mean(axis=-1))
     scores = _error_scores(protocol, mean_of_defined(np.swapaxes(errors, -1, -2)))
-    for name, weight in composite.error_weights.items():
+    weights = {name: composite.error_weights[name] for name in protocol.error_names if name in composite.error_weights}
+    for name, weight in weights.items():  # in the order of the errors, whatever the dict's: so do rules read from a map
         total = total + weight * scores[..., protocol.error_names.index(name)]
-    return total / (composite.map_weight + sum(composite.error_weights.values()))
+    return total / (composite.map_weight + sum(weights.values()))
 
 
 def _class_product(protocol: Protocol, ap: Floats, errors: Floats) -> Floats:

@@ -13,9 +13,10 @@ import pytest
 import detmetrics as dm
 
 ROOT = Path(__file__).resolve().parent.parent
-LIBRARY = sorted((ROOT / "detmetrics").rglob("*.py"))
+LIBRARY = sorted(path for path in (ROOT / "detmetrics").rglob("*.py") if "v1" not in path.parts)  # v1 is generated
+SERVER = sorted((ROOT / "server" / "detmetrics_server").glob("*.py"))
 TEMPLATES = {"jinja2", "markupsafe"}  # the report only
-HEAVY = {"torch", "grpc", "open3d", "pandas", "scipy", "shapely", "google"}
+HEAVY = {"torch", "grpc", "open3d", "pandas", "scipy", "shapely", "google", "sqlalchemy", "prometheus_client"}
 ENGINE = (
     "kernels",
     "matching",
@@ -108,6 +109,24 @@ def test_imports_stay_in_their_room(path: Path) -> None:
         assert path.stem in ("__init__", "__main__", "cli"), f"{path.name} is in no list of this test"
 
 
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))
+def test_only_the_command_line_knows_the_server(path: Path) -> None:
+    names = imported(path)
+    if path.stem != "cli":
+        assert not {name for name in names if name.split(".")[0] == "detmetrics_server"}
+    assert not {name for name in names if name.startswith("detmetrics.v1")}
+
+
+@pytest.mark.parametrize("path", SERVER, ids=lambda path: path.name)
+def test_the_server_imports_no_heavy_library_of_others(path: Path) -> None:
+    heavy = {name.split(".")[0] for name in imported(path)} & HEAVY
+    allowed = {"grpc", "google"} | ({"sqlalchemy"} if path.stem == "storage" else set())
+    allowed |= {"prometheus_client"} if path.stem == "watching" else set()
+    assert heavy <= allowed
+    if path.stem == "worker":
+        assert "grpc" not in heavy, "workers know nothing of the wire but messages"
+
+
 @pytest.mark.parametrize("module", ENGINE)
 def test_the_engine_knows_no_protocol(module: str) -> None:
     source = (ROOT / "detmetrics" / f"{module}.py").read_text()
@@ -131,9 +150,20 @@ def run(code: str) -> str:
 
 def test_import_is_light() -> None:
     loaded = run("import sys, detmetrics; detmetrics.Boxes, detmetrics.NUSCENES; print(*sys.modules)").split()
-    assert not {"numba", "torch", "grpc", "open3d", "pandas", "scipy", "pyarrow", "rich", "typer", "jinja2"} & set(
-        loaded
-    )
+    assert not {
+        "numba",
+        "torch",
+        "grpc",
+        "open3d",
+        "pandas",
+        "scipy",
+        "pyarrow",
+        "rich",
+        "typer",
+        "jinja2",
+        "google",
+        "sqlalchemy",
+    } & set(loaded)
 
 
 def test_import_is_fast() -> None:

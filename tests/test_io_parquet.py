@@ -184,3 +184,23 @@ def test_a_damaged_file_is_an_input_error(tmp_path: Path) -> None:
         (tmp_path / "x.parquet").write_bytes(broken)
         with contextlib.suppress(InputError):
             parquet.read(tmp_path / "x.parquet")
+
+
+def test_codes_that_point_nowhere_are_refused(tmp_path: Path) -> None:
+    """Reading does not look at them; found by noise on uploads to the server."""
+    path = tmp_path / "a.parquet"
+    parquet.write(make.scene(0)[1], path)
+    pq.write_table(pq.read_table(path), path, compression="none")
+    whole = path.read_bytes()
+    group = pq.read_metadata(path).row_group(0)
+    column = next(group.column(i) for i in range(group.num_columns) if group.column(i).path_in_schema == "label")
+    refused = 0
+    for at in range(
+        column.dictionary_page_offset, column.data_page_offset
+    ):  # somewhere stands how many names there are
+        path.write_bytes(whole[:at] + b"\x02" + whole[at + 1 :])
+        try:
+            parquet.read(path)
+        except InputError:
+            refused += 1
+    assert refused

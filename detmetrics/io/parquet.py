@@ -117,6 +117,7 @@ def read(path: str | Path, *, progress: Callable[[int, int], None] | None = None
         try:
             file.seek(0)
             table = pq.read_table(file, use_threads=True)
+            table.validate(full=True)  # reading does not look whether the codes of names are in their tables
             there = set(table.column_names)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read {path}: {str(error).splitlines()[0]}") from None

@@ -1,0 +1,1 @@
+"""The wire contract, generated from proto/detmetrics/v1 by `make proto`."""

@@ -1,0 +1,482 @@
+"""The Python client: boxes and files in, the same Scores as the local library's out.
+
+>>> with Client("localhost:50051") as c:
+...     scores = c.evaluate(pred, truth=truth)
+...     c.upload_dataset("mini_val", truth)
+...     run = c.evaluate(pred, dataset="mini_val", name="pointpillars-v3")
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, overload
+
+import grpc
+
+from detmetrics.boxes import Boxes
+from detmetrics.errors import InputError
+from detmetrics.files import open_file
+from detmetrics.protocol import Protocol
+from detmetrics.resampling import Difference
+from detmetrics.scoring import Absent, Scores
+from detmetrics_server import convert, messages
+from detmetrics_server.messages import PACKAGE
+from detmetrics_server.settings import Settings
+from detmetrics_server.statuses import from_rpc_error, retry_delay_s
+
+T = TypeVar("T")
+Progress = Callable[[str, int, int], None]
+#: How predictions and truth are handed over: in memory, or as a file.
+Source = Boxes | str | Path
+
+CHUNK = 1 << 20
+UNARY_BYTES = 16 << 20  # larger predictions go through the stream
+COLUMNS, NUSCENES_JSON, PARQUET = 1, 2, 3
+STATES = ("unspecified", "running", "succeeded", "failed", "cancelled")
+
+
+class Run(NamedTuple):
+    """An evaluation on the server.
+
+    Attributes
+    ----------
+    name : str
+        Resource name, ``evaluations/{id}``.
+    display_name, dataset, owner, protocol : str
+    tags : tuple of str
+    state : str
+        ``running``, ``succeeded``, ``failed`` or ``cancelled``.
+    created : datetime
+    metrics : dict of str to float
+        The numbers by name, e.g. ``NDS``.
+    scores : Scores or None
+        Absent in lists and until it succeeded.
+    error : str
+        Why it failed.
+    """
+
+    name: str
+    display_name: str
+    dataset: str
+    owner: str
+    protocol: str
+    tags: tuple[str, ...]
+    state: str
+    created: datetime
+    metrics: Mapping[str, float]
+    scores: Scores | None
+    error: str
+
+
+class Dataset(NamedTuple):
+    """A data set on the server, as far as it tells: name and counts."""
+
+    name: str
+    n_frames: int
+    n_boxes: int
+    size_bytes: int
+    sha256: str
+    frame_columns: tuple[str, ...]
+
+
+class Compared(NamedTuple):
+    """How two evaluations differ: a Difference a metric, and the gate's answer (None without a gate)."""
+
+    differences: Mapping[str, Difference]
+    passed: bool | None
+    outcomes: tuple[tuple[str, str], ...]
+    signatures: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+class Client:
+    """A connection to a server.
+
+    Parameters
+    ----------
+    address : str
+        ``host:port``, or ``unix:PATH``.
+    token : str, optional
+        Sent only over TLS or to this machine, unless ``insecure``.
+    tls : bool or path
+        Whether to use TLS; a path: of the certificates to trust, PEM.
+    insecure : bool
+        Speak to other machines without TLS all the same.
+    timeout_s : float, optional
+        Of each call; default: none.
+    patience_s : float
+        How long to try again where the server is busy or away; calls are made so that this is safe.
+
+    Raises
+    ------
+    InputError
+        On another machine without TLS.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        token: str | None = None,
+        tls: bool | str | Path = False,
+        insecure: bool = False,
+        timeout_s: float | None = None,
+        patience_s: float = 30.0,
+    ) -> None:
+        if not tls and not insecure and not Settings(storage="", address=address, insecure=True).is_loopback:
+            raise InputError(f"server {address}", expected="on this machine, or spoken to over TLS", got="neither")
+        self._metadata = [("authorization", f"Bearer {token}")] if token else []
+        self._timeout_s, self._patience_s = timeout_s, patience_s
+        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        if tls:
+            roots = None if tls is True else open_file(Path(str(tls))).read()
+            self._channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(roots), options)
+        else:
+            self._channel = grpc.insecure_channel(address, options)
+
+    def __enter__(self) -> Client:
+        """Give itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connection."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    # evaluating
+
+    @overload
+    def evaluate(
+        self,
+        pred: Boxes,
+        *,
+        truth: Boxes,
+        protocol: Protocol | str = ...,
+        absent: Absent = ...,
+    ) -> Scores: ...
+    @overload
+    def evaluate(
+        self,
+        pred: Source,
+        *,
+        dataset: str,
+        name: str = ...,
+        tags: Sequence[str] = ...,
+        protocol: Protocol | str = ...,
+        absent: Absent = ...,
+        request_id: str | None = ...,
+        progress: Progress | None = ...,
+    ) -> Run: ...
+    def evaluate(
+        self,
+        pred: Source,
+        *,
+        truth: Boxes | None = None,
+        dataset: str | None = None,
+        name: str = "",
+        tags: Sequence[str] = (),
+        protocol: Protocol | str = "nuscenes",
+        absent: Absent = "official",
+        request_id: str | None = None,
+        progress: Progress | None = None,
+    ) -> Scores | Run:
+        """Evaluate predictions, against truth that comes along (nothing is stored) or a data set of the server.
+
+        Parameters
+        ----------
+        pred : Boxes or path
+            A path: nuScenes result JSON, gzipped or not, or Parquet; only with ``dataset``.
+        truth : Boxes, optional
+        dataset : str, optional
+            Name of the data set; one of the two is needed.
+        name, tags : str, sequence of str
+            To find it by.
+        protocol : Protocol or str
+            Rules, or the name of bundled ones.
+        absent : {"official", "omit"}
+            What a class without truth counts.
+        request_id : str, optional
+            The same id gives the same evaluation; default: a new one, so that this call can be tried again.
+        progress : callable, optional
+            Called with stage, done, total.
+
+        Returns
+        -------
+        Scores, or Run where a data set is named
+
+        Raises
+        ------
+        InputError
+            As the local library says it.
+        ServiceError
+            What else the server refuses, or cannot do.
+        """
+        if (truth is None) == (dataset is None):
+            raise InputError("truth= and dataset=", expected="one of them")
+        fields: dict[str, Any] = {"absent": 2 if absent == "omit" else 1, "protocol": [_choice(protocol)]}
+        if truth is not None:
+            if not isinstance(pred, Boxes):
+                raise InputError("pred", expected="Boxes where truth is given", got=str(pred))
+            request = messages.twin("EvaluateRequest")(
+                truth=[convert.from_boxes(truth).SerializeToString()],
+                predictions=[convert.from_boxes(pred).SerializeToString()],
+                **fields,
+            )
+            scores = self._unary("EvaluationService", "Evaluate", request).evaluation.scores
+            return convert.to_scores(scores)
+        fields |= {"dataset": f"datasets/{dataset}", "display_name": name, "tags": tags}
+        fields["request_id"] = request_id or uuid.uuid4().hex
+        if isinstance(pred, Boxes):
+            data = convert.from_boxes(pred).SerializeToString()
+            if len(data) <= UNARY_BYTES:
+                request = messages.twin("EvaluateRequest")(predictions=[data], **fields)
+                return _run(self._unary("EvaluationService", "Evaluate", request).evaluation)
+            source: bytes | str | Path = data
+        else:
+            source = pred
+        header = messages.twin("EvaluateHeader")(**fields, **_described(source))
+        return self._again(lambda: self._stream(header, source, progress))
+
+    def _stream(self, header: Any, source: bytes | str | Path, progress: Progress | None) -> Run:
+        method = self._channel.stream_stream(f"/{PACKAGE}.EvaluationService/EvaluateStream")
+        parts = _parts("EvaluateStreamRequest", header, source, progress)
+        run = None
+        for data in method(parts, metadata=self._metadata, timeout=self._timeout_s):
+            event = messages.parse("EvaluateStreamResponse", data)
+            kind = event.WhichOneof("event")
+            if kind == "progress" and progress is not None:
+                progress(event.progress.stage, event.progress.done, event.progress.total)
+            elif kind == "evaluation":
+                run = _run(event.evaluation)
+        assert run is not None
+        if run.state == "failed":
+            raise InputError(run.error)
+        return run
+
+    def get(self, name: str) -> Run:
+        """Give an evaluation by its resource name."""
+        return _run(self._unary("EvaluationService", "GetEvaluation", {"name": name}).evaluation)
+
+    def evaluations(
+        self,
+        *,
+        dataset: str | None = None,
+        protocol: str = "",
+        tag: str = "",
+        order_by: str = "create_time desc",
+        page_size: int = 0,
+    ) -> Iterator[Run]:
+        """List evaluations, without scores; ``order_by="NDS desc"`` is the ranking."""
+        fields = {"protocol": protocol, "tag": tag, "order_by": order_by, "page_size": page_size}
+        fields["dataset"] = f"datasets/{dataset}" if dataset else ""
+        token = ""
+        while True:
+            page = self._unary("EvaluationService", "ListEvaluations", {**fields, "page_token": token})
+            yield from map(_run, page.evaluations)
+            token = page.next_page_token
+            if not token:
+                return
+
+    def cancel(self, name: str) -> Run:
+        """Stop an evaluation; give it as it is now."""
+        return _run(self._unary("EvaluationService", "CancelEvaluation", {"name": name}).evaluation)
+
+    def delete(self, name: str) -> None:
+        """Delete an evaluation."""
+        self._unary("EvaluationService", "DeleteEvaluation", {"name": name})
+
+    def compare(
+        self,
+        baseline: str,
+        candidate: str,
+        *,
+        n: int = 0,
+        unit: str = "",
+        seed: int = 0,
+        level: float = 0.0,
+        gate: Mapping[str, object] | None = None,
+    ) -> Compared:
+        """Compare two evaluations on the same data set.
+
+        Parameters
+        ----------
+        baseline, candidate : str
+            Resource names.
+        n, unit, seed, level
+            As in :func:`detmetrics.compare`; 0 and empty: the defaults, or the gate's.
+        gate : mapping, optional
+            The fields of a gate's TOML file.
+        """
+        fields = {"baseline": baseline, "candidate": candidate, "draws": n, "unit": unit, "seed": seed, "level": level}
+        request = messages.twin("CompareEvaluationsRequest")(**fields)
+        if gate is not None:
+            request.gate.CopyFrom(convert.to_struct(gate))
+        answer = self._unary("EvaluationService", "CompareEvaluations", request)
+        has_verdict = answer.HasField("verdict")
+        return Compared(
+            differences={
+                row.metric: Difference(
+                    **{name: getattr(row, name) for name in Difference._fields if name != "level"}, level=answer.level
+                )
+                for row in answer.differences
+            },
+            passed=answer.verdict.passed if has_verdict else None,
+            outcomes=tuple((outcome.rule, outcome.verdict) for outcome in answer.verdict.outcomes),
+            signatures=tuple(answer.signatures),
+            notes=tuple(answer.notes),
+        )
+
+    # data sets
+
+    def upload_dataset(self, name: str, truth: Source, *, progress: Progress | None = None) -> Dataset:
+        """Store ground truth under a name; the same truth under the same name again is no error.
+
+        Parameters
+        ----------
+        name : str
+        truth : Boxes or path
+            A path: Parquet of ours.
+        progress : callable, optional
+            Called with stage, done, total.
+        """
+        source = convert.from_boxes(truth).SerializeToString() if isinstance(truth, Boxes) else truth
+        fields = {"dataset_id": name, "request_id": uuid.uuid4().hex}
+        header = messages.twin("DatasetHeader")(**fields, **_described(source))
+        method = self._channel.stream_unary(f"/{PACKAGE}.DatasetService/UploadDataset")
+
+        def call() -> Any:
+            parts = _parts("UploadDatasetRequest", header, source, progress)
+            return method(parts, metadata=self._metadata, timeout=self._timeout_s)
+
+        return _dataset(messages.parse("UploadDatasetResponse", self._again(call)).dataset)
+
+    def dataset(self, name: str) -> Dataset:
+        """Give a data set by its name."""
+        return _dataset(self._unary("DatasetService", "GetDataset", {"name": f"datasets/{name}"}).dataset)
+
+    def datasets(self) -> list[Dataset]:
+        """List the data sets by name."""
+        found, token = [], ""
+        while True:
+            page = self._unary("DatasetService", "ListDatasets", {"page_token": token})
+            found += [_dataset(entry) for entry in page.datasets]
+            token = page.next_page_token
+            if not token:
+                return found
+
+    def delete_dataset(self, name: str) -> None:
+        """Delete a data set that no evaluation refers to."""
+        self._unary("DatasetService", "DeleteDataset", {"name": f"datasets/{name}"})
+
+    def info(self) -> dict[str, Any]:
+        """Version, limits and protocols of the server."""
+        answer = self._unary("ServerService", "GetServerInfo", {})
+        values = {field.name: getattr(answer, field.name) for field in answer.DESCRIPTOR.fields}
+        return {**values, "protocols": list(answer.protocols)}
+
+    # calling
+
+    def _unary(self, service: str, method: str, request: Any) -> Any:
+        if isinstance(request, dict):
+            request = messages.twin(f"{method}Request")(**request)
+        call = self._channel.unary_unary(f"/{PACKAGE}.{service}/{method}")
+        data = request.SerializeToString()
+        answer = self._again(lambda: call(data, metadata=self._metadata, timeout=self._timeout_s))
+        return messages.parse(f"{method}Response", answer)
+
+    def _again(self, call: Callable[[], T]) -> T:
+        """Call, and again for a while where the server is busy or away."""
+        end = time.monotonic() + self._patience_s
+        pause_s = 0.2
+        while True:
+            try:
+                return call()
+            except grpc.RpcError as error:
+                delay_s = retry_delay_s(error)
+                is_away = error.code() is grpc.StatusCode.UNAVAILABLE
+                if not (delay_s or is_away) or time.monotonic() + max(delay_s, pause_s) > end:
+                    raise from_rpc_error(error) from None
+                time.sleep(max(delay_s, pause_s))
+                pause_s = min(2 * pause_s, 5.0)
+
+
+def _choice(protocol: Protocol | str) -> bytes:
+    choice = messages.twin("ProtocolChoice")()
+    if isinstance(protocol, Protocol):
+        convert.put_protocol(choice, protocol)
+    else:
+        choice.bundled = protocol
+    data: bytes = choice.SerializeToString()
+    return data
+
+
+def _described(source: bytes | str | Path) -> dict[str, Any]:
+    """Say what an upload is, by its first bytes."""
+    if isinstance(source, bytes):
+        return {"format": COLUMNS}
+    with open_file(source) as file:
+        first = file.read(4)
+    compression = 0
+    if first[:2] == b"\x1f\x8b":
+        compression = 1
+        with open_file(source) as file, gzip.open(file) as unpacked:
+            first = unpacked.read(4)
+    kind = PARQUET if first == b"PAR1" else NUSCENES_JSON
+    return {"format": kind, "compression": compression, "file_name": Path(source).name[:200]}
+
+
+def _parts(name: str, header: Any, source: bytes | str | Path, progress: Progress | None) -> Iterator[bytes]:
+    """Give header, chunks and footer of an upload, serialised."""
+    make = messages.twin(name)
+    yield make(header=header).SerializeToString()
+    sent, whole = 0, hashlib.sha256()
+    total = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
+    for data in _pieces(source):
+        yield make(chunk={"offset_bytes": sent, "data": data}).SerializeToString()
+        whole.update(data)
+        sent += len(data)
+        if progress is not None:
+            progress("uploading", sent, total)
+    yield make(footer={"size_bytes": sent, "sha256": whole.digest()}).SerializeToString()
+
+
+def _pieces(source: bytes | str | Path) -> Iterator[bytes]:
+    if isinstance(source, bytes):
+        for start in range(0, len(source), CHUNK):
+            yield source[start : start + CHUNK]
+        return
+    with open_file(source) as file:
+        while piece := file.read(CHUNK):
+            yield piece
+
+
+def _run(message: Any) -> Run:
+    return Run(
+        name=message.name,
+        display_name=message.display_name,
+        dataset=message.dataset.removeprefix("datasets/"),
+        owner=message.owner,
+        protocol=message.protocol,
+        tags=tuple(message.tags),
+        state=STATES[message.state],
+        created=datetime.fromtimestamp(message.create_time.seconds + message.create_time.nanos / 1e9, UTC),
+        metrics=dict(message.metrics),
+        scores=convert.to_scores(message.scores) if message.HasField("scores") else None,
+        error=message.error,
+    )
+
+
+def _dataset(message: Any) -> Dataset:
+    fields = {name: getattr(message, name) for name in Dataset._fields}
+    return Dataset(
+        **{**fields, "name": message.name.removeprefix("datasets/"), "frame_columns": tuple(message.frame_columns)}
+    )

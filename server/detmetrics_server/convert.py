@@ -1,0 +1,309 @@
+"""Messages to Boxes, Protocol, Scores, Comparison and back; numbers keep every bit."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detmetrics.boxes import OPTIONAL, Boxes
+from detmetrics.errors import InputError, listing
+from detmetrics.gate import Verdict
+from detmetrics.protocol import Protocol
+from detmetrics.protocols import by_name
+from detmetrics.resampling import Comparison, Difference
+from detmetrics.scoring import Absent, Scores
+from detmetrics_server import messages
+
+FLOAT, CODE, PLACE = np.dtype("<f8"), np.dtype("<i4"), np.dtype("<i8")
+
+#: Width of every column of floats: values in a row.
+WIDTHS = {
+    "center_m": 3,
+    "size_lwh_m": 3,
+    "yaw_rad": 1,
+    "score": 1,
+    "velocity_mps": 2,
+    "num_points": 1,
+    "rotation_wxyz": 4,
+}
+_NAMES = {"attribute": "attributes"}
+_NUMBER, _INTEGER, _BOOLEAN, _TEXT = 1, 2, 3, 4
+ABSENT: dict[int, Absent] = {0: "official", 1: "official", 2: "omit"}
+
+
+def array(pieces: Any, dtype: np.dtype[Any], what: str) -> NDArray[Any]:
+    """Give a packed column as an array, without a copy where it came in one piece."""
+    data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    if len(data) % dtype.itemsize:
+        raise InputError(what, expected=f"whole values of {dtype.itemsize} bytes", got=f"{len(data)} bytes")
+    return np.frombuffer(data, dtype)
+
+
+def _rows(pieces: Any, width: int, what: str) -> NDArray[np.float64]:
+    flat = array(pieces, FLOAT, what)
+    if width == 1:
+        return flat
+    if len(flat) % width:
+        raise InputError(what, expected=f"{width} values a row", got=f"{len(flat)} values")
+    return flat.reshape(-1, width)
+
+
+def to_boxes(message: Any, source: str, *, are_predictions: bool = False) -> Boxes:
+    """Make boxes of a ``Boxes`` message (the twin).
+
+    Parameters
+    ----------
+    message : messages.Boxes
+    source : str
+        Named in errors, e.g. ``predictions``.
+    are_predictions : bool
+        No boxes at all then have scores, too.
+
+    Raises
+    ------
+    InputError
+        As :class:`detmetrics.Boxes` says it.
+    """
+    there = {name for name in OPTIONAL if len(getattr(message, name))} | set(message.empty_columns)
+    strange = sorted(there - set(OPTIONAL))
+    if strange:
+        raise InputError(f"{source}.empty_columns", expected=f"among {OPTIONAL}", got=strange[0])
+    if are_predictions and not len(message.yaw_rad):
+        there.add("score")
+    given: dict[str, Any] = {
+        name: _rows(getattr(message, name), width, f"{source}.{name}")
+        for name, width in WIDTHS.items()
+        if name not in OPTIONAL or name in there
+    }
+    for name in ("label", "frame", *(("attribute",) if "attribute" in there else ())):
+        given[name] = array(getattr(message, name), CODE, f"{source}.{name}")
+    for name in ("place", "frame_place"):
+        if len(getattr(message, name)):
+            given[name] = array(getattr(message, name), PLACE, f"{source}.{name}")
+    if len(message.ego_xy_m):
+        given["ego_xy_m"] = _rows(message.ego_xy_m, 2, f"{source}.ego_xy_m")
+    for kind in ("box_columns", "frame_columns"):
+        columns = getattr(message, kind)
+        names = [column.name for column in columns]
+        if len(set(names)) < len(names):
+            raise InputError(f"{source}.{kind}", expected="of distinct names", got=listing(names))
+        given[kind] = {column.name: _to_column(column, f"{source}.{kind}[{column.name!r}]") for column in columns}
+    boxes = Boxes(
+        **given,
+        labels=list(message.labels) or None,
+        frames=list(message.frames),
+        attributes=list(message.attributes) or None,
+        partial=message.partial,
+        meta=to_dict(message.meta),
+        source=source,
+    )
+    if message.frames_incomplete:
+        object.__setattr__(boxes, "is_complete", False)
+    return boxes
+
+
+def from_boxes(boxes: Boxes) -> Any:
+    """Make a ``Boxes`` message (the twin); :func:`to_boxes` gives the boxes back to the last bit."""
+    message = messages.Boxes(
+        labels=boxes.labels or (),
+        frames=boxes.frames,
+        attributes=boxes.attributes,
+        partial=boxes.partial,
+        frames_incomplete=not boxes.is_complete,
+    )
+    for name in WIDTHS:
+        _put(message, name, getattr(boxes, name), FLOAT)
+    for name in ("label", "frame", "attribute"):
+        _put(message, name, getattr(boxes, name), CODE)
+    _put(message, "ego_xy_m", boxes.ego_xy_m, FLOAT)
+    for name in ("place", "frame_place"):
+        values = getattr(boxes, name)
+        if not np.array_equal(values, np.arange(len(values))):
+            _put(message, name, values, PLACE)
+    message.empty_columns.extend(name for name in OPTIONAL if not len(boxes) and getattr(boxes, name) is not None)
+    if boxes.meta:
+        message.meta.CopyFrom(to_struct(boxes.meta))
+    for kind in ("box_columns", "frame_columns"):
+        for name, values in getattr(boxes, kind).items():
+            getattr(message, kind).append(_from_column(name, values, f"{boxes.source}.{kind}[{name!r}]"))
+    return message
+
+
+def _put(message: Any, name: str, values: NDArray[Any] | None, dtype: np.dtype[Any]) -> None:
+    if values is not None and values.size:
+        getattr(message, name).append(np.ascontiguousarray(values, dtype).tobytes())
+
+
+def _to_column(column: Any, what: str) -> NDArray[Any]:
+    width = column.width or 1
+    values: NDArray[Any]
+    if column.kind == _NUMBER:
+        values = array(column.numbers, FLOAT, what)
+    elif column.kind in (_INTEGER, _BOOLEAN):
+        values = array(column.integers, PLACE, what)
+        values = values.astype(bool) if column.kind == _BOOLEAN else values
+    elif column.kind == _TEXT:
+        codes, names = array(column.codes, CODE, what), np.array(list(column.names), dtype=str)
+        wrong = np.flatnonzero((codes < 0) | (codes >= len(names)))
+        if len(wrong):
+            raise InputError(
+                f"{what}.codes[{wrong[0]}]", expected=f"from 0 to {len(names) - 1}", got=int(codes[wrong[0]])
+            )
+        if names.itemsize * len(codes) > 1 << 30:  # a long text many times over
+            raise InputError(what, expected="shorter texts", got=f"{names.itemsize // 4} characters in one")
+        values = names[codes] if len(codes) else np.zeros(0, dtype="U1")
+    else:
+        raise InputError(f"{what}.kind", expected="a number, integer, boolean or text", got=column.kind)
+    if width < 1 or len(values) % width:
+        raise InputError(what, expected=f"rows of {width} values", got=f"{len(values)} values")
+    return values if width == 1 else values.reshape(-1, width)
+
+
+def _from_column(name: str, values: NDArray[Any], what: str) -> Any:
+    column = messages.Column(name=name, width=int(np.prod(values.shape[1:], dtype=np.int64)))
+    kind = values.dtype.kind
+    if kind == "U":
+        names, codes = np.unique(values, return_inverse=True)
+        column.kind = _TEXT
+        column.names.extend(names.tolist())
+        _put(column, "codes", codes.reshape(-1), CODE)
+    elif kind in "iub":
+        column.kind = _BOOLEAN if kind == "b" else _INTEGER
+        _put(column, "integers", values, PLACE)
+    elif kind == "f":
+        column.kind = _NUMBER
+        _put(column, "numbers", values, FLOAT)
+    else:
+        raise InputError(what, expected="numbers, truth values or text", got=str(values.dtype))
+    return column
+
+
+def to_dict(struct: Any) -> dict[str, Any]:
+    """Give a ``Struct`` as plain values; whole numbers become int."""
+    return {key: _plain(value) for key, value in struct.fields.items()}
+
+
+def _plain(value: Any) -> Any:
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        return to_dict(value.struct_value)
+    if kind == "list_value":
+        return [_plain(entry) for entry in value.list_value.values]
+    if kind == "number_value":
+        number = value.number_value
+        return int(number) if math.isfinite(number) and number == int(number) and abs(number) < 2**53 else number
+    return getattr(value, kind) if kind in ("string_value", "bool_value") else None
+
+
+def to_struct(values: Mapping[str, object]) -> Any:
+    """Give plain values as a ``Struct`` (the twin)."""
+    try:
+        return _struct(json.dumps(values))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"values for a message must be plain: {error}") from None
+
+
+@lru_cache(maxsize=64)
+def _struct(text: str) -> Any:
+    struct = messages.Scores().protocol
+    struct.update(json.loads(text))
+    return struct
+
+
+def to_protocol(choice: Any) -> Protocol:
+    """Give the rules of a ``ProtocolChoice``; nuScenes' by default.
+
+    Raises
+    ------
+    InputError
+        On an unknown name, or naming the field.
+    """
+    if choice.WhichOneof("choice") == "custom":
+        return Protocol.from_dict(to_dict(choice.custom))
+    return by_name(choice.bundled or "nuscenes")
+
+
+def put_protocol(choice: Any, protocol: Protocol) -> None:
+    """Put rules into a ``ProtocolChoice``, as data."""
+    choice.custom.CopyFrom(to_struct(protocol.to_dict()))
+
+
+def from_scores(scores: Scores) -> Any:
+    """Make a ``Scores`` message (the twin)."""
+    message = messages.Scores(
+        absent=1 if scores.absent == "official" else 2,
+        notes=scores.notes,
+        eval_time_s=scores.eval_time_s,
+        nan_velocity_share=scores.nan_velocity_share,
+        signature=scores.signature,
+        metrics=scores.to_flat_dict(),
+    )
+    message.protocol.CopyFrom(to_struct(scores.protocol.to_dict()))
+    message.meta.CopyFrom(to_struct(scores.meta))
+    for name in ("ap", "class_errors", "precision", "confidence", "error_curves"):
+        _put(message, name, getattr(scores, name), FLOAT)
+    for name in ("n_truth", "n_pred"):
+        _put(message, name, getattr(scores, name), PLACE)
+    return message
+
+
+def to_scores(message: Any) -> Scores:
+    """Make scores of a ``Scores`` message (the twin): the same type and bits as the local ones."""
+    protocol = Protocol.from_dict(to_dict(message.protocol))
+    k, t = len(protocol.tasks), len(protocol.affinity.thresholds)
+    e, s = len(protocol.errors), protocol.curve.n_samples
+    shapes = {
+        "ap": (k, t),
+        "class_errors": (k, e),
+        "precision": (k, t, s),
+        "confidence": (k, t, s),
+        "error_curves": (k, t, e, s),
+    }
+    tables: dict[str, Any] = {
+        name: array(getattr(message, name), FLOAT, name).reshape(shape) for name, shape in shapes.items()
+    }
+    signature = message.signature
+    return Scores(
+        protocol=protocol,
+        **tables,
+        n_truth=array(message.n_truth, PLACE, "n_truth"),
+        n_pred=array(message.n_pred, PLACE, "n_pred"),
+        absent=ABSENT[message.absent],
+        notes=tuple(message.notes),
+        eval_time_s=message.eval_time_s,
+        meta=to_dict(message.meta),
+        nan_velocity_share=message.nan_velocity_share,
+        sign=lambda: signature,
+    )
+
+
+def from_comparison(comparison: Comparison, verdict: Verdict | None) -> Any:
+    """Make a ``CompareEvaluationsResponse`` (the twin): aggregates, no replicates."""
+    message = messages.twin("CompareEvaluationsResponse")(
+        signatures=comparison.signatures,
+        notes=comparison.notes,
+        draws=len(comparison.replicates),
+        unit=comparison.unit,
+        level=comparison.level,
+    )
+    for name, one in comparison:
+        _put_difference(message.differences.add(), name, one)
+    if verdict is not None:
+        message.verdict.passed = verdict.passed
+        for outcome in verdict.outcomes:
+            row = message.verdict.outcomes.add(rule=str(outcome.rule), verdict=outcome.verdict)
+            _put_difference(row.difference, outcome.rule.name, outcome.difference)
+    return message
+
+
+def _put_difference(message: Any, name: str, one: Difference) -> None:
+    message.metric = name
+    for key, value in one._asdict().items():
+        if key != "level":  # said once, of the whole comparison
+            setattr(message, key, value)

@@ -1,0 +1,85 @@
+"""What all services share: settings, storage, pool, limits, and who is calling."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple, TypeVar
+
+from detmetrics_server.errors import BusyError, ForbiddenError
+from detmetrics_server.pool import Pool
+from detmetrics_server.settings import Settings
+from detmetrics_server.storage import Role, Storage
+from detmetrics_server.watching import Numbers
+
+T = TypeVar("T")
+
+
+class Caller(NamedTuple):
+    """Who is calling."""
+
+    name: str
+    role: Role
+    request_id: str
+
+
+CALLER: ContextVar[Caller] = ContextVar("caller")
+
+
+class Core:
+    """One server's state.
+
+    Parameters
+    ----------
+    settings : Settings
+    storage : Storage
+    pool : Pool
+    """
+
+    def __init__(self, settings: Settings, storage: Storage, pool: Pool) -> None:
+        self.settings, self.storage, self.pool = settings, storage, pool
+        self.numbers = Numbers()
+        self.pending_bytes = self.spool_bytes = 0
+        self.numbers.gauge("detmetrics_waiting", "Evaluations that wait.", lambda: pool.waiting)
+        self.numbers.gauge("detmetrics_running", "Evaluations at work.", lambda: pool.running)
+        self.numbers.gauge("detmetrics_spool_bytes", "Bytes of unfinished uploads.", lambda: self.spool_bytes)
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether calls need a token."""
+        return self.settings.needs_token(self.storage.has_tokens())
+
+    async def db(self, call: Callable[..., T], *arguments: Any, **more: Any) -> T:
+        """Call something that waits for the disk, beside the event loop."""
+        return await asyncio.to_thread(call, *arguments, **more)
+
+    @contextmanager
+    def admitted(self, size: int) -> Iterator[None]:
+        """Count the bytes of a message while it is at work.
+
+        Raises
+        ------
+        BusyError
+            Where all messages together would be too large.
+        """
+        if self.pending_bytes + size > self.settings.max_pending_bytes:
+            raise BusyError("too much is being sent at a time")
+        self.pending_bytes += size
+        try:
+            yield
+        finally:
+            self.pending_bytes -= size
+
+
+def check_owner(owner: str) -> None:
+    """Refuse all but the owner and admins.
+
+    Raises
+    ------
+    ForbiddenError
+    """
+    caller = CALLER.get()
+    if caller.role != "admin" and caller.name != owner:
+        raise ForbiddenError("only who submitted it, or an admin, may do this")

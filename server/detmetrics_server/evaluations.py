@@ -1,0 +1,435 @@
+"""EvaluationService: what the rpcs do."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import os
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from detmetrics.errors import DetmetricsError, InputError
+from detmetrics_server import asking, convert, jobs, messages
+from detmetrics_server.blobs import Spooled
+from detmetrics_server.core import CALLER, Core, check_owner
+from detmetrics_server.errors import StateError, WorkerLostError
+from detmetrics_server.storage import CANCELLED, FAILED, RUNNING, SUCCEEDED
+from detmetrics_server.uploads import Upload
+from detmetrics_server.watching import log
+
+MAX_ATTEMPTS = 5
+COLUMNS = 1
+MAX_PROTOCOL = 256 << 10  # read in the event loop
+
+Event = tuple[str, int, int]
+Kept = asyncio.Future[tuple[dict[str, Any], bool]]
+
+
+class Running:
+    """An accepted evaluation at work, and who listens."""
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self.error: Exception | None = None
+        self.listeners: list[asyncio.Queue[Event | None]] = []
+
+    def tell(self, event: Event | None) -> None:
+        """Tell all listeners; None is the end."""
+        for queue in self.listeners:
+            if event is None or queue.empty():  # a slow reader gets the latest, not a backlog
+                queue.put_nowait(event)
+
+
+class EvaluationService:
+    """The rpcs; every one gets the bytes of its request."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._running: dict[str, Running] = {}
+
+    # evaluating
+
+    async def Evaluate(self, data: bytes, context: Any) -> Any:
+        """Evaluate in one call."""
+        with self._core.admitted(len(data)):
+            request = messages.parse("EvaluateRequest", data)
+            fields = _fields(request)
+            predictions, given_truth = b"".join(request.predictions), b"".join(request.truth)
+            if not predictions:
+                raise InputError("predictions", expected="given")
+            if bool(given_truth) == bool(request.dataset):
+                raise InputError("dataset and truth", expected="one of them", got="both" if given_truth else "none")
+            protocol, name = _rules(request)
+            is_stored = not (given_truth or request.stateless)
+            known = None
+            if is_stored and fields["request_id"]:
+                fields["request_hash"] = await asyncio.to_thread(_sha256, data)
+                known = await self._core.db(self._core.storage.by_request, fields["owner"], fields["request_id"])
+            if known is not None:
+                return messages.twin("EvaluateResponse")(evaluation=await self._answered(known, fields["request_hash"]))
+            if request.dataset:
+                truth = await self._truth(asking.dataset(request.dataset))
+            else:
+                truth = jobs.Payload(format=COLUMNS, data=given_truth, source="truth")
+            job = jobs.Evaluate(truth, jobs.Payload(format=COLUMNS, data=predictions), protocol, fields["absent"])
+            del data, request, given_truth
+            done: jobs.Evaluated = await self._core.pool.run(job)
+            if is_stored:
+                fields |= {
+                    "protocol_name": name,
+                    "job": _job(COLUMNS, 0, protocol, fields.pop("absent"), "predictions"),
+                }
+                row = await asyncio.shield(self._store(fields, predictions, done))
+                evaluation = await self._answered(row, fields.get("request_hash"))
+            else:
+                evaluation = messages.Evaluation(
+                    display_name=fields["display_name"],
+                    tags=fields["tags"],
+                    state=SUCCEEDED,
+                    protocol=name,
+                    owner=fields["owner"],
+                    metrics=done.metrics,
+                )
+                evaluation.scores.MergeFromString(done.scores)
+            return messages.twin("EvaluateResponse")(evaluation=evaluation)
+
+    async def _store(self, fields: dict[str, Any], predictions: bytes, done: jobs.Evaluated) -> dict[str, Any]:
+        """Keep what an evaluation came from and came to, in one step."""
+
+        def commit() -> dict[str, Any]:
+            storage = self._core.storage
+            with storage.keeping():
+                report = storage.blobs.put(done.scores)
+                now = time.time_ns()
+                row = {
+                    **fields,
+                    "id": uuid.uuid4().hex,
+                    "state": SUCCEEDED,
+                    "created_ns": now,
+                    "ended_ns": now,
+                    "sha256": storage.blobs.put(predictions),
+                    "report": report,
+                }
+                return storage.add_evaluation(row, row.pop("tags"), done.metrics)[0]
+
+        return await self._core.db(commit)
+
+    async def _answered(self, row: dict[str, Any], request_hash: str | None) -> Any:
+        """Give an evaluation that a request made, if it is the same request."""
+        if request_hash and row["request_hash"] != request_hash:
+            raise InputError("request_id", expected="new, or that of the same request", got=row["request_id"])
+        return await self._message(row, full=True)
+
+    async def EvaluateStream(self, stream: AsyncIterator[bytes], context: Any) -> None:
+        """Take an upload and tell how its evaluation goes on."""
+        upload = Upload(self._core, "EvaluateStreamRequest", stream)
+        header = await upload.header()
+        fields = _fields(header)
+        asking.payload(header.format, header.compression, is_truth=False)
+        source = asking.text(header.file_name, "header.file_name") or "predictions"
+        protocol, fields["protocol_name"] = _rules(header)
+        fields["job"] = _job(header.format, header.compression, protocol, fields.pop("absent"), source)
+        await self._truth(asking.dataset(header.dataset))
+        row = await self._core.db(self._core.storage.by_request, fields["owner"], fields["request_id"])
+        if row is None:
+            self._core.pool.check_room()
+            spooled = self._core.storage.blobs.new()
+            try:
+                await upload.body(spooled)
+            except BaseException:
+                await self._core.db(spooled.close)
+                raise
+            row = await asyncio.shield(self._accept(fields, spooled))
+        running = self._running.get(row["id"])
+        queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        if running is not None:
+            running.listeners.append(queue)
+        response = messages.twin("EvaluateStreamResponse")
+        await context.write(response(accepted=await self._message(row, full=False)))
+        if running is not None:
+            try:
+                while (event := await queue.get()) is not None:
+                    stage, done, total = event
+                    await context.write(response(progress={"stage": stage, "done": done, "total": total}))
+            finally:
+                running.listeners.remove(queue)
+            if running.error is not None:
+                raise running.error
+        row = await self._core.db(self._core.storage.evaluation, row["id"])
+        await context.write(response(evaluation=await self._message(row, full=True)))
+
+    async def _accept(self, fields: dict[str, Any], spooled: Spooled) -> dict[str, Any]:
+        """Keep an upload and begin its evaluation; from here on nobody needs to wait for it.
+
+        A worker reads it under a second name already while it goes to the disk, which takes long for a large one; what
+        the worker finds is written down only once the upload is kept.
+        """
+        storage = self._core.storage
+        row = {**fields, "id": uuid.uuid4().hex, "state": RUNNING, "created_ns": time.time_ns()}
+        row["sha256"] = spooled.sha256
+        early = storage.blobs.spool / f"early-{row['id']}"
+
+        def link() -> bool:
+            try:
+                spooled.flush(durable=False)
+                os.link(spooled.path, early)
+            except OSError:  # not every file system has second names
+                return False
+            except BaseException:
+                spooled.close()
+                raise
+            return True
+
+        def commit() -> tuple[dict[str, Any], bool]:
+            try:
+                spooled.flush(durable=storage.blobs.durable)  # before others have to wait
+                with storage.keeping():
+                    storage.blobs.keep(spooled)
+                    columns = {name: value for name, value in row.items() if name != "tags"}
+                    return storage.add_evaluation(columns, row["tags"], {})
+            finally:
+                spooled.close()
+
+        has_link = await self._core.db(link)
+        kept = asyncio.ensure_future(self._core.db(commit))
+        running = self._begin(row, str(early), kept) if has_link else None
+        try:
+            found, is_new = await kept
+        except BaseException:
+            is_new = False
+            raise
+        finally:
+            if running is not None and running.task is not None and not is_new:
+                running.task.cancel()
+        if is_new and running is None:
+            self._begin(row)
+        return found
+
+    def _begin(self, row: dict[str, Any], path: str = "", kept: Kept | None = None) -> Running:
+        running = self._running[row["id"]] = Running()
+        running.task = asyncio.ensure_future(self._work(row, running, path, kept))
+        return running
+
+    async def resume(self) -> int:
+        """Begin what a stopped server left; give how many."""
+        rows = await self._core.db(self._core.storage.running)
+        for row in rows:
+            if row["attempts"] >= MAX_ATTEMPTS:
+                error = f"the server ended {row['attempts']} times while it worked on this"
+                await self._core.db(self._core.storage.end, row["id"], FAILED, error=error, metrics={})
+            else:
+                self._begin(row)
+        return len(rows)
+
+    async def drain(self, seconds: float) -> None:
+        """Wait a while for what is at work, then let go of it: it goes on at the next start."""
+        tasks = [running.task for running in self._running.values() if running.task is not None]
+        if tasks:
+            _, left = await asyncio.wait(tasks, timeout=seconds)
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+    async def _work(self, row: dict[str, Any], running: Running, path: str, kept: Kept | None) -> None:
+        """Evaluate what was accepted, and write down how it ended, if it was kept."""
+        core, evaluation_id = self._core, row["id"]
+        payload, told = self._stored(row, "pred")
+        if path:
+            payload = payload._replace(path=path, sha256="")  # its hash was taken a moment ago
+        try:
+            truth = await self._truth(row["dataset"])
+            job = jobs.Evaluate(truth, payload, base64.b64decode(told["protocol"]), told["absent"])
+            done: jobs.Evaluated = await core.pool.run(
+                job, progress=lambda *event: running.tell(event), kill=True, must_wait=True
+            )
+            if not await _is_kept(kept):
+                return
+
+            def commit() -> None:
+                with core.storage.keeping():
+                    report = core.storage.blobs.put(done.scores)
+                    core.storage.end(evaluation_id, SUCCEEDED, report=report, metrics=done.metrics)
+
+            await core.db(commit)
+        except asyncio.CancelledError:  # by CancelEvaluation, which has written it down, or the end of the server
+            running.error = StateError("the evaluation was cancelled, or the server is about to stop")
+            if core.pool.is_closed:
+                running.error = WorkerLostError("the server stopped; it goes on with this when it starts again")
+        except Exception as error:
+            running.error = error
+            if await _is_kept(kept) and not (core.pool.is_closed and isinstance(error, WorkerLostError)):
+                text = str(error) if isinstance(error, DetmetricsError) else "a fault of the server"
+                if not isinstance(error, DetmetricsError):
+                    log("fault", level=40, error=error, evaluation=evaluation_id)
+                with suppress(Exception):
+                    await core.db(core.storage.end, evaluation_id, FAILED, error=text, metrics={})
+        finally:
+            for name in (payload.scratch, path):
+                if name:
+                    Path(name).unlink(missing_ok=True)
+            self._running.pop(evaluation_id, None)
+            running.tell(None)
+
+    def _stored(self, row: dict[str, Any], which: str) -> tuple[jobs.Payload, dict[str, Any]]:
+        """Give the predictions of a row as a payload, and how they are evaluated."""
+        told = json.loads(row["job"])
+        blobs = self._core.storage.blobs
+        payload = jobs.Payload(
+            format=told["format"],
+            compression=told["compression"],
+            path=str(blobs.path(row["sha256"])),
+            sha256=row["sha256"],
+            source=told["source"],
+            max_bytes=self._core.settings.max_unpacked_bytes,
+            scratch=str(blobs.spool / f"{which}-{uuid.uuid4().hex}"),
+        )
+        return payload, told
+
+    async def _truth(self, dataset_id: str) -> jobs.Payload:
+        row = await self._core.db(self._core.storage.dataset, dataset_id)
+        blobs = self._core.storage.blobs
+        return jobs.Payload(
+            **json.loads(row["payload"]),
+            path=str(blobs.path(row["sha256"])),
+            sha256=row["sha256"],
+            source=f"truth of {dataset_id}",
+            max_bytes=self._core.settings.max_unpacked_bytes,
+            scratch=str(blobs.spool / f"truth-{uuid.uuid4().hex}"),
+        )
+
+    # history
+
+    async def GetEvaluation(self, data: bytes, context: Any) -> Any:
+        """Give one evaluation."""
+        request = messages.parse("GetEvaluationRequest", data)
+        row = await self._core.db(self._core.storage.evaluation, asking.evaluation(request.name))
+        return messages.twin("GetEvaluationResponse")(evaluation=await self._message(row, full=True))
+
+    async def ListEvaluations(self, data: bytes, context: Any) -> Any:
+        """List evaluations."""
+        request = messages.parse("ListEvaluationsRequest", data)
+        query, size = asking.query(request), asking.page_size(request.page_size)
+        start = asking.position(asking.page_state(request.page_token, query))
+        page = await self._core.db(self._core.storage.evaluations, query, size, start)
+        return messages.twin("ListEvaluationsResponse")(
+            evaluations=[_without_scores(row) for row in page.rows],
+            next_page_token=asking.page_token(page.next, query) if page.next else "",
+        )
+
+    async def CancelEvaluation(self, data: bytes, context: Any) -> Any:
+        """Stop an evaluation."""
+        request = messages.parse("CancelEvaluationRequest", data)
+        storage, evaluation_id = self._core.storage, asking.evaluation(request.name)
+        check_owner((await self._core.db(storage.evaluation, evaluation_id))["owner"])
+        row = await self._core.db(storage.end, evaluation_id, CANCELLED, metrics={})
+        running = self._running.get(evaluation_id)
+        if running is not None and running.task is not None and row["state"] == CANCELLED:
+            running.task.cancel()
+        return messages.twin("CancelEvaluationResponse")(evaluation=_without_scores(row))
+
+    async def DeleteEvaluation(self, data: bytes, context: Any) -> Any:
+        """Delete an evaluation."""
+        request = messages.parse("DeleteEvaluationRequest", data)
+        storage, evaluation_id = self._core.storage, asking.evaluation(request.name)
+        check_owner((await self._core.db(storage.evaluation, evaluation_id))["owner"])
+        await self._core.db(storage.delete_evaluation, evaluation_id)
+        return messages.twin("DeleteEvaluationResponse")()
+
+    async def CompareEvaluations(self, data: bytes, context: Any) -> Any:
+        """Compare two evaluations."""
+        request = messages.parse("CompareEvaluationsRequest", data)
+        rows = []
+        for field in ("baseline", "candidate"):
+            evaluation_id = asking.evaluation(getattr(request, field), field)
+            row = await self._core.db(self._core.storage.evaluation, evaluation_id)
+            if row["state"] != SUCCEEDED:
+                raise StateError(f"{field} has not succeeded")
+            rows.append(row)
+        if rows[0]["dataset"] != rows[1]["dataset"]:
+            names = " and ".join(row["dataset"] for row in rows)
+            raise InputError("data set of baseline and candidate", expected="the same", got=names)
+        sides, rules = [], []
+        for row, which in zip(rows, ("baseline", "candidate"), strict=True):
+            payload, told = self._stored(row, which)
+            sides.append(payload)
+            rules.append(base64.b64decode(told["protocol"]))
+        digests = {convert.to_protocol(messages.parse("ProtocolChoice", rule)).digest for rule in rules}
+        if len(digests) > 1:
+            names = " and ".join(row["protocol_name"] for row in rows)
+            raise InputError("protocol of baseline and candidate", expected="the same", got=names)
+        truth = await self._truth(rows[0]["dataset"])
+        try:
+            response = await self._core.pool.run(jobs.Compare(truth, sides[0], sides[1], rules[0], data), kill=True)
+        finally:
+            for payload in sides:
+                Path(payload.scratch).unlink(missing_ok=True)
+        return messages.twin("CompareEvaluationsResponse").FromString(response)
+
+    async def _message(self, row: dict[str, Any], *, full: bool) -> Any:
+        message = _without_scores(row)
+        if full and row["report"]:
+            message.scores.MergeFromString(await self._core.db(self._core.storage.blobs.read, row["report"]))
+        return message
+
+
+async def _is_kept(kept: Kept | None) -> bool:
+    """Whether an upload is stored under its own row; waits until that is known."""
+    if kept is None:
+        return True
+    await asyncio.wait([kept])
+    return not kept.cancelled() and kept.exception() is None and kept.result()[1]
+
+
+def _fields(request: Any) -> dict[str, Any]:
+    """Check and give what a request and a header have in common."""
+    return {
+        "owner": CALLER.get().name,
+        "request_id": asking.request_id(request.request_id),
+        "display_name": asking.text(request.display_name, "display_name"),
+        "tags": asking.tags(request.tags),
+        "absent": asking.absent(request.absent),
+        "dataset": asking.dataset(request.dataset) if request.dataset else "",
+    }
+
+
+def _rules(request: Any) -> tuple[bytes, str]:
+    """Give the rules of a request, as they came, and their name."""
+    data = b"".join(request.protocol)
+    if len(data) > MAX_PROTOCOL:
+        raise InputError("protocol", expected=f"at most {MAX_PROTOCOL:,} bytes", got=len(data))
+    return data, convert.to_protocol(messages.parse("ProtocolChoice", data)).name
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _job(format_: int, compression: int, protocol: bytes, absent: int, source: str) -> str:
+    """Give what a later start, or a comparison, has to know, as text."""
+    told = {"format": format_, "compression": compression, "absent": absent, "source": source}
+    return json.dumps({**told, "protocol": base64.b64encode(protocol).decode()})
+
+
+def _without_scores(row: dict[str, Any]) -> Any:
+    message = messages.Evaluation(
+        name=f"evaluations/{row['id']}",
+        display_name=row["display_name"],
+        dataset=f"datasets/{row['dataset']}",
+        tags=row["tags"],
+        state=row["state"],
+        protocol=row["protocol_name"],
+        owner=row["owner"],
+        error=row["error"],
+        metrics=row["metrics"],
+        predictions_sha256=row["sha256"],
+    )
+    message.create_time.FromNanoseconds(row["created_ns"])
+    if row["ended_ns"] is not None:
+        message.end_time.FromNanoseconds(row["ended_ns"])
+    return message

@@ -1,0 +1,209 @@
+"""The pool: worker processes, the queue before them, and what becomes of a worker that dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from typing import Any
+
+from detmetrics_server import jobs
+from detmetrics_server.errors import BusyError, DrainingError, LimitError, WorkerLostError
+
+Progress = Callable[[str, int, int], None]
+
+
+class WorkerFaultError(Exception):
+    """A fault of ours inside a worker; the text is its traceback."""
+
+
+class _Slot:
+    """One worker process and the pipe to it; used by one thread at a time."""
+
+    def __init__(self, cache_bytes: int, memory_bytes: int) -> None:
+        self._settings = (cache_bytes, memory_bytes)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.is_closed = False
+        self._pipe: Connection | None = None
+
+    def start(self) -> None:
+        """Start the process and wait until it is ready."""
+        self.stop()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-m", "detmetrics_server.worker", str(theirs.fileno())]
+            self.process = subprocess.Popen(
+                [*command, *(str(value) for value in self._settings)],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for the server, which then drains
+            )
+        self._pipe = Connection(ours.detach())
+        kind, _ = self._pipe.recv()
+        assert kind == "ready"
+
+    def stop(self) -> None:
+        """End the process."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+        if self._pipe is not None:
+            self._pipe.close()
+            self._pipe = None
+
+    def call(self, job: jobs.Job, progress: Progress, is_wanted: Callable[[], bool]) -> Any:
+        """Do a job; a worker that dies in the middle costs one retry."""
+        for attempt in (1, 2):
+            try:
+                if self._pipe is None:
+                    self.start()
+                assert self._pipe is not None
+                self._pipe.send(job)
+                while True:
+                    kind, value = self._pipe.recv()
+                    if kind == "progress":
+                        progress(*value)
+                    elif kind == "done":
+                        return value
+                    elif kind == "refused":
+                        raise value.error()
+                    elif kind == "failed":
+                        raise value
+                    else:
+                        raise WorkerFaultError(value)
+            except (EOFError, ConnectionError):
+                self.stop()
+                if attempt == 2 or self.is_closed or not is_wanted():
+                    raise WorkerLostError("a worker process was lost while it worked on this") from None
+        raise AssertionError
+
+
+class Pool:
+    """Runs jobs in worker processes.
+
+    Parameters
+    ----------
+    workers : int
+        Number of processes.
+    max_waiting : int
+        Jobs that may wait; more are refused.
+    timeout_s : float
+        Longest time for one job.
+    cache_bytes, memory_bytes : int
+        Of each worker: truth kept, and the most memory it may have (0: no limit).
+    """
+
+    def __init__(self, workers: int, max_waiting: int, timeout_s: float, cache_bytes: int, memory_bytes: int) -> None:
+        self.max_waiting, self.timeout_s = max_waiting, timeout_s
+        self._slots = [_Slot(cache_bytes, memory_bytes) for _ in range(workers)]
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="pool")
+        self._free: asyncio.Queue[_Slot] = asyncio.Queue()
+        self._left: set[asyncio.Task[None]] = set()
+        self.waiting = self.running = 0
+        self.is_closed = False
+
+    async def start(self) -> None:
+        """Start all workers."""
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*(loop.run_in_executor(self._threads, slot.start) for slot in self._slots))
+        for slot in self._slots:
+            self._free.put_nowait(slot)
+
+    def pids(self) -> list[int]:
+        """Process ids of the workers."""
+        return [slot.process.pid for slot in self._slots if slot.process is not None]
+
+    def check_room(self) -> None:
+        """Refuse work that would have to wait in a full queue.
+
+        Raises
+        ------
+        BusyError
+        DrainingError
+        """
+        if self.is_closed:
+            raise DrainingError("the server is about to stop")
+        if self.waiting >= self.max_waiting:
+            raise BusyError(f"{self.waiting} evaluations wait already")
+
+    async def run(
+        self, job: jobs.Job, *, progress: Progress | None = None, kill: bool = False, must_wait: bool = False
+    ) -> Any:
+        """Do a job in a worker.
+
+        Parameters
+        ----------
+        job : Job
+        progress : callable, optional
+            Called in the event loop with stage, done, total.
+        kill : bool
+            Whether cancellation kills the worker; else it finishes what nobody wants any more.
+        must_wait : bool
+            Whether it waits also in a full queue: it was accepted before.
+
+        Raises
+        ------
+        BusyError, DrainingError, WorkerLostError, LimitError
+        Exception
+            What the job itself raises.
+        """
+        if not must_wait:
+            self.check_room()
+        self.waiting += 1
+        try:
+            slot = await self._free.get()
+        finally:
+            self.waiting -= 1
+        self.running += 1
+        loop = asyncio.get_running_loop()
+        is_wanted = True
+
+        def tell(stage: str, done: int, total: int) -> None:
+            if progress is not None and is_wanted:
+                with contextlib.suppress(RuntimeError):  # the loop has ended
+                    loop.call_soon_threadsafe(progress, stage, done, total)
+
+        work = loop.run_in_executor(self._threads, slot.call, job, tell, lambda: is_wanted)
+        try:
+            return await asyncio.wait_for(asyncio.shield(work), self.timeout_s)
+        except TimeoutError:
+            kill = True
+            raise LimitError(f"this takes longer than the {self.timeout_s:g} s that one evaluation may take") from None
+        finally:
+            is_wanted = False
+            if work.done():
+                self._release(slot)
+            else:
+                if kill and slot.process is not None:
+                    slot.process.kill()
+                task = asyncio.ensure_future(self._after(work, slot))
+                self._left.add(task)
+                task.add_done_callback(self._left.discard)
+
+    async def _after(self, work: asyncio.Future[Any], slot: _Slot) -> None:
+        """Wait for work that nobody wants any more."""
+        with contextlib.suppress(Exception):
+            await work
+        self._release(slot)
+
+    def _release(self, slot: _Slot) -> None:
+        self.running -= 1
+        self._free.put_nowait(slot)
+
+    async def close(self) -> None:
+        """End the workers, whatever they do."""
+        self.is_closed = True
+        for slot in self._slots:
+            slot.is_closed = True
+            if slot.process is not None:
+                slot.process.kill()
+        await asyncio.gather(*self._left, return_exceptions=True)
+        await asyncio.get_running_loop().run_in_executor(None, self._threads.shutdown)
+        for slot in self._slots:
+            slot.stop()

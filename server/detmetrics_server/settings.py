@@ -1,0 +1,171 @@
+"""Settings of a server: from flags, the environment (``DETMETRICS_SERVER_…``) and a TOML file, in this order."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from detmetrics.errors import InputError
+
+PREFIX = "DETMETRICS_SERVER_"
+MIB = 1 << 20
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a server runs.
+
+    Attributes
+    ----------
+    storage : str
+        Folder of database and blobs.
+    address : str
+        ``host:port``, or ``unix:PATH``. Anything but loopback needs TLS and tokens, or ``insecure``.
+    tls_cert, tls_key : str
+        Files in PEM; both or none.
+    insecure : bool
+        Serve other machines without TLS and without tokens, all the same.
+    tokens : bool or None
+        Whether calls need a token. Default: where other machines are served, or any token exists.
+    database_url : str
+        Default: SQLite in the folder.
+    durable : bool
+        Whether what was acknowledged survives a power cut, too.
+    workers : int
+        Worker processes; 0: one a core.
+    max_waiting : int
+        Evaluations that may wait before more are refused.
+    max_calls : int
+        Calls at a time, of all kinds.
+    max_message_bytes, max_pending_bytes : int
+        Largest message, and all messages at work together.
+    max_upload_bytes, max_unpacked_bytes, max_spool_bytes : int
+        Largest upload as sent and after decompression, and all unfinished uploads together.
+    idle_s, timeout_s, drain_s : float
+        Longest wait for the next part of an upload; longest time of one evaluation; time that work at hand
+        has to finish after SIGTERM.
+    cache_bytes, worker_memory_bytes : int
+        Of each worker: truth that it keeps, and the most address space it may have (0: no limit).
+    metrics_address : str
+        ``host:port`` for Prometheus; empty: none.
+    """
+
+    storage: str
+    address: str = "127.0.0.1:50051"
+    tls_cert: str = ""
+    tls_key: str = ""
+    insecure: bool = False
+    tokens: bool | None = None
+    database_url: str = ""
+    durable: bool = True
+    workers: int = 0
+    max_waiting: int = 256
+    max_calls: int = 1000
+    max_message_bytes: int = 64 * MIB
+    max_pending_bytes: int = 512 * MIB
+    max_upload_bytes: int = 2048 * MIB
+    max_unpacked_bytes: int = 4096 * MIB
+    max_spool_bytes: int = 8192 * MIB
+    idle_s: float = 60.0
+    timeout_s: float = 900.0
+    drain_s: float = 30.0
+    cache_bytes: int = 1024 * MIB
+    worker_memory_bytes: int = 16384 * MIB
+    metrics_address: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse settings that contradict each other."""
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise InputError("tls_cert and tls_key", expected="both given or none")
+        if not self.is_loopback and not self.insecure:
+            if not self.tls_cert:
+                raise InputError(
+                    f"address {self.address}",
+                    expected="loopback, or served with --tls-cert and --tls-key",
+                    hint="--insecure serves it all the same, to anyone",
+                )
+            if self.tokens is False:
+                raise InputError(f"address {self.address}", expected="loopback, or served with tokens")
+        for name in ("max_waiting", "max_calls", "max_upload_bytes", "max_unpacked_bytes"):
+            if getattr(self, name) < 1:
+                raise InputError(name, expected="at least 1", got=getattr(self, name))
+        if self.max_message_bytes < 5 * MIB:
+            raise InputError("max_message_bytes", expected=f"at least {5 * MIB}, for chunks of 4 MiB")
+        for name in ("idle_s", "timeout_s"):
+            if not getattr(self, name) > 0:
+                raise InputError(name, expected="positive", got=getattr(self, name))
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine is served."""
+        if self.address.startswith("unix:"):
+            return True
+        host = self.address.rpartition(":")[0].strip("[]")
+        if host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def n_workers(self) -> int:
+        """Worker processes."""
+        return self.workers or os.cpu_count() or 1
+
+    def needs_token(self, has_tokens: bool) -> bool:
+        """Whether calls need a token."""
+        if self.tokens is not None:
+            return self.tokens
+        return has_tokens or not (self.is_loopback or self.insecure)
+
+    def to_text(self) -> str:
+        """Give one setting a line; passwords in URLs are left out."""
+        values = msgspec.to_builtins(self)
+        if "@" in self.database_url:
+            scheme, _, rest = self.database_url.partition("://")
+            values["database_url"] = f"{scheme}://…@{rest.rpartition('@')[2]}"
+        return "\n".join(f"{name} = {value!r}" for name, value in values.items())
+
+
+def load(
+    flags: Mapping[str, object], *, file: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Settings:
+    """Put settings together.
+
+    Parameters
+    ----------
+    flags : mapping
+        What the command line says; None where it does not.
+    file : path, optional
+        TOML.
+    environment : mapping, optional
+        Default: the process's.
+
+    Raises
+    ------
+    InputError
+        Naming the setting.
+    """
+    import tomllib
+
+    values: dict[str, Any] = {}
+    try:
+        if file is not None:
+            values |= tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} is not TOML: {error}") from None
+    for name, text in (os.environ if environment is None else environment).items():
+        if name.startswith(PREFIX):
+            values[name.removeprefix(PREFIX).lower()] = text
+    values |= {name: value for name, value in flags.items() if value is not None}
+    try:
+        return msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise InputError(f"settings: {error}") from None

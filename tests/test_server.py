@@ -1,0 +1,434 @@
+"""The service as its users see it: the same numbers over the wire, history, ranking, comparison, repeatable calls."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import detmetrics as dm
+import make
+from detmetrics.errors import InputError
+
+pytest.importorskip("grpc", reason="detmetrics[server] is not installed")
+
+import grpc
+
+import serving
+from detmetrics_server import client as clients
+from detmetrics_server import convert, messages, statuses
+from detmetrics_server.client import Client
+from detmetrics_server.errors import BusyError, ExistsError, LimitError, NotFoundError, ServiceError, StateError
+from serving import EVALUATIONS, Running
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "nuscenes"
+GOLDENS = sorted((Path(__file__).parent / "golden").glob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with serving.serving(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server: Running) -> Iterator[Client]:
+    with server.client() as client:
+        client.upload_dataset("small", serving.boxes()[0])
+        yield client
+
+
+@pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
+def test_golden_over_the_wire(client: Client, path: Path, tmp_path: Path) -> None:
+    """Stateless, stored, and as a stream: the numbers of the local library to the last bit."""
+    golden = json.loads(path.read_text())
+    truth, pred = make.from_columns(golden["truth"]), make.from_columns(golden["pred"])
+    rules = golden.get("protocol", "nuscenes")
+    local = dm.evaluate(truth, pred, dm.protocols.by_name(rules))
+    serving.same(local, client.evaluate(pred, truth=truth, protocol=rules))
+    serving.same(local, client.evaluate(pred, truth=truth, protocol=local.protocol))
+    client.upload_dataset(f"golden.{path.stem}", truth)
+    run = client.evaluate(pred, dataset=f"golden.{path.stem}", name=path.stem, protocol=rules)
+    serving.same(local, run.scores)
+    serving.same(local, client.get(run.name).scores)
+    dm.io.parquet.write(pred, tmp_path / "pred.parquet")
+    streamed = client.evaluate(tmp_path / "pred.parquet", dataset=f"golden.{path.stem}", protocol=rules)
+    serving.same(local, streamed.scores)
+    omitted = client.evaluate(pred, dataset=f"golden.{path.stem}", absent="omit", protocol=rules)
+    serving.same(dm.evaluate(truth, pred, local.protocol, absent="omit"), omitted.scores)
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="real data lies in ../shared/data, which is not here")
+def test_a_real_detector_over_the_wire(client: Client) -> None:
+    truth = dm.io.nuscenes.load_truth(DATA / "minival_tables", version="v1.0-mini", split="mini_val", cache=False)
+    results = DATA / "results_pointpillars_mini" / "results_nusc.json"
+    client.upload_dataset("mini_val", truth)
+    run = client.evaluate(results, dataset="mini_val")
+    serving.same(dm.evaluate(truth, dm.io.load(results), dm.NUSCENES), run.scores)
+    assert run.scores.nds == pytest.approx(0.09923557931974811, abs=1e-15)
+
+
+@pytest.mark.parametrize("ending", ["json", "json.gz", "parquet", "memory"])
+def test_every_kind_of_upload(client: Client, tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, pred = serving.boxes()
+    path = tmp_path / f"results.{ending}"
+    if ending == "parquet":
+        dm.io.parquet.write(pred, path)
+    else:
+        dm.io.nuscenes.write_results(pred, tmp_path / "results.json")
+    if ending == "json.gz":
+        path.write_bytes(gzip.compress((tmp_path / "results.json").read_bytes()))
+    if ending == "memory":
+        monkeypatch.setattr(clients, "UNARY_BYTES", 0)
+    local = dm.evaluate(
+        truth, pred if ending in ("memory", "parquet") else dm.io.load(tmp_path / "results.json"), dm.NUSCENES
+    )
+    stages = []
+    sent = pred if ending == "memory" else path
+    run = client.evaluate(sent, dataset="small", progress=lambda *stage: stages.append(stage))
+    serving.same(local, run.scores)
+    assert stages[0][0] == "uploading"
+    assert run.metrics["NDS"] == local.nds
+
+
+def test_rules_of_your_own(client: Client) -> None:
+    truth, pred = serving.boxes()
+    rules = dm.Protocol.from_dict({"extends": "nuscenes", "name": "mine", "affinity": {"thresholds": [1.0, 2.0]}})
+    run = client.evaluate(pred, dataset="small", protocol=rules)
+    serving.same(dm.evaluate(truth, pred, rules), run.scores)
+    assert run.protocol == "mine"
+    with pytest.raises(InputError, match="unknown protocol 'nuscenez'"):
+        client.evaluate(pred, dataset="small", protocol="nuscenez")
+
+
+def test_history_and_ranking(tmp_path: Path) -> None:
+    truth, _ = serving.boxes()
+    with serving.serving(tmp_path) as server, server.client() as client:
+        client.upload_dataset("a", truth)
+        client.upload_dataset("b", truth)
+        expected = {}
+        for seed in range(5):
+            pred = serving.boxes()[1]
+            pred = pred.replace(score=pred.score * 0.9, center_m=pred.center_m + seed * 0.1)
+            run = client.evaluate(pred, dataset="ab"[seed % 2], name=f"r{seed}", tags=["even"] if seed % 2 == 0 else [])
+            expected[run.display_name] = run.scores.nds
+        ranked = [
+            (run.display_name, run.metrics["NDS"]) for run in client.evaluations(order_by="NDS desc", page_size=2)
+        ]
+        assert ranked == sorted(expected.items(), key=lambda item: -item[1])
+        assert [run.display_name for run in client.evaluations(order_by="ATE", dataset="a")] == ["r0", "r2", "r4"]
+        assert [run.display_name for run in client.evaluations(tag="even", page_size=1)] == ["r4", "r2", "r0"]
+        assert [run.display_name for run in client.evaluations(order_by="create_time")] == [f"r{i}" for i in range(5)]
+        assert not list(client.evaluations(order_by="nothing"))
+        assert not list(client.evaluations(protocol="kitti"))
+        assert all(run.scores is None for run in client.evaluations())
+        assert [data.name for data in client.datasets()] == ["a", "b"]
+        runs = list(client.evaluations())
+        lister = messages.twin("ListEvaluationsRequest")
+        for wrong, text in (
+            (lister(page_token="x"), "page_token"),
+            (lister(page_size=-1), "page_size"),
+            (lister(dataset="datasets/../x"), "dataset"),
+            (lister(order_by="NDS,mAP"), "order_by"),
+        ):
+            with pytest.raises(InputError, match=text):
+                client._unary("EvaluationService", "ListEvaluations", wrong)
+        token = client._unary("EvaluationService", "ListEvaluations", {"page_size": 1}).next_page_token
+        with pytest.raises(InputError, match="all other fields the same"):
+            client._unary("EvaluationService", "ListEvaluations", {"page_token": token, "tag": "even"})
+        middle = messages.twin("ListEvaluationsRequest")()
+        middle.create_time_from.FromDatetime(runs[2].created)
+        assert len(client._unary("EvaluationService", "ListEvaluations", middle).evaluations) in (2, 3)
+
+        with pytest.raises(StateError, match="refer to the data set"):
+            client.delete_dataset("a")
+        for run in runs:
+            client.delete(run.name)
+        with pytest.raises(NotFoundError):
+            client.get(runs[0].name)
+        client.delete_dataset("a")
+        client.delete_dataset("b")
+        assert not list(server.storage.blobs.listed()), "nothing is left of what was deleted"
+    with serving.serving(tmp_path) as server, server.client() as client:
+        assert not client.datasets()
+
+
+def test_data_sets_keep_their_name(client: Client) -> None:
+    truth, pred = serving.boxes()
+    again = client.upload_dataset("small", truth)
+    assert again == client.dataset("small")
+    assert (again.n_frames, again.n_boxes, again.frame_columns) == (
+        truth.n_frames,
+        len(truth),
+        tuple(sorted(truth.frame_columns)),
+    )
+    with pytest.raises(ExistsError):
+        client.upload_dataset("small", truth.take(truth.frames[:3]))
+    with pytest.raises(NotFoundError):
+        client.evaluate(pred, dataset="other")
+    for name in ("../small", "", "a/b", ".hidden", "x" * 64, "a\0b"):
+        with pytest.raises(InputError, match="dataset_id"):
+            client.upload_dataset(name, truth)
+
+
+def test_comparison_is_the_local_one(client: Client) -> None:
+    truth, pred = serving.boxes()
+    worse = pred.replace(center_m=pred.center_m + 0.3)
+    runs = [client.evaluate(side, dataset="small").name for side in (pred, worse)]
+    ledgers = [dm.match(truth, side, dm.NUSCENES) for side in (pred, worse)]
+    local = dm.compare(*ledgers, n=50, seed=3)
+    compared = client.compare(*runs, n=50, seed=3)
+    for name, one in local:
+        assert repr(compared.differences[name]) == repr(one)
+    assert compared.signatures == local.signatures
+    assert compared.passed is None
+    rules = {"rule": [{"metric": "NDS", "significant": False}, {"metric": "AOE", "tolerance": 9}]}
+    judged = client.compare(*runs, n=50, gate=rules)
+    assert judged.passed is False
+    assert [verdict for _, verdict in judged.outcomes] == ["worse", "ok"]
+    with pytest.raises(InputError, match="gate"):
+        client.compare(*runs, gate={"rules": 1})
+    with pytest.raises(InputError, match="draws must be from 0 to 10000"):
+        client.compare(*runs, n=20_000)
+    client.upload_dataset("third", truth.take(truth.frames[:10]))
+    other = client.evaluate(pred.take(truth.frames[:10]), dataset="third").name
+    with pytest.raises(InputError, match="data set of baseline and candidate must be the same"):
+        client.compare(runs[0], other)
+
+
+def test_errors_say_what_the_local_ones_say(client: Client, tmp_path: Path) -> None:
+    truth, pred = serving.boxes()
+    wrong = pred.replace(labels=["lorry" if name == "truck" else name for name in pred.labels])
+    with pytest.raises(InputError) as local:
+        dm.evaluate(truth, wrong, dm.NUSCENES)
+    with pytest.raises(InputError) as remote:
+        client.evaluate(wrong, truth=truth)
+    assert str(remote.value).removeprefix("predictions") == str(local.value).removeprefix(wrong.source)
+    path = tmp_path / "results.json"
+    dm.io.nuscenes.write_results(pred, path)
+    text = path.read_text()
+    path.write_text(text.replace('"size": [', '"size": [-', 1))
+    with pytest.raises(InputError) as local:
+        dm.io.load(path)
+    with pytest.raises(InputError) as remote:
+        client.evaluate(path, dataset="small")
+    assert str(remote.value) == str(local.value).replace(str(path), path.name)
+
+
+def test_the_same_request_twice_is_one_evaluation(client: Client, server: Running, tmp_path: Path) -> None:
+    _, pred = serving.boxes()
+    first = client.evaluate(pred, dataset="small", request_id="once")
+    assert client.evaluate(pred, dataset="small", request_id="once").name == first.name
+    with pytest.raises(InputError, match="request_id must be new"):
+        client.evaluate(pred.replace(score=pred.score * 0.5), dataset="small", request_id="once")
+    with pytest.raises(InputError, match="request_id must be 1 to 64"):
+        client.evaluate(pred, dataset="small", request_id="../x")
+    with ThreadPoolExecutor(4) as threads:
+        runs = list(threads.map(lambda _: client.evaluate(pred, dataset="small", request_id="race").name, range(4)))
+    assert len(set(runs)) == 1
+    path = tmp_path / "pred.parquet"
+    dm.io.parquet.write(pred, path)
+    streamed = client.evaluate(path, dataset="small", request_id="stream")
+    again = client.evaluate(path, dataset="small", request_id="stream")
+    assert again.name == streamed.name
+    serving.same(streamed.scores, again.scores)
+
+
+def pieces(pred: dm.Boxes, *, request_id: str = "", dataset: str = "small") -> list[bytes]:
+    data = convert.from_boxes(pred).SerializeToString()
+    header = messages.twin("EvaluateHeader")(dataset=f"datasets/{dataset}", format=1, request_id=request_id)
+    return list(clients._parts("EvaluateStreamRequest", header, data, None))
+
+
+def test_a_lost_stream_does_not_stop_what_was_accepted(client: Client, server: Running) -> None:
+    _, pred = serving.boxes()
+    pid = server.pool.pids()[0]
+    os.kill(pid, signal.SIGSTOP)  # so that it cannot be done before the stream is lost
+    try:
+        with grpc.insecure_channel(server.address) as channel:
+            stream = channel.stream_stream(f"{EVALUATIONS}/EvaluateStream")(iter(pieces(pred)))
+            event = messages.parse("EvaluateStreamResponse", next(stream))
+            stream.cancel()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert event.WhichOneof("event") == "accepted"
+    serving.wait_until(lambda: client.get(event.accepted.name).state != "running")
+    serving.same(client.get(event.accepted.name).scores, client.evaluate(pred, dataset="small").scores)
+
+
+def test_a_stream_lost_before_that_leaves_nothing(client: Client, server: Running) -> None:
+    _, pred = serving.boxes()
+    before = len(list(client.evaluations())), sorted(server.storage.blobs.listed())
+    for n_sent, how in ((1, "cancel"), (2, "cancel"), (2, "deadline"), (1, "deadline")):
+        gone = threading.Event()
+
+        def parts(n_sent: int = n_sent, gone: threading.Event = gone) -> Iterator[bytes]:
+            yield from pieces(pred)[:n_sent]
+            gone.wait(5)
+
+        with grpc.insecure_channel(server.address) as channel:
+            timeout = 0.3 if how == "deadline" else None
+            stream = channel.stream_stream(f"{EVALUATIONS}/EvaluateStream")(parts(), timeout=timeout)
+            if how == "cancel":
+                if n_sent > 1:
+                    serving.wait_until(server.left_over)
+                stream.cancel()
+            assert serving.code_of(lambda stream=stream: list(stream)) in ("CANCELLED", "DEADLINE_EXCEEDED")
+            gone.set()
+    serving.wait_until(lambda: not server.left_over())
+    assert server.server.core.spool_bytes == 0
+    assert (len(list(client.evaluations())), sorted(server.storage.blobs.listed())) == before
+
+
+def test_a_deadline_before_the_answer_leaves_nothing(client: Client, server: Running) -> None:
+    _, pred = serving.boxes()
+    before = len(list(client.evaluations()))
+    pid = server.pool.pids()[0]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with server.client(timeout_s=0.3) as hasty, pytest.raises(ServiceError, match="DEADLINE"):
+            hasty.evaluate(pred, dataset="small")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    serving.wait_until(lambda: server.pool.running == 0)
+    assert len(list(client.evaluations())) == before
+    assert server.server.core.pending_bytes == 0
+
+
+def test_cancelling(client: Client, server: Running) -> None:
+    _, pred = serving.boxes()
+    os.kill(server.pool.pids()[0], signal.SIGSTOP)
+    with grpc.insecure_channel(server.address) as channel:
+        stream = channel.stream_stream(f"{EVALUATIONS}/EvaluateStream")(iter(pieces(pred)))
+        name = messages.parse("EvaluateStreamResponse", next(stream)).accepted.name
+        with pytest.raises(StateError):
+            client.delete(name)
+        assert client.get(name).state == "running"
+        assert client.cancel(name).state == "cancelled"
+        assert serving.code_of(lambda: list(stream)) == "FAILED_PRECONDITION"
+    assert client.get(name).state == "cancelled"
+    assert client.cancel(name).state == "cancelled"
+    assert client.evaluate(pred, dataset="small").state == "succeeded", "the killed worker was replaced"
+    done = client.evaluate(pred, dataset="small")
+    assert client.cancel(done.name).state == "succeeded"
+    client.delete(name)
+
+
+def test_a_full_queue_is_told_and_waited_for(tmp_path: Path) -> None:
+    truth, pred = serving.boxes()
+    with serving.serving(tmp_path, max_waiting=2) as server, server.client() as client:
+        client.upload_dataset("small", truth)
+        pid = server.pool.pids()[0]
+        os.kill(pid, signal.SIGSTOP)
+        with server.client(patience_s=30) as patient, ThreadPoolExecutor(6) as threads:
+            waiting = [threads.submit(patient.evaluate, pred, dataset="small") for _ in range(6)]
+            serving.wait_until(lambda: server.pool.waiting == 2)
+            with pytest.raises(BusyError, match="2 evaluations wait already"):
+                client.evaluate(pred, dataset="small")
+            with grpc.insecure_channel(server.address) as channel:
+                stream = channel.stream_stream(f"{EVALUATIONS}/EvaluateStream")(iter(pieces(pred)))
+                with pytest.raises(grpc.RpcError) as refused:
+                    list(stream)
+                assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+                assert statuses.retry_delay_s(refused.value) == 1.0
+            os.kill(pid, signal.SIGCONT)
+            assert len({run.result().name for run in waiting}) == 6
+        assert len(list(client.evaluations())) == 6
+
+
+def test_limits(tmp_path: Path) -> None:
+    truth, pred = serving.boxes()
+    limits = {"max_message_bytes": 5 << 20, "max_upload_bytes": 60_000, "max_unpacked_bytes": 100_000}
+    with serving.serving(tmp_path, **limits, max_pending_bytes=10_000) as server, server.client() as client:
+        client.upload_dataset("tiny", truth.take(truth.frames[:2]))
+        with grpc.insecure_channel(server.address) as channel:
+            call = lambda: serving.raw(channel, f"{EVALUATIONS}/Evaluate", bytes(6 << 20))  # noqa: E731
+            assert serving.code_of(call) == "RESOURCE_EXHAUSTED"
+        with pytest.raises(BusyError, match="too much is being sent"):
+            client.evaluate(pred, truth=truth)
+        with pytest.raises(LimitError, match="an upload may have at most 60,000 bytes"):
+            client.upload_dataset("small", serving.boxes(n_frames=200)[0])
+        info = client.info()
+        assert (info["max_upload_bytes"], info["protocols"]) == (60_000, list(dm.PROTOCOLS))
+        bomb = gzip.compress(b'{"meta": {}, "results": {' + b" " * 50_000_000)
+        (tmp_path / "bomb.json.gz").write_bytes(bomb)
+        with pytest.raises(InputError, match=r"bomb\.json\.gz, unpacked, must be at most 100,000 bytes"):
+            client.evaluate(tmp_path / "bomb.json.gz", dataset="tiny")
+        serving.wait_until(lambda: not server.left_over())
+
+
+def test_a_killed_worker_costs_one_retry(client: Client, server: Running) -> None:
+    truth, pred = serving.boxes()
+    local = dm.evaluate(truth, pred, dm.NUSCENES)
+    pid = server.pool.pids()[0]
+    os.kill(pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as threads:
+        run = threads.submit(client.evaluate, pred, dataset="small")
+        serving.wait_until(lambda: server.pool.running == 1)
+        os.kill(pid, signal.SIGKILL)
+        serving.same(local, run.result().scores)
+    assert server.pool.pids()[0] != pid
+
+
+def test_what_is_stored_is_checked(tmp_path: Path) -> None:
+    truth, pred = serving.boxes()
+    with serving.serving(tmp_path) as server, server.client() as client:
+        client.upload_dataset("small", truth)
+        run = client.evaluate(pred, dataset="small")
+        row = server.storage.evaluation(run.name.split("/")[1])
+        report, blob = server.storage.blobs.path(row["report"]), server.storage.blobs.path(row["sha256"])
+        data = bytearray(report.read_bytes())
+        data[len(data) // 2] ^= 1
+        report.write_bytes(data)
+        with pytest.raises(ServiceError, match="damaged"):
+            client.get(run.name)
+        blob.unlink()
+        with pytest.raises(ServiceError, match="missing"):
+            client.compare(run.name, run.name)
+        truth_blob = server.storage.blobs.path(server.storage.dataset("small")["sha256"])
+        truth_blob.write_bytes(b"x")
+    with serving.serving(tmp_path) as server, server.client() as client, pytest.raises(ServiceError, match="damaged"):
+        client.evaluate(pred, dataset="small")
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault put into the file layer: every write to a new file after the first n bytes fails with ENOSPC."""
+    import errno
+    import io
+
+    from detmetrics_server import blobs
+
+    class Full(io.FileIO):
+        room = 0
+
+        def write(self, data: object) -> int:
+            if len(data) > Full.room:  # type: ignore[arg-type]
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(data)  # type: ignore[arg-type]
+
+    truth, pred = serving.boxes()
+    with serving.serving(tmp_path) as server, server.client() as client:
+        client.upload_dataset("small", truth)
+        before = sorted(server.storage.blobs.listed())
+        path = tmp_path / "pred.parquet"
+        dm.io.parquet.write(pred, path)
+        with monkeypatch.context() as patch:
+            patch.setattr(blobs, "open_new", lambda path: Full(path, "xb"))
+            for call in (
+                lambda: client.evaluate(pred, dataset="small"),
+                lambda: client.evaluate(path, dataset="small"),
+                lambda: client.upload_dataset("other", truth.take(truth.frames[:5])),
+            ):
+                with pytest.raises(BusyError, match="disk is full"):
+                    call()
+        assert sorted(server.storage.blobs.listed()) == before
+        assert not server.left_over()
+        assert client.evaluate(pred, dataset="small").state == "succeeded"
+        assert len(list(client.evaluations())) == 1

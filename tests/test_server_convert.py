@@ -1,0 +1,167 @@
+"""Messages and back: every bit, and errors that say what the local ones say."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import detmetrics as dm
+import make
+from detmetrics.errors import InputError
+
+pytest.importorskip("grpc", reason="detmetrics[server] is not installed")
+
+from detmetrics_server import convert, messages
+from detmetrics_server.errors import ServiceError
+from detmetrics_server.statuses import CODES, code_of, to_status
+
+GOLDENS = sorted((Path(__file__).parent / "golden").glob("*.json"))
+
+
+def over(boxes: dm.Boxes, source: str = "predictions") -> dm.Boxes:
+    return convert.to_boxes(messages.parse("Boxes", convert.from_boxes(boxes).SerializeToString()), source)
+
+
+def same(a: dm.Boxes, b: dm.Boxes) -> None:
+    assert a.digest == b.digest
+    assert (a.frames, a.labels, a.attributes) == (b.frames, b.labels, b.attributes)
+    assert (a.is_complete, a.partial, dict(a.meta)) == (b.is_complete, b.partial, dict(b.meta))
+    for name in ("place", "frame_place", "ego_xy_m"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+    for kind in ("box_columns", "frame_columns"):
+        mine, theirs = getattr(a, kind), getattr(b, kind)
+        assert list(mine) == list(theirs)
+        for name in mine:
+            np.testing.assert_array_equal(mine[name], theirs[name])
+
+
+@pytest.mark.parametrize(
+    "knobs", [{}, {"racks": 1}, {"partial": True, "extra_frames": 2}, {"n_truth": 0}, {"n_frames": 1}]
+)
+def test_boxes_keep_every_bit(knobs: dict) -> None:
+    for boxes in make.scene(3, **knobs):
+        same(boxes, over(boxes))
+
+
+def test_more_columns_and_meta() -> None:
+    _, pred = make.scene(1)
+    n, f = len(pred), pred.n_frames
+    pred = pred.replace(
+        box_columns={"cloud": np.arange(3.0 * n).reshape(n, 3), "ok": np.arange(n) % 2 == 0, "id": np.arange(n)},
+        frame_columns={"scene": np.array([f"s{i % 2}" for i in range(f)])},
+        meta={"use_lidar": True, "runs": 3, "share": 0.5, "who": ["a", None]},
+    )
+    same(pred, over(pred))
+
+
+def test_no_boxes() -> None:
+    empty = dm.Boxes(
+        center_m=np.zeros((0, 3)), size_lwh_m=np.zeros((0, 3)), yaw_rad=[], label=[], frame=[], frames=["a"], score=[]
+    )
+    same(empty, over(empty))
+
+
+def test_a_client_that_does_not_pack() -> None:
+    """Each value as a field of its own is the same message."""
+    _, pred = make.scene(2)
+    data = convert.from_boxes(pred).SerializeToString()
+    whole = messages.contract("Boxes").FromString(data)
+    scores = np.array(whole.score)
+    whole.ClearField("score")
+    loose = b"".join(b"\x41" + value.tobytes() for value in scores)  # field 8, fixed64
+    read = messages.parse("Boxes", whole.SerializeToString() + loose)
+    same(pred, convert.to_boxes(read, "predictions"))
+
+
+@pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
+def test_golden_through_messages(path: Path) -> None:
+    golden = json.loads(path.read_text())
+    truth, pred = make.from_columns(golden["truth"]), make.from_columns(golden["pred"])
+    protocol = dm.protocols.by_name(golden.get("protocol", "nuscenes"))
+    local = dm.evaluate(truth, pred, protocol)
+    choice = messages.twin("ProtocolChoice")()
+    convert.put_protocol(choice, protocol)
+    rules = convert.to_protocol(messages.parse("ProtocolChoice", choice.SerializeToString()))
+    assert rules.digest == protocol.digest
+    scores = dm.evaluate(over(truth), over(pred), rules)
+    back = convert.to_scores(messages.parse("Scores", convert.from_scores(scores).SerializeToString()))
+    for name in ("ap", "class_errors", "precision", "confidence", "error_curves", "n_truth", "n_pred"):
+        np.testing.assert_array_equal(getattr(local, name), getattr(back, name))
+    assert np.array_equal(list(local.to_flat_dict().values()), list(back.to_flat_dict().values()), equal_nan=True)
+    assert local.signature == back.signature
+    assert str(local).splitlines()[1:-2] == str(back).splitlines()[1:-2]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.score.__setitem__(0, m.score[0][:-8]), "score must be of shape"),
+        (lambda m: m.score.__setitem__(0, m.score[0][:-3]), "whole values of 8 bytes"),
+        (lambda m: m.center_m.__setitem__(0, m.center_m[0][:-8]), "3 values a row"),
+        (lambda m: m.label.__setitem__(0, b"\xff\xff\xff\xff" + m.label[0][4:]), r"label\[0\] must be a code from 0"),
+        (lambda m: m.frame.__setitem__(0, b"\xff\xff\xff\x7f" + m.frame[0][4:]), r"frame\[0\] must be a code from 0"),
+        (
+            lambda m: m.yaw_rad.__setitem__(0, np.array([np.nan]).tobytes() + m.yaw_rad[0][8:]),
+            r"yaw_rad\[0\] must be finite",
+        ),
+        (lambda m: m.frames.append(m.frames[0]), "frames must be distinct"),
+        (lambda m: m.empty_columns.append("nothing"), "empty_columns must be among"),
+        (lambda m: m.box_columns.add(name="a"), r"\['a'\].kind must be a number"),
+        (lambda m: m.box_columns.add(name="a", kind=4, codes=[b"\x01\0\0\0"]), r"codes\[0\] must be from 0"),
+        (lambda m: m.box_columns.add(name="a", kind=1, width=-1), "rows of -1 values"),
+        (lambda m: (m.box_columns.add(name="a", kind=1), m.box_columns.add(name="a", kind=1)), "distinct names"),
+    ],
+)
+def test_wrong_columns_are_refused(change, message: str) -> None:
+    _, pred = make.scene(2)
+    wrong = convert.from_boxes(pred)
+    change(wrong)
+    with pytest.raises(InputError, match=message):
+        convert.to_boxes(messages.parse("Boxes", wrong.SerializeToString()), "predictions")
+
+
+@given(st.binary(max_size=200), st.integers(0, 400))
+@settings(max_examples=60, deadline=None)
+def test_any_bytes_are_refused_or_read(noise: bytes, at: int) -> None:
+    data = convert.from_boxes(make.scene(5, n_frames=1, n_truth=2)[1]).SerializeToString()
+    for spoilt in (noise, data[:at] + noise + data[at:], data[:at] + noise + data[at + len(noise) :]):
+        with contextlib.suppress(InputError):
+            convert.to_boxes(messages.parse("Boxes", spoilt), "predictions")
+
+
+def test_rules_as_data() -> None:
+    choice = messages.twin("ProtocolChoice")()
+    assert convert.to_protocol(choice) == dm.NUSCENES
+    choice.custom.update({"extends": "nuscenes", "curve": {"n_samples": 51}})
+    assert convert.to_protocol(choice).curve.n_samples == 51
+    choice.custom.update({"curve": {"n_samples": 50.5}})
+    with pytest.raises(InputError, match="n_samples"):
+        convert.to_protocol(choice)
+
+
+def test_every_error_of_ours_has_a_code() -> None:
+    def below(kind: type) -> set[type]:
+        return {kind, *(leaf for sub in kind.__subclasses__() for leaf in below(sub))}
+
+    assert below(ServiceError) - {ServiceError} <= set(CODES)
+
+
+def test_the_status_says_field_and_reason_and_nothing_internal() -> None:
+    from google.rpc import error_details_pb2, status_pb2
+
+    status = to_status(InputError("pred.score[3]", expected="finite", got=float("nan"), where="frame 'a'"), "r1")
+    packed = dict(status.trailing_metadata)["grpc-status-details-bin"]
+    bad = error_details_pb2.BadRequest()
+    assert status_pb2.Status.FromString(packed).details[0].Unpack(bad)
+    assert bad.field_violations[0].field == "pred.score[3]"
+    assert bad.field_violations[0].description == "pred.score[3] must be finite, got nan in frame 'a'"
+    hidden = to_status(KeyError("/srv/secret"), "r2")
+    assert code_of(KeyError()).name == "INTERNAL"
+    assert "secret" not in hidden.details
+    assert "r2" in hidden.details

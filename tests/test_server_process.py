@@ -1,0 +1,368 @@
+"""A server as a process: the command line, the end of it by signal and by kill, TLS, and clients in other languages."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import detmetrics as dm
+
+pytest.importorskip("grpc", reason="detmetrics[server] is not installed")
+
+import serving
+from detmetrics.errors import DetmetricsError
+from detmetrics_server.client import Client
+from serving import Process
+
+ROOT = Path(__file__).resolve().parent.parent
+BUF = shutil.which("buf", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
+
+
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "detmetrics", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    folder = tmp_path_factory.mktemp("server")
+    process = Process(folder / "storage")
+    yield process
+    process.kill()
+
+
+def test_the_command_line(server: Process, tmp_path: Path) -> None:
+    truth, pred = serving.boxes()
+    dm.io.parquet.write(truth, tmp_path / "truth.parquet")
+    dm.io.nuscenes.write_results(pred, tmp_path / "results.json")
+    done = command("upload-dataset", "small", "--truth", str(tmp_path / "truth.parquet"), "--server", server.address)
+    assert done.returncode == 0, done.stderr
+    assert "small: " in done.stdout
+    arguments = (
+        str(tmp_path / "results.json"),
+        "--server",
+        server.address,
+        "--dataset",
+        "small",
+        "--name",
+        "mine",
+        "--tag",
+        "nightly",
+    )
+    done = command("submit", *arguments, "--json", str(tmp_path / "scores.json"))
+    assert done.returncode == 0, done.stderr
+    local = dm.evaluate(truth, dm.io.load(tmp_path / "results.json"), dm.NUSCENES)
+    written = json.loads((tmp_path / "scores.json").read_text())
+    assert written["nd_score"] == local.nds
+    assert written["signature"] == local.signature
+    assert f"{local.nds:.4f}" in done.stdout
+    assert written["evaluation"] in done.stdout
+    with Client(server.address) as client:
+        assert client.get(written["evaluation"]).tags == ("nightly",)
+    done = command("submit", *arguments[:3], "--dataset", "other")
+    assert done.returncode == 2
+    assert "there is no data set 'other'" in done.stderr
+
+
+def test_settings_are_printed_without_secrets_and_the_folder_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from typer.testing import CliRunner
+
+    from detmetrics.cli import app
+    from detmetrics_server.watching import LOG
+
+    monkeypatch.setattr(LOG, "handlers", [])
+
+    def here(*arguments: str) -> Any:
+        return CliRunner().invoke(app, [*arguments, "--storage", str(tmp_path / "x")])
+
+    refused = here("serve", "--address", "0.0.0.0:0")
+    assert "must be loopback, or served with --tls-cert" in str(refused.exception)
+    assert not (tmp_path / "x").exists()
+    log = Path(f"{tmp_path / 'x'}.log")
+    process = Process(tmp_path / "x", environment={"DETMETRICS_SERVER_DRAIN_S": "3"})
+    try:
+        assert "drain_s = 3.0" in log.read_text()
+        held = here("serve", "--address", "127.0.0.1:0")
+        assert "another server holds" in str(held.exception)
+        token = here("token", "add", "ci", "--role", "submitter", "--days", "1").stdout.strip()
+        with Client(process.address, token=token) as client:
+            assert client.info()["needs_token"]
+        assert "ci  submitter until" in here("token", "list").stdout
+        assert here("token", "revoke", "ci").exit_code == 0
+        assert isinstance(here("token", "revoke", "ci").exception, dm.InputError)
+        assert token not in log.read_text()
+    finally:
+        process.process.send_signal(signal.SIGTERM)
+        assert process.process.wait(20) == 0
+
+
+def test_a_drain_lets_work_finish(tmp_path: Path) -> None:
+    truth, pred = serving.boxes()
+    process = Process(tmp_path / "x")
+    with Client(process.address, patience_s=0) as client:
+        client.upload_dataset("small", truth)
+        answers: list[Any] = []
+        pid = workers_of(process)[0]
+        os.kill(pid, signal.SIGSTOP)
+        thread = threading.Thread(target=lambda: answers.append(client.evaluate(pred, dataset="small")))
+        thread.start()
+        time.sleep(0.3)
+        process.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        with Client(process.address, patience_s=0) as late, pytest.raises(DetmetricsError):
+            late.info()
+        os.kill(pid, signal.SIGCONT)
+        thread.join(20)
+    assert process.process.wait(20) == 0
+    assert answers[0].state == "succeeded"
+    serving.wait_until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+def workers_of(process: Process) -> list[int]:
+    children = Path(f"/proc/{process.process.pid}/task/{process.process.pid}/children").read_text().split()
+    tasks = Path(f"/proc/{process.process.pid}/task").glob("*/children")
+    return sorted({int(pid) for path in tasks for pid in path.read_text().split()} | {int(pid) for pid in children})
+
+
+def kill_at_random_moments(folder: Path, times: int, seed: int) -> dict[str, int]:
+    """Kill the server while it takes uploads, evaluates and writes; look at what is there after each start."""
+    rng = random.Random(seed)
+    truth, pred = serving.boxes()
+    preds = [pred.replace(score=pred.score * (0.5 + 0.1 * i)) for i in range(4)]
+    local = [dm.evaluate(truth, one, dm.NUSCENES) for one in preds]
+    parquet = folder / "pred.parquet"
+    dm.io.parquet.write(preds[0], parquet)
+    acknowledged: dict[str, int] = {}
+    asked: dict[str, int] = {}
+    counts = {"kills": 0, "acknowledged": 0, "resumed or unacknowledged": 0}
+    process = Process(folder / "storage")
+    with Client(process.address, patience_s=0) as client:
+        client.upload_dataset("small", truth)
+    for round_ in range(times):
+        stop = threading.Event()
+
+        def submit(address: str, number: int, stop: threading.Event = stop) -> None:
+            with Client(address, patience_s=0) as client:
+                while not stop.is_set():
+                    which, request = number % 4, uuid.uuid4().hex
+                    asked[request] = which
+                    try:
+                        source = parquet if which == 0 else preds[which]
+                        run = client.evaluate(source, dataset="small", name=str(which), request_id=request)
+                        acknowledged[run.name] = which
+                        del asked[request]
+                        if rng.random() < 0.2:
+                            client.upload_dataset(f"d{uuid.uuid4().hex}", truth.take(truth.frames[:3]))
+                    except DetmetricsError:
+                        return
+                    number += 1
+
+        threads = [threading.Thread(target=submit, args=(process.address, i)) for i in range(3)]
+        for thread in threads:
+            thread.start()
+        time.sleep(rng.uniform(0.02, 0.5))
+        process.kill()
+        stop.set()
+        for thread in threads:
+            thread.join()
+        counts["kills"] += 1
+        process = Process(folder / "storage")
+        with Client(process.address) as client:
+            serving.wait_until(
+                lambda c=client: not any(run.state == "running" for run in c.evaluations(page_size=1000)), 60
+            )
+            for request, which in list(asked.items())[-3:]:  # who lost the answer asks again
+                sources = [parquet if which == 0 else preds[which]] * 2
+                names = [
+                    client.evaluate(one, dataset="small", name=str(which), request_id=request).name for one in sources
+                ]
+                assert names[0] == names[1]
+            asked.clear()
+            runs = {run.name: run for run in client.evaluations(page_size=1000)}
+            assert set(acknowledged) <= set(runs), f"round {round_}: an acknowledged evaluation is gone"
+            for run in runs.values():
+                assert run.state == "succeeded", (round_, run)
+            newest = list(runs)[:20] if round_ < times - 1 else list(runs)
+            for name in newest:
+                serving.same(local[int(runs[name].display_name)], client.get(name).scores)
+    process.kill()
+    from detmetrics_server.storage import Query, Storage
+
+    storage = Storage(folder / "storage")
+    storage.sweep()
+    named = {row["sha256"] for row in storage.datasets("", 10**6)}
+    page = storage.evaluations(Query(), 10**6, None)
+    named |= {row[key] for row in page.rows for key in ("sha256", "report")}
+    assert set(storage.blobs.listed()) == named, "blobs and rows agree"
+    assert not list(storage.blobs.spool.iterdir())
+    storage.close()
+    counts["acknowledged"] = len(acknowledged)
+    counts["resumed or unacknowledged"] = len(page.rows) - len(acknowledged)
+    return counts
+
+
+def test_kill_at_a_few_random_moments(tmp_path: Path) -> None:
+    assert kill_at_random_moments(tmp_path, 2, seed=0)["kills"] == 2
+
+
+@pytest.mark.soak
+def test_kill_at_two_hundred_random_moments(tmp_path: Path) -> None:
+    print(kill_at_random_moments(tmp_path, 200, seed=1))
+
+
+def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
+    """A small disk of its own: what was acknowledged stays, what was refused leaves nothing, and room helps."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a small disk")
+    truth, pred = serving.boxes()
+    local = dm.evaluate(truth, pred, dm.NUSCENES)
+    try:
+        process = Process(disk / "x")
+        kept = []
+        with Client(process.address, patience_s=0) as client:
+            client.upload_dataset("small", truth)
+
+            def fill() -> None:
+                for i in range(100):
+                    one = pred.replace(score=pred.score * (1 - i / 200))
+                    kept.append(client.evaluate(one, dataset="small").name)
+
+            with pytest.raises(DetmetricsError, match="disk is full"):
+                fill()
+            assert len(kept) > 1
+            assert {run.name for run in client.evaluations()} == set(kept)
+            serving.same(local, client.get(kept[0]).scores)
+        process.kill()
+        process = Process(disk / "x")
+        with Client(process.address, patience_s=0) as client:
+            serving.same(local, client.get(kept[0]).scores)
+            for name in kept[1:]:
+                client.delete(name)
+            assert client.evaluate(pred, dataset="small").state == "succeeded"
+        process.kill()
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_tls_and_token(tmp_path: Path) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    request = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run([openssl, *request, *names, "-keyout", key, "-out", cert], check=True, capture_output=True)
+    assert ssl.create_default_context(cafile=str(cert))
+    settings = {"address": "0.0.0.0:0", "tls_cert": str(cert), "tls_key": str(key)}
+    truth, pred = serving.boxes()
+    with serving.serving(tmp_path / "x", **settings) as server:
+        token = server.storage.add_token("me", "admin")
+        address = f"localhost:{server.server.port}"
+        with Client(address, token=token, tls=cert) as client:
+            serving.same(dm.evaluate(truth, pred, dm.NUSCENES), client.evaluate(pred, truth=truth))
+        with Client(address, tls=cert, patience_s=0) as client, pytest.raises(DetmetricsError, match="valid token"):
+            client.info()
+        with Client(address, token=token, patience_s=0) as client, pytest.raises(DetmetricsError):
+            client.info()
+
+
+def test_a_missing_extra_is_named(tmp_path: Path) -> None:
+    (tmp_path / "grpc.py").write_text("raise ImportError('no', name='grpc')")
+    done = command("submit", "x.json", "--dataset", "a", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2
+    assert "pip install 'detmetrics[client]'" in done.stderr
+    done = command("serve", "--storage", str(tmp_path / "x"), PYTHONPATH=str(tmp_path))
+    assert "pip install 'detmetrics[server]'" in done.stderr
+
+
+BLOCKS = dict(re.findall(r"```(json|sh|js|py)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
+REQUEST = json.loads(BLOCKS["json"])
+
+
+def local_nds() -> float:
+    names = {"centerM": "center_m", "sizeLwhM": "size_lwh_m", "yawRad": "yaw_rad"}
+    sides = []
+    for side in REQUEST.values():
+        values = {names.get(key, key): value for key, value in side.items()}
+        values |= {key: [values[key]] for key in ("center_m", "size_lwh_m")}
+        sides.append(dm.Boxes(**values))
+    return dm.evaluate(*sides, dm.NUSCENES).nds
+
+
+def test_the_python_of_the_readme(server: Process) -> None:
+    truth, pred = serving.boxes()
+    names = {"truth": truth, "pred": pred}
+    exec(BLOCKS["py"].replace("localhost:50051", server.address), names)
+    serving.same(dm.evaluate(truth, pred, dm.NUSCENES), names["run"].scores)
+    serving.same(names["scores"], names["run"].scores)
+
+
+@pytest.mark.skipif(BUF is None, reason="buf is not installed (buf-bin)")
+@pytest.mark.parametrize("schema", ["reflection", "files"])
+def test_buf_curl_of_the_readme(server: Process, tmp_path: Path, schema: str) -> None:
+    assert BUF is not None
+    (tmp_path / "request.json").write_text(BLOCKS["json"])
+    words = BLOCKS["sh"].replace("localhost:50051", server.address).split()
+    assert words[:2] == ["buf", "curl"]
+    words[2:2] = ["--schema", str(ROOT / "proto")] if schema == "files" else []
+    done = subprocess.run([BUF, *words[1:]], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["evaluation"]["metrics"]["NDS"] == local_nds()
+
+
+def test_the_node_client_of_the_readme(server: Process, tmp_path: Path) -> None:
+    npm, node = shutil.which("npm"), shutil.which("node")
+    if npm is None or node is None:
+        pytest.skip("node and npm are not installed")
+    install = [npm, "install", "--silent", "--no-audit", "--no-fund", "@grpc/grpc-js@1", "@grpc/proto-loader@0.8"]
+    try:
+        done = subprocess.run(install, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    except subprocess.TimeoutExpired:
+        pytest.skip("npm does not answer")
+    if done.returncode:
+        pytest.skip(f"npm cannot install: {done.stderr[-200:]}")
+    (tmp_path / "request.json").write_text(BLOCKS["json"])
+    (tmp_path / "proto").symlink_to(ROOT / "proto")
+    (tmp_path / "client.js").write_text(BLOCKS["js"].replace("localhost:50051", server.address))
+    done = subprocess.run([node, "client.js"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == local_nds()
+
+
+def test_prometheus(tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with serving.serving(tmp_path, metrics_address=f"127.0.0.1:{port}") as server, server.client() as client:
+        client.info()
+        text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+    assert 'detmetrics_calls_total{code="OK",method="/detmetrics.v1.ServerService/GetServerInfo"} 1.0' in text
+    assert "detmetrics_waiting 0.0" in text
