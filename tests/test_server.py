@@ -377,6 +377,23 @@ def test_a_killed_worker_costs_one_retry(client: Client, server: Running) -> Non
     assert server.pool.pids()[0] != pid
 
 
+def test_a_worker_killed_twice_is_told(client: Client, server: Running) -> None:
+    _, pred = serving.boxes()
+    before = len(list(client.evaluations()))
+    first = server.pool.pids()[0]
+    os.kill(first, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as threads:
+        run = threads.submit(client.evaluate, pred, dataset="small")
+        serving.wait_until(lambda: server.pool.running == 1)
+        os.kill(first, signal.SIGKILL)
+        serving.wait_until(lambda: server.pool.pids() not in ([], [first]))
+        os.kill(server.pool.pids()[0], signal.SIGKILL)
+        with pytest.raises(ServiceError, match="UNAVAILABLE: a worker process was lost"):
+            run.result()
+    assert len(list(client.evaluations())) == before
+    assert client.evaluate(pred, dataset="small").state == "succeeded"
+
+
 def test_what_is_stored_is_checked(tmp_path: Path) -> None:
     truth, pred = serving.boxes()
     with serving.serving(tmp_path) as server, server.client() as client:

@@ -47,6 +47,10 @@ def same(a: dm.Boxes, b: dm.Boxes) -> None:
 def test_boxes_keep_every_bit(knobs: dict) -> None:
     for boxes in make.scene(3, **knobs):
         same(boxes, over(boxes))
+        same(boxes, convert.to_boxes(messages.parse("Boxes", convert.to_bytes(boxes)), "boxes"))
+        assert messages.contract("Boxes").FromString(convert.to_bytes(boxes)) == messages.contract("Boxes").FromString(
+            convert.from_boxes(boxes).SerializeToString()
+        )
 
 
 def test_more_columns_and_meta() -> None:

@@ -317,6 +317,15 @@ def test_requests_that_would_hold_up_everybody(channel: Any) -> None:
         assert found.value.code().name == "INVALID_ARGUMENT"
 
 
+def test_a_compressed_message_that_is_large(open_server: Running) -> None:
+    """What counts is the size after gRPC has unpacked it."""
+    with grpc.insecure_channel(
+        open_server.address, compression=grpc.Compression.Gzip, options=[("grpc.max_send_message_length", -1)]
+    ) as channel:
+        code = serving.code_of(lambda: serving.raw(channel, f"{EVALUATIONS}/Evaluate", bytes(80 << 20)))
+    assert code == "RESOURCE_EXHAUSTED"
+
+
 # any bytes
 
 UNARY = [

@@ -227,8 +227,8 @@ class Client:
             if not isinstance(pred, Boxes):
                 raise InputError("pred", expected="Boxes where truth is given", got=str(pred))
             request = messages.twin("EvaluateRequest")(
-                truth=[convert.from_boxes(truth).SerializeToString()],
-                predictions=[convert.from_boxes(pred).SerializeToString()],
+                truth=[convert.to_bytes(truth)],
+                predictions=[convert.to_bytes(pred)],
                 **fields,
             )
             scores = self._unary("EvaluationService", "Evaluate", request).evaluation.scores
@@ -236,7 +236,7 @@ class Client:
         fields |= {"dataset": f"datasets/{dataset}", "display_name": name, "tags": tags}
         fields["request_id"] = request_id or uuid.uuid4().hex
         if isinstance(pred, Boxes):
-            data = convert.from_boxes(pred).SerializeToString()
+            data = convert.to_bytes(pred)
             if len(data) <= UNARY_BYTES:
                 request = messages.twin("EvaluateRequest")(predictions=[data], **fields)
                 return _run(self._unary("EvaluationService", "Evaluate", request).evaluation)
@@ -348,7 +348,7 @@ class Client:
         progress : callable, optional
             Called with stage, done, total.
         """
-        source = convert.from_boxes(truth).SerializeToString() if isinstance(truth, Boxes) else truth
+        source = convert.to_bytes(truth) if isinstance(truth, Boxes) else truth
         fields = {"dataset_id": name, "request_id": uuid.uuid4().hex}
         header = messages.twin("DatasetHeader")(**fields, **_described(source))
         method = self._channel.stream_unary(f"/{PACKAGE}.DatasetService/UploadDataset")

@@ -120,6 +120,16 @@ def chunk_of(data: bytes) -> tuple[int, memoryview] | None:
     return offset, view[start:]
 
 
+def varint(value: int) -> bytes:
+    """Give a number, zero or more, as the wire has it."""
+    pieces = bytearray()
+    while value > 0x7F:
+        pieces.append(value & 0x7F | 0x80)
+        value >>= 7
+    pieces.append(value)
+    return bytes(pieces)
+
+
 def _varint(view: memoryview, at: int) -> tuple[int, int]:
     """Give a number and where it ends; (-1, …) where there is none."""
     value = 0

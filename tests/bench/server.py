@@ -50,11 +50,11 @@ def timed(call: Callable[[], Any], pids: list[int]) -> tuple[Any, float, float]:
 
 def messages_of_boxes() -> None:
     _, pred = make_boxes(n_frames=500, seed=0)
-    data = convert.from_boxes(pred).SerializeToString()
+    data = convert.to_bytes(pred)
     there, back = [], []
     for _ in range(21):
         start = time.process_time()
-        convert.from_boxes(pred).SerializeToString()
+        convert.to_bytes(pred)
         middle = time.process_time()
         read = convert.to_boxes(messages.parse("Boxes", data), "pred")
         back.append(time.process_time() - middle)
