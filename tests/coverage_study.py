@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 import detmetrics as dm
-from detmetrics.protocol import Affinity, Composite, Protocol, Task, TpError
+from detmetrics.protocol import Affinity, Composite, Curve, Protocol, Task, TpError
 from detmetrics.resampling import Draws, limits, p_value
 from detmetrics.scoring import Plan, metric_names, metric_values, official
 from detmetrics.weights import Weights
@@ -31,6 +31,7 @@ PROTOCOL = Protocol(
     name="coverage",
     tasks=(Task(label="car"), Task(label="pedestrian")),
     affinity=Affinity(kind="center_xy", thresholds=(1.0, 2.0), error_threshold=2.0),
+    curve=Curve(min_recall=0.1, min_precision=0.1),  # said here: the default changed once, and the figures with it
     errors=(
         TpError(name="ATE", key="trans_err", kind="translation_xy", unit="m"),
         TpError(name="AOE", key="orient_err", kind="orientation", unit="rad"),
