@@ -271,13 +271,17 @@ def _crossed(first: Attribute, second: Attribute) -> Attribute:
     """Cross two attributes that are known to the same sides; combinations that do not occur are left out."""
     width = len(second.names)
 
-    def both(a: NDArray[np.int16], b: NDArray[np.int16]) -> Ints:
-        return np.where((a < 0) | (b < 0), -1, a.astype(np.int64) * width + b)
+    def both(a: NDArray[np.int16], b: NDArray[np.int16]) -> Codes:
+        code: Codes = a * np.int32(width) + b  # fits: there are at most MAX_SHARDS
+        code[(a | b) < 0] = -1
+        return code
 
     truth = both(first.truth, second.truth)
     event = None if first.event is None or second.event is None else both(first.event, second.event)
-    found = np.unique(truth if event is None else np.concatenate((truth, event)))
-    found = found[found >= 0]
+    used = sum(
+        np.bincount(side + 1, minlength=len(first.names) * width + 1)[1:] for side in (truth, event) if side is not None
+    )
+    found = np.flatnonzero(used)
     renumber = np.full(len(first.names) * width + 1, -1, np.int16)
     renumber[found] = np.arange(len(found))
     names = tuple(f"{first.names[code // width]}+{second.names[code % width]}" for code in found.tolist())
