@@ -336,7 +336,7 @@ def _finish(folder: Path, plan: WorldPlan) -> dict[str, int]:
 def _mask(place: Place) -> bytes:
     """Draw the streets as a PNG of one bit a pixel, white on black, 0.1 m a pixel, y up, from the town's corner.
 
-    The mask is in the town's axes: nuScenes' masks are too coarse a prior to be worth turning.
+    Not yet as nuScenes has it: the mask is in the town's own axes, not in the global ones of poses and boxes.
     """
     town = place.town
     x = np.arange(town.area[0], town.area[1], _MASK_M)
