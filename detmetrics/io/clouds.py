@@ -223,7 +223,9 @@ class NuscenesClouds:
         #: Tokens of the samples that have a cloud, in the order of the table.
         self.samples = list(self._of_sample)
 
-    def read(self, sample_token: str, *, n_sweeps: int = 1, drop_close_m: float = 0.0) -> Cloud:
+    def read(
+        self, sample_token: str, *, n_sweeps: int = 1, drop_close_m: float = 0.0, gap_s: float = 0.0
+    ) -> Cloud:
         """Read the cloud of a sample's key frame, joined with the sweeps before it.
 
         Parameters
@@ -233,6 +235,9 @@ class NuscenesClouds:
             How many clouds at most, the key frame included; at the start of a scene there are fewer.
         drop_close_m : float
             See :func:`join`.
+        gap_s : float
+            Clouds nearer in time than this to the last one taken are skipped, unread: sets recorded at 2 and at 20
+            clouds a second then give sweeps alike.
 
         Returns
         -------
@@ -254,6 +259,8 @@ class NuscenesClouds:
             if token not in self._recordings:
                 raise InputError(f"the recording {token!r} before sample {sample_token!r} is not in the tables")
             recording = self._recordings[token]
-            chain.append(read_nuscenes(recording.path, pose=recording.pose, timestamp_us=recording.timestamp_us))
             token = recording.prev
+            if chain and 1e-6 * (chain[-1].timestamp_us - recording.timestamp_us) < gap_s:
+                continue
+            chain.append(read_nuscenes(recording.path, pose=recording.pose, timestamp_us=recording.timestamp_us))
         return join(chain, drop_close_m=drop_close_m)

@@ -1,0 +1,196 @@
+"""The network: point pillars, a small pyramid of convolutions, centre heatmaps and regressions. Pure torch.
+
+After A. H. Lang et al., *PointPillars*, 2019, and T. Yin et al., *Center-based 3D Object Detection and Tracking*, 2021.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from detmetrics.detector.config import CLASSES, GROUPS, PARTS, POINT_FEATURES, Config
+
+#: Parts that can be frozen or given a learning rate of their own.
+MODEL_PARTS = ("encoder", "backbone", "neck", "heads")
+#: What every cell says at first: so rare are centres, about (the focal prior; T.-Y. Lin et al., *Focal Loss*, 2017).
+PRIOR = 0.01
+
+
+class Detector(nn.Module):
+    """A detector of a configuration.
+
+    Initialisation. Convolutions and linear layers before a ReLU: He's normal scheme over the fan out, which keeps the
+    gradient's size through many layers. The last normalisation of each residual block starts at zero, so that a block
+    starts as the identity. The heatmap's bias is the logit of :data:`PRIOR` and its weights are small: else the first
+    steps would do nothing but push 16,000 empty cells down, through all layers. Regressions start at zero weights of
+    standard deviation 0.01 with the bias of a mean object, where losses are finite and of one size.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        config.check()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.backbone = Backbone(config)
+        self.neck = Neck(config)
+        self.heads = Heads(config)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for block in self.modules():
+            if isinstance(block, Block):
+                nn.init.zeros_(block.norm2.weight)
+        nn.init.normal_(self.heads.heat.weight, std=0.01)
+        nn.init.constant_(self.heads.heat.bias, math.log(PRIOR / (1 - PRIOR)))
+        nn.init.normal_(self.heads.last.weight, std=0.01)
+
+    def forward(self, features: Tensor, length: Tensor, place: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+        """Go from pillars to heatmaps.
+
+        Parameters
+        ----------
+        features, length, place
+            See :class:`detmetrics.detector.pillars.Pillars`, of all samples.
+        batch : int
+            How many samples.
+
+        Returns
+        -------
+        heat : (B, C, n, n)
+            Logits.
+        shared : (B, n, n, W)
+            What :meth:`Heads.regress` reads at some cells.
+        """
+        image = self.encoder(features, length, place, batch)
+        image = self.neck(self.backbone(image))
+        return self.heads.heat(image), image.permute(0, 2, 3, 1)
+
+
+class Encoder(nn.Module):
+    """Pillars to an image: a linear layer on points, the highest value in each pillar, a linear layer on pillars."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.n = config.n_cells
+        self.point = nn.Linear(POINT_FEATURES, config.point_width, bias=False)
+        self.norm = nn.BatchNorm1d(config.point_width)
+        self.pillar = nn.Linear(config.point_width, config.pillar_width, bias=False)
+        self.norm2 = nn.BatchNorm1d(config.pillar_width)
+
+    def forward(self, features: Tensor, length: Tensor, place: Tensor, batch: int) -> Tensor:
+        """Give (B, 4·pillar_width, n, n); the four pillars of a cell become channels."""
+        width = self.pillar.out_features
+        image = features.new_zeros(batch * self.n**2 * 4, width)
+        if len(length) > 1 or (len(length) and not self.training):  # the mean of one pillar has no spread
+            highest = torch.segment_reduce(self.point(features), "max", lengths=length, axis=0, unsafe=True)
+            pillar = torch.relu(self.norm2(self.pillar(torch.relu(self.norm(highest)))))
+            image = image.to(pillar.dtype).index_copy(0, place, pillar)
+        # the channels lie last in memory, as convolutions on CPUs and tensor cores like it
+        return image.view(batch, self.n, self.n, 4 * width).permute(0, 3, 1, 2)
+
+
+def _conv(width_in: int, width: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(width_in, width, kernel, stride, padding=kernel // 2, bias=False)
+
+
+class Block(nn.Module):
+    """Two convolutions beside the identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = _conv(width, width), nn.BatchNorm2d(width)
+        self.conv2, self.norm2 = _conv(width, width), nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Give an image of the same shape."""
+        y = torch.relu(self.norm1(self.conv1(x)))
+        return torch.relu(x + self.norm2(self.conv2(y)))
+
+
+class Backbone(nn.Module):
+    """Stages of residual blocks, each at half the resolution of the one before."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        stages = []
+        before = 4 * config.pillar_width
+        for number, (width, depth) in enumerate(zip(config.widths, config.depths, strict=True)):
+            down = [_conv(before, width, stride=2 if number else 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+            stages.append(nn.Sequential(*down, *(Block(width) for _ in range(depth))))
+            before = width
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Give the images of all stages, the finest first."""
+        images = []
+        for stage in self.stages:
+            x = stage(x)
+            images.append(x)
+        return images
+
+
+class Neck(nn.Module):
+    """From the coarsest image to the finest: what is known of the surroundings comes to each cell."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        widths = config.widths
+        self.across = nn.ModuleList(_conv(a, b, kernel=1) for a, b in zip(widths[1:], widths[:-1], strict=True))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[:-1])
+        self.mix = nn.ModuleList(
+            nn.Sequential(_conv(width, width), nn.BatchNorm2d(width), nn.ReLU(inplace=True)) for width in widths[1:-1]
+        )
+        self.last = nn.Sequential(
+            _conv(widths[0], config.head_width),
+            nn.BatchNorm2d(config.head_width),
+            nn.ReLU(inplace=True),
+            nn.Dropout2d(config.dropout),
+        )
+
+    def forward(self, images: list[Tensor]) -> Tensor:
+        """Give (B, head_width, n, n)."""
+        x = images[-1]
+        for level in range(len(images) - 2, -1, -1):
+            up = nn.functional.interpolate(self.norms[level](self.across[level](x)), scale_factor=2, mode="nearest")
+            x = torch.relu(images[level] + up)
+            if level:
+                x = self.mix[level - 1](x)
+        return self.last(x)  # type: ignore[no-any-return]
+
+
+class Heads(nn.Module):
+    """A heatmap for each class; and for each group of classes what is regressed, asked for only where it is wanted.
+
+    Where there is no object there is nothing to learn, and where there is no maximum nothing to read: so regressions
+    are computed at some cells instead of all, in training and in use.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.n_values = sum(PARTS.values())
+        self.heat = nn.Conv2d(config.head_width, len(CLASSES), 1)
+        self.first = nn.Linear(config.head_width, 2 * config.head_width)
+        self.last = nn.Linear(2 * config.head_width, len(GROUPS) * self.n_values)
+
+    def regress(self, shared: Tensor, place: Tensor, group: Tensor) -> dict[str, Tensor]:
+        """Give the parts of :data:`PARTS` at cells.
+
+        Parameters
+        ----------
+        shared : (B, n, n, W)
+        place, group : int64 (K,)
+            Cells, row by row and sample by sample, and the group of classes that is meant.
+
+        Returns
+        -------
+        dict of str to (K, size)
+            Size, offset, velocity as in :class:`detmetrics.detector.targets.Targets`; attributes as logits.
+        """
+        cells = shared.reshape(-1, shared.shape[-1])[place]
+        values = self.last(torch.relu(self.first(cells))).view(len(place), len(GROUPS), self.n_values)
+        values = values[torch.arange(len(place), device=place.device), group].float()
+        return dict(zip(PARTS, values.split(list(PARTS.values()), dim=1), strict=True))
