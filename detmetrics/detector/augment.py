@@ -159,12 +159,15 @@ def _pasted(
     # a circle around the footprint; smaller objects than what stands there first lose
     reach = np.hypot(*objects.size_lwh_m[:, :2].T) / 2
     xy, kept, ground = objects.center_m[:, :2], [], []
+    some = points[::8, :3]
+    some_x, some_y = some[:, 0].copy(), some[:, 1].copy()
     new_reach = np.hypot(*new.size_lwh_m[:, :2].T) / 2
     for i in np.argsort(-new_reach).tolist():
         if (np.hypot(*(xy - center[i, :2]).T) < reach + new_reach[i]).any():
             continue
-        near = points[(np.abs(points[:, :2] - center[i, :2]) < 2.0 + new_reach[i]).all(axis=1), 2]
-        if len(near) < 8:
+        around = 2.0 + new_reach[i]
+        near = some[(np.abs(some_x - center[i, 0]) < around) & (np.abs(some_y - center[i, 1]) < around), 2]
+        if len(near) < 3:
             continue  # nothing says where the ground is
         kept.append(i)
         ground.append(np.percentile(near, 15))

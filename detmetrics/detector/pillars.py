@@ -45,7 +45,7 @@ def pillars(points: NDArray[np.float32], config: Config) -> Pillars:
         also the layout of an (n, n, 4) array, whose last axis the network takes as channels.
     """
     half, n = np.float32(config.half_m), 2 * config.n_cells
-    points = points[(np.abs(points[:, :2]) < half).all(axis=1)]
+    points = points[(np.abs(points[:, 0]) < half) & (np.abs(points[:, 1]) < half)]
     if not len(points):
         return Pillars(np.empty((0, POINT_FEATURES), np.float32), np.empty(0, np.int64), np.empty(0, np.int64))
     cell = np.minimum(((points[:, :2] + half) * np.float32(1 / config.pillar_m)).astype(np.int32), n - 1)

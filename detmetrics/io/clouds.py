@@ -118,7 +118,8 @@ def join(clouds: Iterable[Cloud], *, drop_close_m: float = 0.0) -> Cloud:
     reference: Cloud | None = None
     for cloud in clouds:
         reference = reference or cloud
-        kept = slice(None) if drop_close_m <= 0 else (np.abs(cloud.points_m[:, :2]) >= drop_close_m).any(axis=1)
+        far = np.abs(cloud.points_m[:, :2]) >= drop_close_m
+        kept = slice(None) if drop_close_m <= 0 else far[:, 0] | far[:, 1]
         moved = cloud.points_m[kept]
         if cloud is not reference:
             moved = reference.pose.inverse().after(cloud.pose).apply(moved).astype(np.float32)
