@@ -1,0 +1,1 @@
+"""The bundled baseline detector; the only room that may import torch."""
