@@ -195,3 +195,13 @@ class TrainPlan:
     patience: int = 0
     validate: int = 0
     seed: int = 0
+
+    def check(self) -> None:
+        """Refuse what cannot be trained, as InputError."""
+        for name, least in {"epochs": 1, "batch": 1, "samples": 0, "patience": 0, "validate": 0, "seed": 0}.items():
+            if getattr(self, name) < least:
+                raise InputError(f"--{name}", expected=f"at least {least}", got=getattr(self, name))
+        if not self.lr > 0 or not self.clip > 0 or self.decay < 0:
+            raise InputError("--lr, --clip and --decay", expected="positive", got=(self.lr, self.clip, self.decay))
+        if self.stop_on not in ("NDS", "val_loss"):
+            raise InputError("--stop-on", expected="NDS or val_loss", got=self.stop_on)

@@ -36,8 +36,11 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device) -> Batch:
         """Move the tensors."""
-        tensors = [column.to(device, non_blocking=True) for column in self[:3]]
-        return Batch(*tensors, {k: v.to(device, non_blocking=True) for k, v in self.targets.items()}, *self[4:])
+        features, length, place = (
+            column.to(device, non_blocking=True) for column in (self.features, self.length, self.place)
+        )
+        wanted = {name: column.to(device, non_blocking=True) for name, column in self.targets.items()}
+        return Batch(features, length, place, wanted, self.poses, self.numbers)
 
 
 class _Item(NamedTuple):
@@ -108,7 +111,9 @@ def batch_of(items: list[Any], config: Config) -> Batch:
     columns = pillar_room.stacked([item.pillars for item in items], config)
     wanted = target_room.stacked([item.targets for item in items], config)
     return Batch(
-        *(torch.from_numpy(column) for column in columns),
+        torch.from_numpy(columns.features),
+        torch.from_numpy(columns.length),
+        torch.from_numpy(columns.place),
         {name: torch.from_numpy(column) for name, column in wanted._asdict().items()},
         [item.pose for item in items],
         [item.number for item in items],

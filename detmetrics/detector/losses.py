@@ -87,7 +87,7 @@ def losses(
         beta = PARTS[name].beta
         error = _smooth(regressed[name], wanted, beta)
         if name == "heading":  # where front and back look alike, the nearer of both
-            is_alike = torch.from_numpy(PERIOD < 2 * math.pi - 1e-6).to(label.device)[label]
+            is_alike = torch.from_numpy(2 * math.pi - 1e-6 > PERIOD).to(label.device)[label]
             error = torch.where(is_alike, torch.minimum(error, _smooth(regressed[name], -wanted, beta)), error)
         parts[name] = PARTS[name].weight * _mean(error, weight)
     known = targets["attribute"] >= 0
@@ -98,7 +98,7 @@ def losses(
 
 
 def _columns(values: Tensor) -> tuple[Tensor, ...]:
-    return values.split([2, 1, 3, 2, 2], dim=1)
+    return values[:, :2], values[:, 2:3], values[:, 3:6], values[:, 6:8], values[:, 8:]
 
 
 def _smooth(got: Tensor, wanted: Tensor, beta: float) -> Tensor:
@@ -118,5 +118,3 @@ def _mean(error: Tensor, weight: Tensor) -> Tensor:
 def names() -> tuple[str, ...]:
     """Names of the parts, in order."""
     return ("heat", *PARTS)
-
-

@@ -88,7 +88,7 @@ def predict(
     """
     device = device or torch.device("cpu")
     numbers = np.arange(len(samples)) if numbers is None else numbers
-    model = model.to(device, memory_format=torch.channels_last).eval()
+    model = model.on(device).eval()
     found, poses, done = [], [], 0
     for own in loader(samples, numbers, batch, workers=workers, pin=device.type == "cuda"):
         moved = own.to(device)

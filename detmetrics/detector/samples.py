@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from detmetrics import io
 from detmetrics.boxes import Boxes
-from detmetrics.detector.config import ATTRIBUTES, CLASSES, Config
+from detmetrics.detector.config import ATTRIBUTES, Config
 from detmetrics.detector.objects import Objects, turned
 from detmetrics.errors import InputError
 from detmetrics.geometry import Pose
@@ -110,5 +110,3 @@ class Samples:
             attribute=attribute,
             is_ignored=np.zeros(len(rows), bool) if seen is None else seen[rows] == 0,
         )
-
-

@@ -114,15 +114,18 @@ def train(
     model = Detector(config)
     if init_from is not None:
         model = checkpoint.load_model(init_from, expected=config)[0]
-    model = model.to(target, memory_format=torch.channels_last)
+    model = model.on(target)
     optim = optimizer(model, plan)
     mean = Mean(model, plan.ema)
     rows = _resume(out / "state.safetensors", model, optim, mean)
     trainee: nn.Module = Trainee(model)
     if compile_it:
-        model.backbone, model.neck = torch.compile(model.backbone), torch.compile(model.neck)  # type: ignore[assignment]
+        model.backbone.compile()  # in place: the names of the weights stay
+        model.neck.compile()
     if world > 1:
-        trainee = nn.parallel.DistributedDataParallel(nn.SyncBatchNorm.convert_sync_batchnorm(trainee))
+        trainee = nn.parallel.DistributedDataParallel(
+            nn.SyncBatchNorm.convert_sync_batchnorm(trainee)  # type: ignore[no-untyped-call]
+        )
     bank = _bank(samples, plan, progress)
     n_samples = plan.samples or len(samples)
     per_epoch = n_samples // (plan.batch * world)
@@ -154,7 +157,7 @@ def train(
                     total[name] = total.get(name, 0.0) + value / per_epoch
                 _tell(progress, epoch, plan, number + 1, per_epoch, start)
             seconds = time.perf_counter() - start
-            row = {"epoch": epoch + 1, "step": (epoch + 1) * per_epoch, "train_loss": sum(total.values())}
+            row: Row = {"epoch": epoch + 1, "step": (epoch + 1) * per_epoch, "train_loss": sum(total.values())}
             row |= {"train": total, "lr": lr, "seconds": seconds}
             row["samples_per_s"] = per_epoch * plan.batch * world / seconds
             if rank == 0:
@@ -231,7 +234,7 @@ def _keep(
     """Write what is needed to go on, the best weights and the history; after each epoch."""
     if _best(rows, plan) == len(rows) - 1:
         checkpoint.save_model(out / "best.safetensors", model.config, mean.state, {"run": run, "history": rows[-1:]})
-    tensors = {f"model.{name}": value for name, value in _plain(model).items()}
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"mean.{name}": value for name, value in mean.state.items()}
     for number, state in optim.state_dict()["state"].items():
         tensors |= {f"optim.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
@@ -259,11 +262,6 @@ def _resume(path: Path, model: Detector, optim: torch.optim.Optimizer, mean: Mea
     optim.load_state_dict({"state": state, "param_groups": optim.state_dict()["param_groups"]})
     rows: list[Row] = note["history"]
     return rows
-
-
-def _plain(model: nn.Module) -> dict[str, Tensor]:
-    """State under the names that an uncompiled model has."""
-    return {name.replace("_orig_mod.", ""): value for name, value in model.state_dict().items()}
 
 
 def _check_run(path: Path, run: dict[str, Any], *, write: bool) -> None:
@@ -322,12 +320,12 @@ def _tensorboard(out: Path, row: Row) -> None:
     with suppress(ImportError):
         from torch.utils.tensorboard import SummaryWriter
 
-        with SummaryWriter(str(out / "tensorboard")) as writer:  # type: ignore[no-untyped-call]
+        with SummaryWriter(str(out / "tensorboard")) as writer:
             flat = {k: v for k, v in row.items() if isinstance(v, int | float)}
             for split in ("train", "val"):
                 flat |= {f"{split}/{name}": value for name, value in row.get(split, {}).items()}
             for name, value in flat.items():
-                writer.add_scalar(name, value, row["step"])  # type: ignore[no-untyped-call]
+                writer.add_scalar(name, value, row["step"])
 
 
 def _join_others() -> tuple[int, int]:

@@ -224,9 +224,7 @@ class NuscenesClouds:
         #: Tokens of the samples that have a cloud, in the order of the table.
         self.samples = list(self._of_sample)
 
-    def read(
-        self, sample_token: str, *, n_sweeps: int = 1, drop_close_m: float = 0.0, gap_s: float = 0.0
-    ) -> Cloud:
+    def read(self, sample_token: str, *, n_sweeps: int = 1, drop_close_m: float = 0.0, gap_s: float = 0.0) -> Cloud:
         """Read the cloud of a sample's key frame, joined with the sweeps before it.
 
         Parameters
