@@ -48,7 +48,8 @@ class Config:
         Features of a point and of a pillar.
     widths, depths : tuple of int
         Channels and residual blocks of the stages, each of half the resolution of the one before.
-    head_width : int
+    head_width, regress_width : int
+        Channels before the heatmaps, and hidden ones of the regressions.
     dropout : float
         Of channels before the heads.
     """
@@ -58,12 +59,13 @@ class Config:
     pillar_m: float = 0.4
     n_sweeps: int = 4
     gap_s: float = 0.12
-    max_points: int = 16
+    max_points: int = 12
     point_width: int = 32
-    pillar_width: int = 16
+    pillar_width: int = 10
     widths: tuple[int, ...] = (32, 64, 128)
     depths: tuple[int, ...] = (1, 2, 2)
     head_width: int = 64
+    regress_width: int = 192
     dropout: float = 0.0
 
     @property
@@ -85,6 +87,8 @@ class Config:
             raise InputError(
                 "config.half_m", expected=f"a multiple of {coarsest} pillars of {self.pillar_m} m", got=self.half_m
             )
+        if len(self.widths) < 2:
+            raise InputError("config.widths", expected="two or more stages", got=self.widths)
         if self.n_sweeps < 1 or self.max_points < 1 or not 0 <= self.dropout < 1:
             raise InputError("config", expected="n_sweeps and max_points of 1 or more, dropout in [0, 1)", got=self)
 
@@ -95,7 +99,7 @@ CONFIGS = {
         Config("tiny", n_sweeps=2, gap_s=0.4, max_points=8, widths=(16, 32, 64), depths=(1, 1, 1), head_width=32),
         Config("small"),
         Config(
-            "base", pillar_m=0.2, n_sweeps=10, gap_s=0.0, max_points=20, point_width=64, pillar_width=32,
+            "base", pillar_m=0.2, n_sweeps=10, gap_s=0.0, max_points=16, point_width=64, pillar_width=16,
             widths=(64, 128, 256, 256), depths=(2, 3, 3, 2), head_width=128,
         ),
     )

@@ -44,13 +44,13 @@ class Found:
     score: NDArray[np.float64]
 
 
-def decode(model: Detector, heat: Tensor, shared: Tensor, *, min_score: float = MIN_SCORE) -> list[Found]:
+def decode(model: Detector, heat: Tensor, images: list[Tensor], *, min_score: float = MIN_SCORE) -> list[Found]:
     """Read the boxes of each sample off what the network gives.
 
     Parameters
     ----------
     model : Detector
-    heat, shared
+    heat, images
         See :meth:`detmetrics.detector.model.Detector.forward`.
     min_score : float
         Boxes below are left out.
@@ -64,7 +64,7 @@ def decode(model: Detector, heat: Tensor, shared: Tensor, *, min_score: float = 
     at, top = at[sample, rank], top[sample, rank]
     label, cell = at // n**2, at % n**2
     group = torch.tensor(GROUP_OF, device=at.device)[label]
-    parts = model.heads.regress(shared, sample * n**2 + cell, group)
+    parts = model.heads.regress(images, sample * n**2 + cell, group)
     got = {name: part.double().cpu().numpy() for name, part in parts.items()}
     labels, cells = label.cpu().numpy(), cell.cpu().numpy()
     of_sample, scores = sample.cpu().numpy(), top.double().cpu().numpy()

@@ -55,8 +55,8 @@ def _run(model: Detector, points: np.ndarray, config: Config, device: torch.devi
     own = pillars(points, config)
     features, length, place = (torch.from_numpy(column).to(device) for column in own)
     with mixed(device):
-        heat, shared = model(features, length, place, 1)
-        decode(model, heat, shared)
+        heat, images = model(features, length, place, 1)
+        decode(model, heat, images)
 
 
 def _points(config: Config) -> np.ndarray:

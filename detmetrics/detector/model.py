@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from detmetrics.detector.config import CLASSES, GROUPS, PARTS, POINT_FEATURES, Config
+from detmetrics.detector.pillars import SLOTS
 
 #: Parts that can be frozen or given a learning rate of their own.
 MODEL_PARTS = ("encoder", "backbone", "neck", "heads")
@@ -53,7 +54,7 @@ class Detector(nn.Module):
         """Move to a device, convolutions with the channels last in memory: 1.3 times as fast on CPUs (measured)."""
         return self.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
-    def forward(self, features: Tensor, length: Tensor, place: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, length: Tensor, place: Tensor, batch: int) -> tuple[Tensor, list[Tensor]]:
         """Go from pillars to heatmaps.
 
         Parameters
@@ -67,12 +68,11 @@ class Detector(nn.Module):
         -------
         heat : (B, C, n, n)
             Logits.
-        shared : (B, n, n, W)
-            What :meth:`Heads.regress` reads at some cells.
+        images : list of (B, W, n, n)
+            What :meth:`Heads.regress` reads at some cells, the finest first.
         """
-        image = self.encoder(features, length, place, batch)
-        image = self.neck(self.backbone(image))
-        return self.heads.heat(image), image.permute(0, 2, 3, 1)
+        images = self.neck(self.backbone(self.encoder(features, length, place, batch)))
+        return self.heads.heat(images[0]), images
 
 
 class Encoder(nn.Module):
@@ -87,15 +87,15 @@ class Encoder(nn.Module):
         self.norm2 = nn.BatchNorm1d(config.pillar_width)
 
     def forward(self, features: Tensor, length: Tensor, place: Tensor, batch: int) -> Tensor:
-        """Give (B, 4·pillar_width, n, n); the four pillars of a cell become channels."""
+        """Give (B, 8·pillar_width, n, n); the four pillars of a cell, now and before, become channels."""
         width = self.pillar.out_features
-        image = features.new_zeros(batch * self.n**2 * 4, width)
+        image = features.new_zeros(batch * self.n**2 * SLOTS, width)
         if len(length) > 1 or (len(length) and not self.training):  # the mean of one pillar has no spread
             highest = torch.segment_reduce(self.point(features), "max", lengths=length, axis=0, unsafe=True)
             pillar = torch.relu(self.norm2(self.pillar(torch.relu(self.norm(highest)))))
             image = image.to(pillar.dtype).index_copy(0, place, pillar)
         # the channels lie last in memory, as convolutions on CPUs and tensor cores like it
-        return image.view(batch, self.n, self.n, 4 * width).permute(0, 3, 1, 2)
+        return image.view(batch, self.n, self.n, SLOTS * width).permute(0, 3, 1, 2)
 
 
 def _conv(width_in: int, width: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
@@ -122,7 +122,7 @@ class Backbone(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         stages = []
-        before = 4 * config.pillar_width
+        before = SLOTS * config.pillar_width
         for number, (width, depth) in enumerate(zip(config.widths, config.depths, strict=True)):
             down = [_conv(before, width, stride=2 if number else 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
             stages.append(nn.Sequential(*down, *(Block(width) for _ in range(depth))))
@@ -156,37 +156,39 @@ class Neck(nn.Module):
             nn.Dropout2d(config.dropout),
         )
 
-    def forward(self, images: list[Tensor]) -> Tensor:
-        """Give (B, head_width, n, n)."""
-        x = images[-1]
+    def forward(self, images: list[Tensor]) -> list[Tensor]:
+        """Give the image for the heads (B, head_width, n, n), and the one of half its resolution that led to it."""
+        x = coarse = images[-1]
         for level in range(len(images) - 2, -1, -1):
             up = nn.functional.interpolate(self.norms[level](self.across[level](x)), scale_factor=2, mode="nearest")
             x = torch.relu(images[level] + up)
             if level:
-                x = self.mix[level - 1](x)
-        return self.last(x)  # type: ignore[no-any-return]
+                x = coarse = self.mix[level - 1](x)
+        return [self.last(x), coarse]
 
 
 class Heads(nn.Module):
     """A heatmap for each class; and for each group of classes what is regressed, asked for only where it is wanted.
 
     Where there is no object there is nothing to learn, and where there is no maximum nothing to read: so regressions
-    are computed at some cells instead of all, in training and in use.
+    are computed at some cells instead of all, in training and in use, and can afford to look at the 3 × 3 cells around
+    in two resolutions.
     """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.n_values = sum(PARTS.values())
         self.heat = nn.Conv2d(config.head_width, len(CLASSES), 1)
-        self.first = nn.Linear(config.head_width, 2 * config.head_width)
-        self.last = nn.Linear(2 * config.head_width, len(GROUPS) * self.n_values)
+        self.first = nn.Linear(9 * (config.head_width + config.widths[1]), config.regress_width)
+        self.last = nn.Linear(config.regress_width, len(GROUPS) * self.n_values)
 
-    def regress(self, shared: Tensor, place: Tensor, group: Tensor) -> dict[str, Tensor]:
+    def regress(self, images: list[Tensor], place: Tensor, group: Tensor) -> dict[str, Tensor]:
         """Give the parts of :data:`PARTS` at cells.
 
         Parameters
         ----------
-        shared : (B, n, n, W)
+        images : list of (B, W, n, n)
+            See :meth:`Detector.forward`.
         place, group : int64 (K,)
             Cells, row by row and sample by sample, and the group of classes that is meant.
 
@@ -195,7 +197,20 @@ class Heads(nn.Module):
         dict of str to (K, size)
             Size, offset, velocity as in :class:`detmetrics.detector.targets.Targets`; attributes as logits.
         """
-        cells = shared.reshape(-1, shared.shape[-1])[place]
-        values = self.last(torch.relu(self.first(cells))).view(len(place), len(GROUPS), self.n_values)
+        n = images[0].shape[-1]
+        sample, y, x = place // n**2, place // n % n, place % n
+        around = torch.cat([_around(images[0], sample, y, x), _around(images[1], sample, y // 2, x // 2)], dim=1)
+        values = self.last(torch.relu(self.first(around))).view(len(place), len(GROUPS), self.n_values)
         values = values[torch.arange(len(place), device=place.device), group].float()
         return dict(zip(PARTS, values.split(list(PARTS.values()), dim=1), strict=True))
+
+
+def _around(image: Tensor, sample: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Give the 3 × 3 cells around cells of an image (B, W, n, n), those beyond the edge as zeros: (K, 9·W)."""
+    n = image.shape[-1]
+    rows = image.permute(0, 2, 3, 1).reshape(-1, image.shape[1])
+    step = torch.tensor([-1, 0, 1], device=image.device)
+    ys, xs = (y[:, None] + step)[:, :, None], (x[:, None] + step)[:, None]
+    is_inside = ((ys >= 0) & (ys < n) & (xs >= 0) & (xs < n)).view(len(x), 9, 1)
+    at = (sample[:, None, None] * n + ys.clamp(0, n - 1)) * n + xs.clamp(0, n - 1)
+    return (rows[at.view(-1)].view(len(x), 9, -1) * is_inside).view(len(x), -1)

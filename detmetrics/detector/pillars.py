@@ -10,8 +10,16 @@ from numpy.typing import NDArray
 from detmetrics.detector.config import POINT_FEATURES, Config
 
 
+#: Points older than this, in seconds, are of an earlier cloud; a turn takes 0.05, real stamps within it differ.
+NOW_S = 0.02
+#: Places in a cell of the heatmap: four pillars, each now and before.
+SLOTS = 8
+
+
 class Pillars(NamedTuple):
-    """The pillars of one or more samples that have points.
+    """The pillars of one or more samples that have points; what is seen now and what was before lie apart.
+
+    So what moves shows as a difference of two channels at one place, and need not be told from a single time.
 
     Attributes
     ----------
@@ -41,8 +49,9 @@ def pillars(points: NDArray[np.float32], config: Config) -> Pillars:
     Returns
     -------
     Pillars
-        Places count cells of the heatmap, row by row (y, then x), and in each its four pillars: so ``place`` of 4·n² is
-        also the layout of an (n, n, 4) array, whose last axis the network takes as channels.
+        Places count cells of the heatmap, row by row (y, then x), in each its four pillars, and in each of those the
+        newest cloud and the older ones: so ``place`` is also the layout of an (n, n, 8) array, whose last axis the
+        network takes as channels.
     """
     half, n = np.float32(config.half_m), 2 * config.n_cells
     points = points[(np.abs(points[:, 0]) < half) & (np.abs(points[:, 1]) < half)]
@@ -50,9 +59,9 @@ def pillars(points: NDArray[np.float32], config: Config) -> Pillars:
         return Pillars(np.empty((0, POINT_FEATURES), np.float32), np.empty(0, np.int64), np.empty(0, np.int64))
     cell = np.minimum(((points[:, :2] + half) * np.float32(1 / config.pillar_m)).astype(np.int32), n - 1)
     x, y = cell[:, 0], cell[:, 1]
-    place = (((y >> 1) * (n >> 1) + (x >> 1)) << 2) + ((y & 1) << 1) + (x & 1)
-    # 16 bits are sorted by counting, several times faster
-    order = np.argsort(place.astype(np.uint16) if n * n <= 1 << 16 else place, kind="stable")
+    is_old = points[:, 4] < -NOW_S
+    place = (((y >> 1) * (n >> 1) + (x >> 1)) << 3) + ((y & 1) << 2) + ((x & 1) << 1) + is_old
+    order = np.argsort(place, kind="stable")
     place = place[order]
     start = np.flatnonzero(np.diff(place, prepend=-1))
     count = np.diff(start, append=len(place))
@@ -77,7 +86,7 @@ def pillars(points: NDArray[np.float32], config: Config) -> Pillars:
 
 def stacked(parts: list[Pillars], config: Config) -> Pillars:
     """Put the pillars of samples together; places of sample ``i`` are raised by ``i`` times the cells of one."""
-    a_sample = 4 * config.n_cells**2
+    a_sample = SLOTS * config.n_cells**2
     return Pillars(
         np.concatenate([part.features for part in parts]),
         np.concatenate([part.length for part in parts]),

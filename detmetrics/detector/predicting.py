@@ -93,11 +93,11 @@ def predict(
     for own in loader(samples, numbers, batch, workers=workers, pin=device.type == "cuda"):
         moved = own.to(device)
         with mixed(device):
-            heat, shared = model(moved.features, moved.length, moved.place, len(moved))
+            heat, images = model(moved.features, moved.length, moved.place, len(moved))
             if losses_out is not None:
-                regressed = model.heads.regress(shared, moved.targets["place"], moved.targets["group"])
+                regressed = model.heads.regress(images, moved.targets["place"], moved.targets["group"])
                 losses_out.append(losses(heat, regressed, moved.targets)[1])
-            found += decode(model, heat, shared, min_score=min_score)
+            found += decode(model, heat, images, min_score=min_score)
         poses += moved.poses
         done += len(moved)
         if progress:

@@ -49,8 +49,8 @@ class Trainee(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Give the loss and its parts."""
-        heat, shared = self.model(batch.features, batch.length, batch.place, len(batch))
-        regressed = self.model.heads.regress(shared, batch.targets["place"], batch.targets["group"])
+        heat, images = self.model(batch.features, batch.length, batch.place, len(batch))
+        regressed = self.model.heads.regress(images, batch.targets["place"], batch.targets["group"])
         return losses(heat, regressed, batch.targets)
 
 
