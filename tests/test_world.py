@@ -714,6 +714,27 @@ def test_bad_clouds(tmp_path: Path, root: Path) -> None:
         clouds.join([])
 
 
+# ------------------------------------------------------------------------------------------ frozen
+
+
+def test_the_world_of_a_seed_stays(tmp_path: Path) -> None:
+    """Models are trained on it and name its version. Tolerances are for the last bit of another processor's sine."""
+    golden = Path(__file__).parent / "golden"
+    expected = json.loads((golden / "lidar_world.json").read_text())
+    made = runpy.run_path(str(golden / "make_world.py"))["make"](tmp_path)
+    assert made["world_version"] == expected["world_version"] == WORLD_VERSION
+    assert list(made["scenes"]) == list(expected["scenes"])
+    for name, scene in expected["scenes"].items():
+        other = made["scenes"][name]
+        assert other["description"] == scene["description"]
+        np.testing.assert_allclose(other["boxes"], scene["boxes"], atol=2e-3)
+        np.testing.assert_allclose(other["points_in_boxes"], scene["points_in_boxes"], atol=2)
+        for frame, other_frame in zip(scene["frames"], other["frames"], strict=True):
+            np.testing.assert_allclose(other_frame["points_by_ring"], frame["points_by_ring"], atol=2)
+            np.testing.assert_allclose(other_frame["mean"], frame["mean"], atol=0.01)
+            np.testing.assert_allclose(other_frame["deviation"], frame["deviation"], atol=0.01)
+
+
 # ------------------------------------------------------------------------------------------ the oracle
 
 

@@ -334,7 +334,7 @@ def _finish(folder: Path, plan: WorldPlan) -> dict[str, int]:
 
 
 def _mask(place: Place) -> bytes:
-    """Draw the streets as nuScenes does: a PNG in global axes, 255 on the street, 0.1 m a pixel, y up from the last row."""
+    """Draw the streets as nuScenes does: a PNG in global axes, 255 on the street, 0.1 m a pixel, y up."""
     width, height = (np.ceil(place.corners_m().max(axis=0) / _MASK_M) + 1).astype(int).tolist()
     at_m = place.to_town(np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)]))
     pixels = np.zeros((height, width), np.uint8)
@@ -347,5 +347,5 @@ def _mask(place: Place) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines, 1)) + chunk(b"IEND", b"")
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines.tobytes(), 1)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
