@@ -116,7 +116,7 @@ def steps(out: Path, server: str) -> list[Step]:
         ),
         Step(
             "May it take the other's place?",
-            "The same draws of scenes for both: what got worse, where, and is it chance? Exit code 3: the gate says no.",
+            "The same draws of scenes for both: what got worse, where, is it chance? Exit code 3: the gate says no.",
             (
                 *("compare", str(good), str(weak), *of_data, "--gate", str(out / "gate.toml"), "--by", "range=0,20,40"),
                 *("--markdown", str(out / "comparison.md"), "--json", str(out / "comparison.json")),
