@@ -456,17 +456,25 @@ def synth(
         typer.Option("--sensor-rows", help="With --boxes-only: rows for all 12 sensors, to test loading at full size."),
     ] = False,
     predictions: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--predictions/--no-predictions", help="With --boxes-only: also imperfect predictions of each split."
+            "--predictions/--no-predictions",
+            help="With --boxes-only: also imperfect predictions of each split (default).",
         ),
-    ] = True,
-    boxes_per_sample: Annotated[int, typer.Option(help="Predicted boxes a sample, about.")] = 60,
+    ] = None,
+    boxes_per_sample: Annotated[
+        int | None, typer.Option(help="With --boxes-only: predicted boxes a sample, about; default 60.")
+    ] = None,
 ) -> None:
     """Write seeded driving scenes in the nuScenes format: with lidar clouds, or boxes only with predictions."""
     if not boxes_only:
-        if sensor_rows:
-            raise InputError("--sensor-rows goes with --boxes-only: the lidar world has one sensor")
+        for option, given in {
+            "--sensor-rows": sensor_rows,
+            "--predictions": predictions is not None,
+            "--boxes-per-sample": boxes_per_sample is not None,
+        }.items():
+            if given:
+                raise InputError(f"{option} goes with --boxes-only, not with the lidar world")
         plan: dict[str, int] = {"train_scenes": train_scenes, "val_scenes": val_scenes, "samples_per_scene": samples}
         _synth_world(out, plan | {"sweeps": 2 if sweeps is None else sweeps}, seed, workers, tiny)
         return
@@ -487,7 +495,7 @@ def synth(
                 progress=advance,
             )
         splits = {"synth_train": train_scenes, "synth_val": val_scenes}
-        written = [split for split, n_scenes in splits.items() if n_scenes and predictions]
+        written = [split for split, n_scenes in splits.items() if n_scenes and predictions is not False]
         for split in written:
             with step(f"predictions of {split}") as advance:
                 write_predictions(
@@ -495,7 +503,7 @@ def synth(
                     out / f"results_{split}.json",
                     split=split,
                     seed=seed,
-                    boxes_per_sample=boxes_per_sample,
+                    boxes_per_sample=60 if boxes_per_sample is None else boxes_per_sample,
                     progress=advance,
                 )
     console = _console()

@@ -114,6 +114,8 @@ def test_a_protocol_of_ones_own(data: Path, tmp_path: Path) -> None:
         (["synth", "new", "--boxes-only", "--val-scenes", "-1"], "val_scenes must be"),
         (["synth", "new", "--boxes-only", "--tiny"], "--tiny goes with the lidar world"),
         (["synth", "new", "--sensor-rows"], "goes with --boxes-only"),
+        (["synth", "new", "--no-predictions"], "--predictions goes with --boxes-only"),
+        (["synth", "new", "--boxes-per-sample", "9"], "--boxes-per-sample goes with --boxes-only"),
         (["synth", "new", "--sweeps", "11"], "sweeps must be from 0 to 9"),
         (["synth", "{data}", "--tiny"], "empty"),
         (["protocols", "--toml"], "--toml needs the name of a protocol"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io as iolib
 import json
 import re
 import runpy
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import shapely
+from PIL import Image
 
 import detmetrics as dm
 from detmetrics.errors import InputError
@@ -80,7 +82,7 @@ def test_it_is_a_whole_nuscenes_directory(root: Path) -> None:
         width, height, bits = struct.unpack(">IIB", header[16:25])
         assert header.startswith(b"\x89PNG")
         assert min(width, height) > 2000
-        assert bits == 1
+        assert bits == 8
     (mount,) = {json.dumps(row["translation"]) for row in rows["calibrated_sensor"]}
     assert mount == "[0.94, 0.0, 1.84]"
     times = sorted(row["timestamp"] for row in rows["sample"] if row["scene_token"] == rows["scene"][0]["token"])
@@ -620,6 +622,47 @@ def test_the_world_has_what_nuscenes_has(some: list[Any]) -> None:
     np.testing.assert_allclose(cars.mean(axis=0), (4.62, 1.96, 1.73), rtol=0.05)
 
 
+def test_the_map_is_in_global_axes(root: Path) -> None:
+    """As nuScenes has it: pixel (10 x, H - 10 y) is 255 where (x, y) is in a street."""
+    names = {row["log_tokens"][0]: row["filename"] for row in table(root, "map")}
+    log_of_scene = {row["token"]: row["log_token"] for row in table(root, "scene")}
+    scene_of_sample = {row["token"]: row["scene_token"] for row in table(root, "sample")}
+    categories = {row["token"]: row["name"] for row in table(root, "category")}
+    category = {row["token"]: categories[row["category_token"]] for row in table(root, "instance")}
+    poses = {row["token"]: row["translation"] for row in table(root, "ego_pose")}
+
+    def is_street(sample: str, xyz: list[float]) -> bool:
+        with Image.open(root / names[log_of_scene[scene_of_sample[sample]]]) as image:
+            assert image.mode == "L"
+            value = image.getpixel((round(10 * xyz[0]), image.height - round(10 * xyz[1])))
+        assert value in (0, 255)
+        return value == 255
+
+    for row in table(root, "sample_data"):
+        assert is_street(row["sample_token"], poses[row["ego_pose_token"]])
+    found: dict[str, list[bool]] = {"vehicle.car": [], "human.pedestrian.adult": []}
+    for row in table(root, "sample_annotation"):
+        if (name := category[row["instance_token"]]) in found:
+            found[name].append(is_street(row["sample_token"], row["translation"]))
+    assert np.mean(found["vehicle.car"]) > 0.8  # some are parked on the pavement
+    assert np.mean(found["human.pedestrian.adult"]) < 0.5  # most are on it
+
+
+def test_a_mask_is_drawn_as_the_slow_rule_says() -> None:
+    _, place = places.make_place_scene(5, "synth_val", 3, "scene", 3)
+    with Image.open(iolib.BytesIO(world._mask(place))) as image:
+        pixels = np.asarray(image)
+    rng = np.random.default_rng(0)
+    row, column = rng.integers(0, pixels.shape, (20000, 2)).T
+    at = place.to_town(np.column_stack([column, len(pixels) - row]) * 0.1)
+    area = place.town.area
+    inside = (at >= area[::2]).all(axis=1) & (at <= area[1::2]).all(axis=1)
+    expected = place.town.is_road(at[:, 0], at[:, 1]) & inside
+    assert ((pixels[row, column] == 255) == expected).mean() > 0.9999  # but for places on an edge, to rounding
+    assert 0.05 < expected.mean() < 0.6
+    np.testing.assert_allclose(place.to_town(place.to_global(at)), at, atol=1e-9)
+
+
 # ------------------------------------------------------------------------------------------ clouds
 
 
@@ -671,6 +714,27 @@ def test_bad_clouds(tmp_path: Path, root: Path) -> None:
         clouds.join([])
 
 
+# ------------------------------------------------------------------------------------------ frozen
+
+
+def test_the_world_of_a_seed_stays(tmp_path: Path) -> None:
+    """Models are trained on it and name its version. Tolerances are for the last bit of another processor's sine."""
+    golden = Path(__file__).parent / "golden"
+    expected = json.loads((golden / "lidar_world.json").read_text())
+    made = runpy.run_path(str(golden / "make_world.py"))["make"](tmp_path)
+    assert made["world_version"] == expected["world_version"] == WORLD_VERSION
+    assert list(made["scenes"]) == list(expected["scenes"])
+    for name, scene in expected["scenes"].items():
+        other = made["scenes"][name]
+        assert other["description"] == scene["description"]
+        np.testing.assert_allclose(other["boxes"], scene["boxes"], atol=2e-3)
+        np.testing.assert_allclose(other["points_in_boxes"], scene["points_in_boxes"], atol=2)
+        for frame, other_frame in zip(scene["frames"], other["frames"], strict=True):
+            np.testing.assert_allclose(other_frame["points_by_ring"], frame["points_by_ring"], atol=2)
+            np.testing.assert_allclose(other_frame["mean"], frame["mean"], atol=0.01)
+            np.testing.assert_allclose(other_frame["deviation"], frame["deviation"], atol=0.01)
+
+
 # ------------------------------------------------------------------------------------------ the oracle
 
 
@@ -710,4 +774,13 @@ def test_the_devkit_sees_the_same_world(root: Path) -> None:
         np.testing.assert_allclose(joined.points_m, many.points[:3].T, atol=2e-3)
         np.testing.assert_allclose(joined.time_s, -lag[0], atol=1e-6)
     assert n_boxes == len(truth)
-    assert nusc.map[0]["mask"].mask().shape[0] > 2000
+    for record in nusc.sample_data:
+        (mask,) = (row["mask"] for row in nusc.map if _log_of(nusc, record) in row["log_tokens"])
+        x, y, _ = nusc.get("ego_pose", record["ego_pose_token"])["translation"]
+        assert mask.is_on_mask(x, y).all()
+
+
+def _log_of(nusc: Any, record: dict[str, Any]) -> str:
+    sample = nusc.get("sample", record["sample_token"])
+    log: str = nusc.get("scene", sample["scene_token"])["log_token"]
+    return log

@@ -69,6 +69,17 @@ class Place:
         moved: Floats = xy_m @ np.array([(cos, sin), (-sin, cos)]) + self.origin_m
         return moved
 
+    def to_town(self, xy_m: Floats) -> Floats:
+        """Bring places on the ground (…, 2) back from the global frame."""
+        cos, sin = np.cos(self.yaw_rad), np.sin(self.yaw_rad)
+        moved: Floats = (xy_m - self.origin_m) @ np.array([(cos, -sin), (sin, cos)])
+        return moved
+
+    def corners_m(self) -> Floats:
+        """Corners of the town (4, 2) in the global frame."""
+        area = self.town.area
+        return self.to_global(np.array([(x, y) for x in area[:2] for y in area[2:]]))
+
     def height_m(self, xy_m: Floats) -> Floats:
         """Height of the ground at places in the town (…, 2), slope included."""
         height: Floats = self.town.level_m(xy_m[..., 0], xy_m[..., 1]) + xy_m @ self.town.slope
@@ -125,9 +136,11 @@ def make_place_scene(seed: int, split: Split, number: int, name: str, n_samples:
     town = make_town(rng, style, travelled, way.turn, crossing_m)
     movers, flows = fill(rng, town, way, flow, time_s, left)
     weather = lidar.RAIN if rain else lidar.NIGHT if night else lidar.CLEAR
-    origin = rng.uniform((400, 400), (2200, 1800))
+    margin_m, yaw = rng.uniform(20, 60, 2), float(rng.uniform(-np.pi, np.pi))
+    place = Place(town, movers, flows, np.zeros(2), yaw, weather)
+    # the map's corner, and with it the mask's, is the global origin
+    place = replace(place, origin_m=margin_m - place.corners_m().min(axis=0))
     none = np.empty(0)  # the columns of a plain drive
-    place = Place(town, movers, flows, origin, float(rng.uniform(-np.pi, np.pi)), weather)
     return Scene(
         key=key,
         name=name,

@@ -403,3 +403,40 @@ def measure(
                 points[row, axis] = shown[column, axis] + r * along
             points[row, 3] = math.floor(intensity)
             points[row, 4] = ring
+
+
+@kernel
+def _columns_within(at: float, step: float, low: float, high: float, n: int) -> tuple[int, int]:
+    """First column, and one after the last, of ``n`` whose place ``at + column * step`` is between two bounds."""
+    if abs(step) < 1e-12:
+        return (0, n) if low <= at <= high else (0, 0)
+    first, last = (low - at) / step, (high - at) / step
+    if first > last:
+        first, last = last, first
+    return max(0, math.ceil(first)), min(n, math.floor(last) + 1)
+
+
+@kernel
+def draw_streets(
+    origin: Floats, axes: Floats, streets: Floats, area: Floats, pixel_m: float, pixels: NDArray[np.uint8]
+) -> None:
+    """Set the pixels (H, W) that lie in a street to 255, row by row.
+
+    Column c of row r lies at (c, H - r) pixels in the global frame, of which ``origin`` (2,) is the origin in the town
+    and ``axes`` (2, 2) are the directions of x and y there.
+    """
+    height, width = pixels.shape
+    step_x, step_y = axes[0, 0] * pixel_m, axes[0, 1] * pixel_m
+    for row in range(height):
+        up = (height - row) * pixel_m
+        x, y = origin[0] + up * axes[1, 0], origin[1] + up * axes[1, 1]
+        first, last = _columns_within(x, step_x, area[0], area[1], width)
+        low, high = _columns_within(y, step_y, area[2], area[3], width)
+        first, last = max(first, low), min(last, high)
+        for street in range(len(streets)):
+            if streets[street, 0] == 0:
+                low, high = _columns_within(x, step_x, streets[street, 1], streets[street, 2], width)
+            else:
+                low, high = _columns_within(y, step_y, streets[street, 1], streets[street, 2], width)
+            for column in range(max(first, low), min(last, high)):
+                pixels[row, column] = 255

@@ -333,8 +333,15 @@ def _thin(rng: np.random.Generator, movers: Movers, flows: Flows, town: Town) ->
 
 #: Chances against being annotated (hidden, no room), by kind: set so that a mean sample has what nuScenes has.
 _UNSEEN = np.ones(len(KINDS))
-_UNSEEN[_PEOPLE] = 3.6
-_UNSEEN[_WORKER] = 1.7
-_UNSEEN[_CYCLES] = 1.3
-_UNSEEN[_THINGS] = 1.4
-_UNSEEN[[_BICYCLE, _KIND["vehicle.truck"], _BARRIER, _CONE, _RACK]] = 0.25, 0.65, 2.0, 2.2, 1.8
+_UNSEEN[_PEOPLE] = 1.3
+_UNSEEN[[_WORKER, _KIND["human.pedestrian.adult"]]] = 1.7, 3.7
+_UNSEEN[_CYCLES] = 1.8
+_UNSEEN[_THINGS] = 1.6
+_UNSEEN[_KIND["animal"]] = 3.6
+_UNSEEN[[_KIND["vehicle.bus.rigid"], _KIND["vehicle.bus.bendy"], _DIGGER, _KIND["vehicle.trailer"]]] = (
+    0.7,
+    0.7,
+    0.75,
+    0.8,
+)
+_UNSEEN[[_BICYCLE, _KIND["vehicle.truck"], _BARRIER, _CONE, _RACK]] = 0.6, 0.65, 2.05, 1.9, 0.45

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 import detmetrics
 from detmetrics.errors import InputError
 from detmetrics.files import whole_file
-from detmetrics.synth import lidar
+from detmetrics.synth import lidar, rays
 from detmetrics.synth.places import Place, make_place_scene, record
 from detmetrics.synth.scenes import SPLITS, STATIC_TOKENS, TOKENS, Plan, Scene, Split, stream, tokens
 from detmetrics.synth.sensors import Row, recordings
@@ -334,23 +334,18 @@ def _finish(folder: Path, plan: WorldPlan) -> dict[str, int]:
 
 
 def _mask(place: Place) -> bytes:
-    """Draw the streets as a PNG of one bit a pixel, white on black, 0.1 m a pixel, y up, from the town's corner.
-
-    Not yet as nuScenes has it: the mask is in the town's own axes, not in the global ones of poses and boxes.
-    """
-    town = place.town
-    x = np.arange(town.area[0], town.area[1], _MASK_M)
-    y = np.arange(town.area[3], town.area[2], -_MASK_M)
-    in_x, in_y = (
-        np.any([(at >= row[1]) & (at <= row[2]) for row in town.streets if row[0] == axis], axis=0)
-        for axis, at in ((0, x), (1, y))
-    )
-    line = [np.packbits(in_x | is_street).tobytes() for is_street in (False, True)]
-    pixels = b"".join(b"\0" + line[int(is_street)] for is_street in in_y)
+    """Draw the streets as nuScenes does: a PNG in global axes, 255 on the street, 0.1 m a pixel, y up."""
+    width, height = (np.ceil(place.corners_m().max(axis=0) / _MASK_M) + 1).astype(int).tolist()
+    at_m = place.to_town(np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)]))
+    pixels = np.zeros((height, width), np.uint8)
+    rays.draw_streets(at_m[0], at_m[1:] - at_m[0], place.town.streets, place.town.area, _MASK_M, pixels)
+    # filter 2 of PNG, "up": each row as the difference to the one above, so that little is left to compress
+    lines = np.empty((height, 1 + width), np.uint8)
+    lines[:, 0], lines[0, 1:], lines[1:, 1:] = 2, pixels[0], pixels[1:] - pixels[:-1]
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", len(x), len(y), 1, 0, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels, 6)) + chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines.tobytes(), 1)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body

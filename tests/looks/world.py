@@ -7,17 +7,22 @@ where the real frame lies beside the checkout, ``real.png``. Pictures of the rea
 publishing or committing. Then it prints the comparison, here for world version 1, seed 0, ten scenes (1 in rain):
 
     figure                                     the real frame                   the world, mean of ten
-    points a frame beyond 2.5 m                26162                            25234
+    points a frame beyond 2.5 m                26162                            25131
     elevation of rings 12 to 31, step          -14.72° to 10.66°, 1.336°        -14.67° to 10.67°, 1.333°
-    no return; own roof, bonnet and boot       21.2 %, 3.4 %                    19.2 %, 8.0 %
-    returns of rings 0 10 20 25 31             18 97 88 71 58 %                 18 97 93 68 53 %
-    range at 25 50 75 95 99 %, m               5.8 9.4 18.8 45.2 70.7           5.3 8.6 15.4 41.0 69.8
+    no return; own roof, bonnet and boot       21.2 %, 3.4 %                    19.5 %, 8.0 %
+    returns of rings 0 10 20 25 31             18 97 88 71 58 %                 18 97 93 67 52 %
+    range at 25 50 75 95 99 %, m               5.8 9.4 18.8 45.2 70.7           5.3 8.7 15.6 41.2 70.3
     share near the ground                      63 %                             59 %
-    intensity 0 1 2- 4- 8- 16- 32- 64- 128-    0.1 1.1 6.6 24 29 22 13 3.9 0.2  0.1 0.7 7.2 27 27 23 13 2.4 0.3
-    boxes, ten classes and ignored             69                               35
-    points, boxes of cars at 25-40-60 m        9 (2), 5 (1)                     17 (3.3), 6 (3.6)
-    of pedestrians at 0-15-25-40-60 m          8 8 5 2                          37 8 4 1
-    of barriers and cones at 0-15-25-40-60 m   26 6 2 1                         36 7 2 1
+    intensity 0 1 2- 4- 8- 16- 32- 64- 128-    0.1 1.1 6.6 24 29 22 13 3.9 0.2  0.1 0.7 7.1 27 27 23 13 2.4 0.3
+    boxes, ten classes and ignored             69                               34
+    points, boxes of cars at 25-40-60 m        9 (2), 5 (1)                     17 (3.2), 6 (3.2)
+    of pedestrians at 0-15-25-40-60 m          8 8 5 2                          34 8 4 1
+    of barriers and cones at 0-15-25-40-60 m   26 6 2 1                         36 7 3 2
+
+Annotated with at least one point, a sample, mean of 200 training scenes of seed 78, beside what nuScenes publishes for
+all its samples: cars 14.0 (14.4), adults 6.2 (6.1), barriers 4.6 (4.5), cones 3.1 (2.9), trucks 2.5 (2.6), trailers 0.78
+(0.73), rigid buses 0.55 (0.42), construction vehicles 0.49 (0.43), motorcycles 0.36 (0.37), bicycles 0.31 (0.35), racks 0.20
+(0.08), animals 0.016 (0.023); all 34.6 (34.1).
 
 One real frame is one place: it says what the sensor does (rings, drop-outs, intensity), not what a mean street holds.
 """
