@@ -28,6 +28,7 @@ from detmetrics.detector.loading import Batch, draw, loader
 from detmetrics.detector.losses import losses
 from detmetrics.detector.model import Detector
 from detmetrics.detector.optim import Mean, optimizer, rate, set_training
+from detmetrics.detector.page import write_page
 from detmetrics.detector.predicting import device_named, mixed, predict
 from detmetrics.detector.samples import Samples
 from detmetrics.errors import InputError
@@ -77,7 +78,7 @@ def train(
         A data set in the nuScenes format.
     out : path
         Folder of the run: ``best.safetensors`` (the averaged weights), ``state.safetensors`` (to go on), the history
-        ``history.jsonl``, ``run.json``, TensorBoard's files.
+        ``history.jsonl``, ``config.json``, TensorBoard's files.
     config : Config
     plan : TrainPlan
     splits : tuple of str
@@ -107,7 +108,7 @@ def train(
     target = device_named(device)
     run = {"config": asdict(config), "plan": asdict(plan), "splits": list(splits), "detmetrics": detmetrics.__version__}
     out.mkdir(parents=True, exist_ok=True)
-    _check_run(out / "run.json", run, write=rank == 0)
+    _check_run(out / "config.json", run, write=rank == 0)
     samples = Samples(dataroot, splits[0], config, version=version)
     held_out = Samples(dataroot, splits[1], config, version=version)
     torch.manual_seed(plan.seed)
@@ -165,6 +166,7 @@ def train(
                 rows.append(row)
                 _keep(out, rows, model, optim, mean, plan, run)
                 say(_line(row))
+                _draw(out, say if epoch + 1 == plan.epochs else lambda _: None)
             if world > 1:  # the others need the rows for early stopping
                 shared = [rows]
                 torch.distributed.broadcast_object_list(shared)
@@ -242,6 +244,15 @@ def _keep(
     with whole_file(out / "history.jsonl") as file:
         file.write(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
     _tensorboard(out, rows[-1])
+
+
+def _draw(out: Path, say: Say) -> None:
+    """Curves and page of the run, where the libraries for them are there; the run goes on without."""
+    try:
+        told = write_page(out)
+        say(f"{told.words} {told.advice}")
+    except InputError as error:
+        say(f"no page of the run: {error}")
 
 
 def _resume(path: Path, model: Detector, optim: torch.optim.Optimizer, mean: Mean) -> list[Row]:
