@@ -54,7 +54,7 @@ def run_training(
     progress: Progress,
     **others: Any,
 ) -> None:
-    """Check for leaks, then train."""
+    """Put configuration and plan together, and train."""
     config = config_named(config_name)
     config = replace(
         config,
@@ -69,17 +69,18 @@ def run_training(
         augment=Augment() if augment else NO_AUGMENT,
     )
     plan.check()
-    if not (out / "state.safetensors").exists():
-        from detmetrics.detector.leaks import check
-
-        findings = check(data, *splits, version, progress=lambda done, total: progress("leaks", done, total))
-        say(findings.to_text())
-        if findings.refusals and not allow_leaks:
-            raise InputError(
-                f"{splits[1]} is no validation of {splits[0]}: {findings.refusals[0]}",
-                hint="choose other splits, or --allow-leaks",
-            )
-    train(data, out, config, plan, splits=splits, version=version, say=say, progress=progress, **others)
+    train(
+        data,
+        out,
+        config,
+        plan,
+        splits=splits,
+        version=version,
+        allow_leaks=allow_leaks,
+        say=say,
+        progress=progress,
+        **others,
+    )
 
 
 def _scale(text: str) -> tuple[str, float]:

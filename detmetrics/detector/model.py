@@ -207,10 +207,10 @@ class Heads(nn.Module):
 
 def _around(image: Tensor, sample: Tensor, y: Tensor, x: Tensor) -> Tensor:
     """Give the 3 × 3 cells around cells of an image (B, W, n, n), those beyond the edge as zeros: (K, 9·W)."""
-    n = image.shape[-1]
-    rows = image.permute(0, 2, 3, 1).reshape(-1, image.shape[1])
+    width, n = image.shape[1], image.shape[-1]
+    rows = image.permute(0, 2, 3, 1).reshape(-1, width)
     step = torch.tensor([-1, 0, 1], device=image.device)
     ys, xs = (y[:, None] + step)[:, :, None], (x[:, None] + step)[:, None]
     is_inside = ((ys >= 0) & (ys < n) & (xs >= 0) & (xs < n)).view(len(x), 9, 1)
     at = (sample[:, None, None] * n + ys.clamp(0, n - 1)) * n + xs.clamp(0, n - 1)
-    return (rows[at.view(-1)].view(len(x), 9, -1) * is_inside).view(len(x), -1)
+    return (rows[at.view(-1)].view(len(x), 9, width) * is_inside).view(len(x), 9 * width)

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from detmetrics.detector.config import POINT_FEATURES, Config
 
-
 #: Points older than this, in seconds, are of an earlier cloud; a turn takes 0.05, real stamps within it differ.
 NOW_S = 0.02
 #: Places in a cell of the heatmap: four pillars, each now and before.

@@ -24,6 +24,7 @@ import detmetrics
 from detmetrics.detector import checkpoint
 from detmetrics.detector.augment import Bank, make_bank
 from detmetrics.detector.config import Config, TrainPlan
+from detmetrics.detector.leaks import check
 from detmetrics.detector.loading import Batch, draw, loader
 from detmetrics.detector.losses import losses
 from detmetrics.detector.model import Detector
@@ -67,6 +68,7 @@ def train(
     workers: int = 1,
     init_from: Path | None = None,
     compile_it: bool = False,
+    allow_leaks: bool = False,
     say: Say = lambda _: None,
     progress: Progress = lambda *_: None,
 ) -> list[Row]:
@@ -91,6 +93,8 @@ def train(
         A checkpoint to start from, of this configuration.
     compile_it : bool
         ``torch.compile`` the convolutions.
+    allow_leaks : bool
+        Go on where the validation split shares data with the training split.
     say, progress : callable
 
     Returns
@@ -101,14 +105,16 @@ def train(
     Raises
     ------
     InputError
-        Bad data, a run of another configuration or plan in ``out``, a loss that is not finite, a full disk, CUDA out of
-        memory.
+        Bad data, leaks (see :mod:`detmetrics.detector.leaks`), a run of another configuration or plan in ``out``, a
+        loss that is not finite, a full disk, CUDA out of memory.
     """
     rank, world = _join_others()
     target = device_named(device)
     run = {"config": asdict(config), "plan": asdict(plan), "splits": list(splits), "detmetrics": detmetrics.__version__}
     out.mkdir(parents=True, exist_ok=True)
     _check_run(out / "config.json", run, write=rank == 0)
+    if rank == 0 and not (out / "state.safetensors").exists():
+        _refuse_leaks(dataroot, splits, version, allow_leaks, say, progress)
     samples = Samples(dataroot, splits[0], config, version=version)
     held_out = Samples(dataroot, splits[1], config, version=version)
     torch.manual_seed(plan.seed)
@@ -250,7 +256,7 @@ def _draw(out: Path, say: Say) -> None:
     """Curves and page of the run, where the libraries for them are there; the run goes on without."""
     try:
         told = write_page(out)
-        say(f"{told.words} {told.advice}")
+        say(f"{told.words}. {told.advice}")
     except InputError as error:
         say(f"no page of the run: {error}")
 
@@ -296,6 +302,18 @@ def _check_run(path: Path, run: dict[str, Any], *, write: bool) -> None:
 
 
 splits_of = ["train and val"]
+
+
+def _refuse_leaks(
+    dataroot: str | Path, splits: tuple[str, str], version: str | None, allow: bool, say: Say, progress: Progress
+) -> None:
+    findings = check(dataroot, *splits, version, progress=lambda done, total: progress("leaks", done, total))
+    say(findings.to_text())
+    if findings.refusals and not allow:
+        raise InputError(
+            f"{splits[1]} is no validation of {splits[0]}: {findings.refusals[0]}",
+            hint="choose other splits, or --allow-leaks",
+        )
 
 
 def _bank(samples: Samples, plan: TrainPlan, progress: Progress) -> Bank | None:
