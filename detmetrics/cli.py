@@ -694,9 +694,9 @@ def detector_train(
     val_split: Annotated[str, typer.Option(metavar="S", help="Split to validate on.")] = "synth_val",
     version: Version = None,
     epochs: Annotated[int | None, typer.Option(help="Passes; default 8.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Samples a step; default 4.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Samples a step; default 2.")] = None,
     samples: Annotated[int | None, typer.Option(help="Samples an epoch; default: as many as there are.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate; default 0.002.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Highest learning rate; default 0.0015.")] = None,
     lr_scale: Annotated[
         list[str] | None,
         typer.Option(metavar="PART=FACTOR", help="Of encoder, backbone, neck, heads; may be repeated."),

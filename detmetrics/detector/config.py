@@ -61,8 +61,8 @@ class Config:
     gap_s: float = 0.12
     max_points: int = 12
     point_width: int = 32
-    pillar_width: int = 10
-    widths: tuple[int, ...] = (32, 64, 128)
+    pillar_width: int = 12
+    widths: tuple[int, ...] = (40, 72, 128)
     depths: tuple[int, ...] = (1, 2, 2)
     head_width: int = 64
     regress_width: int = 192
@@ -174,6 +174,8 @@ class TrainPlan:
         Factor on the learning rate of a part of the model.
     freeze : tuple of str
         Parts that are not trained.
+    fade : int
+        Epochs at the end without pasted objects, which stand where none would.
     stop_on : str
         What early stopping and the best checkpoint go by: ``NDS`` or ``val_loss``.
     patience : int
@@ -184,17 +186,18 @@ class TrainPlan:
     """
 
     epochs: int = 8
-    batch: int = 4
+    batch: int = 2
     samples: int = 0
-    lr: float = 2e-3
+    lr: float = 1.5e-3
     warmup: float = 0.08
     decay: float = 0.01
     clip: float = 10.0
-    ema: float = 0.998
+    ema: float = 0.999
     balance: float = 0.5
     lr_scale: dict[str, float] = field(default_factory=dict)
     freeze: tuple[str, ...] = ()
     augment: Augment = Augment()
+    fade: int = 2
     stop_on: str = "NDS"
     patience: int = 0
     validate: int = 0
@@ -202,7 +205,15 @@ class TrainPlan:
 
     def check(self) -> None:
         """Refuse what cannot be trained, as InputError."""
-        for name, least in {"epochs": 1, "batch": 1, "samples": 0, "patience": 0, "validate": 0, "seed": 0}.items():
+        for name, least in {
+            "epochs": 1,
+            "batch": 1,
+            "samples": 0,
+            "fade": 0,
+            "patience": 0,
+            "validate": 0,
+            "seed": 0,
+        }.items():
             if getattr(self, name) < least:
                 raise InputError(f"--{name}", expected=f"at least {least}", got=getattr(self, name))
         if not self.lr > 0 or not self.clip > 0 or self.decay < 0:

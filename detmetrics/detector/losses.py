@@ -80,7 +80,7 @@ def losses(
     """
     heat, label = targets["heat"], targets["label"]
     n_centers = (heat == 1).sum(dim=(0, 2, 3)).float()
-    parts = {"heat": HEAT_WEIGHT * (focal(heat_logits, heat, targets["is_counted"]) / (n_centers + 4)).mean()}
+    parts = {"heat": HEAT_WEIGHT * (focal(heat_logits, heat, targets["is_counted"]) / (n_centers + 2)).mean()}
     weight = targets["weight"]
     values = dict(zip(("offset", "height", "size", "heading", "velocity"), _columns(targets["values"]), strict=True))
     for name, wanted in values.items():

@@ -151,7 +151,11 @@ def train(
             torch.manual_seed(plan.seed * 100_003 + epoch)  # of dropout
             set_training(model, plan)
             total: dict[str, float] = {}
-            varied = {"augment": plan.augment, "bank": bank, "seed": [plan.seed, epoch, rank]}
+            varied = {
+                "augment": plan.augment,
+                "bank": bank if epoch < plan.epochs - plan.fade else None,
+                "seed": [plan.seed, epoch, rank],
+            }
             batches = loader(samples, own, plan.batch, workers=workers, pin=target.type == "cuda", **varied)  # type: ignore[arg-type]
             for number, batch in enumerate(batches):
                 step = epoch * per_epoch + number
