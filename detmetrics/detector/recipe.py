@@ -33,7 +33,7 @@ from detmetrics.synth import write_world
 SEED, HELD_OUT_SEED = 606, 60606
 N_TRAIN, N_VAL, N_HELD_OUT, SWEEPS = 120, 10, 24, 2
 CONFIG = config_named("small")
-PLAN = TrainPlan(epochs=12, samples=2000, validate=160, seed=6)
+PLAN = TrainPlan(epochs=12, samples=2200, validate=160, seed=6)
 #: Every arm of the ablations has a sixth of the steps.
 SHORT = replace(PLAN, epochs=2, fade=0)
 ARMS: dict[str, tuple[Config, TrainPlan]] = {
