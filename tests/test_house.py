@@ -55,6 +55,7 @@ ALLOWED = {
 ROOMS = {
     "io": {"boxes", "errors", "files", "geometry", "io", "ledger", "protocol"},
     "protocols": {"protocol", "protocols"},
+    "detector": {"boxes", "detector", "errors", "files", "geometry", "io", "protocols", "reporting"},
     "synth": {"boxes", "errors", "files", "geometry", "kernels", "protocols", "synth"},
     "reporting": {
         "protocol",

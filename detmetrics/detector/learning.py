@@ -233,14 +233,17 @@ def _pace(series: _Series) -> tuple[float, float]:
 
 def _still_rises(nds: Floats, best: int) -> bool:
     """Whether NDS after the best validation loss is still better than before, beyond its jumps."""
-    if not np.isfinite(nds).all() or len(nds) - best < 3:
+    before, after = (part[np.isfinite(part)] for part in (nds[: best + 1], nds[best + 1 :]))
+    if len(before) < 2 or len(after) < 2:
         return False
-    jump = float(np.median(np.abs(np.diff(nds, 2)))) / 0.6745 / np.sqrt(6)
-    return bool(np.mean(nds[-2:]) - np.max(nds[: best + 1]) > 2 * jump)
+    jump = float(np.median(np.abs(np.diff(np.concatenate([before, after]), 2)))) / 0.6745 / np.sqrt(6)
+    return bool(np.mean(after[-2:]) - before.max() > max(2 * jump, 0.005))
 
 
 def _share(difference: float, *, falls: bool = False) -> str:
-    """A difference of logarithms in percent."""
+    """A difference of logarithms in percent, large ones as a factor."""
+    if not falls and difference > np.log(3):
+        return f"{np.exp(difference):.1f}-fold"
     share = 100 * (1 - np.exp(-difference) if falls else np.exp(difference) - 1)
     return f"{share:.1f} %" if share < 2 else f"{share:.0f} %"
 

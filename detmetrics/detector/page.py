@@ -98,6 +98,7 @@ def draw(history: History, told: Diagnosis) -> bytes:
     rate.set_title("Learning rate")
     for one in axes.flat:
         one.xaxis.set_major_locator(MaxNLocator(integer=True))
+        one.set_xlim(epoch[0] - 0.5, epoch[-1] + 0.5)
         one.set_xlabel("epoch")
         one.grid(color=GRID, linewidth=0.7)
         one.spines[["top", "right"]].set_visible(False)
@@ -107,11 +108,14 @@ def draw(history: History, told: Diagnosis) -> bytes:
         if not len(finite):
             one.text(0.5, 0.5, "no values", transform=one.transAxes, ha="center", color="#57606a")
             continue
-        if one in (loss, parts, rate) and finite.min() > 0 and finite.max() > 10 * finite.min():
+        if one in (loss, parts) and finite.min() > 0 and finite.max() > 10 * finite.min():
             one.set_yscale("log")
         if one is scores:
             one.set_ylim(0, min(1.0, 1.15 * max(float(finite.max()), 0.05)))
-        if one is not rate:
+        if one is rate:
+            one.set_ylim(0, 1.1 * float(finite.max()))
+            one.ticklabel_format(axis="y", scilimits=(-2, 3))
+        else:
             one.legend(frameon=False, fontsize=9, ncols=2 if len(one.lines) > 6 else 1)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
