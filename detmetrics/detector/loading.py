@@ -31,7 +31,9 @@ class Batch(NamedTuple):
     poses: list[Pose]
     numbers: list[int]
 
-    def __len__(self) -> int:
+    @property
+    def n(self) -> int:
+        """Number of samples."""
         return len(self.numbers)
 
     def to(self, device: torch.device) -> Batch:

@@ -201,16 +201,19 @@ class Heads(nn.Module):
         sample, y, x = place // n**2, place // n % n, place % n
         around = torch.cat([_around(images[0], sample, y, x), _around(images[1], sample, y // 2, x // 2)], dim=1)
         values = self.last(torch.relu(self.first(around))).view(len(place), len(GROUPS), self.n_values)
-        values = values[torch.arange(len(place), device=place.device), group].float()
+        values = values.gather(1, group[:, None, None].expand(-1, 1, self.n_values))[:, 0].float()
         return dict(zip(PARTS, values.split(list(PARTS.values()), dim=1), strict=True))
 
 
 def _around(image: Tensor, sample: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """Give the 3 × 3 cells around cells of an image (B, W, n, n), those beyond the edge as zeros: (K, 9·W)."""
+    """Give the 3 × 3 cells around cells of an image (B, W, n, n), those beyond the edge as zeros: (K, 9·W).
+
+    By ``index_select``: the gradient of plain indexing is added up in any order, so that no two runs are alike.
+    """
     width, n = image.shape[1], image.shape[-1]
     rows = image.permute(0, 2, 3, 1).reshape(-1, width)
     step = torch.tensor([-1, 0, 1], device=image.device)
     ys, xs = (y[:, None] + step)[:, :, None], (x[:, None] + step)[:, None]
     is_inside = ((ys >= 0) & (ys < n) & (xs >= 0) & (xs < n)).view(len(x), 9, 1)
     at = (sample[:, None, None] * n + ys.clamp(0, n - 1)) * n + xs.clamp(0, n - 1)
-    return (rows[at.view(-1)].view(len(x), 9, width) * is_inside).view(len(x), 9 * width)
+    return (rows.index_select(0, at.view(-1)).view(len(x), 9, width) * is_inside).view(len(x), 9 * width)

@@ -93,13 +93,13 @@ def predict(
     for own in loader(samples, numbers, batch, workers=workers, pin=device.type == "cuda"):
         moved = own.to(device)
         with mixed(device):
-            heat, images = model(moved.features, moved.length, moved.place, len(moved))
+            heat, images = model(moved.features, moved.length, moved.place, moved.n)
             if losses_out is not None:
                 regressed = model.heads.regress(images, moved.targets["place"], moved.targets["group"])
                 losses_out.append(losses(heat, regressed, moved.targets)[1])
             found += decode(model, heat, images, min_score=min_score)
         poses += moved.poses
-        done += len(moved)
+        done += moved.n
         if progress:
             progress(done, len(numbers))
     return in_the_world(found, poses, [samples.tokens[number] for number in numbers], f"detector {model.config.name}")

@@ -51,7 +51,7 @@ class Trainee(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Give the loss and its parts."""
-        heat, images = self.model(batch.features, batch.length, batch.place, len(batch))
+        heat, images = self.model(batch.features, batch.length, batch.place, batch.n)
         regressed = self.model.heads.regress(images, batch.targets["place"], batch.targets["group"])
         return losses(heat, regressed, batch.targets)
 
@@ -275,11 +275,15 @@ def _resume(path: Path, model: Detector, optim: torch.optim.Optimizer, mean: Mea
         part, _, rest = name.partition(".")
         parts[part][rest] = value
     model.load_state_dict(parts["model"])
-    mean.state = {name: value.to(mean.state[name].device) for name, value in parts["mean"].items()}
+    for name, value in parts["mean"].items():
+        mean.state[name].copy_(value)  # in its place: another layout in memory would round otherwise
     state: dict[int, dict[str, Tensor]] = {}
+    parameters = [parameter.detach() for group in optim.param_groups for parameter in group["params"]]
     for name, value in parts["optim"].items():
         number, _, rest = name.partition(".")
-        state.setdefault(int(number), {})[rest] = value
+        like = parameters[int(number)]
+        layout = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+        state.setdefault(int(number), {})[rest] = layout
     optim.load_state_dict({"state": state, "param_groups": optim.state_dict()["param_groups"]})
     rows: list[Row] = note["history"]
     return rows
