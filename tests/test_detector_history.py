@@ -210,6 +210,8 @@ def test_the_page(tmp_path: Path) -> None:
     assert "run &lt;b&gt;&amp;" in page
     assert "model.width" in page
     assert "0.4000 (epoch 8)" in page, "best NDS"
+    assert '<td class="n good">0.4000</td>' in page
+    assert '<td class="n ">0.3500</td>' in page
     assert not re.search(r"(src|href)=\"(?!data:|#)", page), "asks nobody for anything"
     assert page.count('<th scope="row" class="n">') == 8
     assert sorted(path.name for path in run.iterdir()) == ["config.json", "curves.png", "history.jsonl", "index.html"]

@@ -1,6 +1,18 @@
 """A baseline without learning: take the ground away, cluster what is left, fit boxes, name them by their size.
 
-@@DOC@@
+The ground is the lowest points of square cells, no steeper between cells than a ramp. What stands 0.25 to 4.5 m above
+it falls into clusters of touching cells. Around each lies a rectangle whose sides hug its points; its sides and its
+height are weighed against the mean sizes of the classes, either way round: larger than the class is bad, smaller is
+likely hidden, but one side should be seen as it is. A box has the size of its class and the corner that the sensor
+sees. The score is the class's share among all classes and clutter. Thin clusters as tall as a barrier are cut into
+barriers. Velocity comes from following a box back through the sweeps; what stands is taken to look where the car looks.
+
+Its constants were chosen by hand on a lidar world of seed 6 (8 scenes: NDS 0.284, mAP 0.156). On another, of which only
+the first draft was scored before (``detmetrics synth OUT --train-scenes 2 --val-scenes 10 --seed 5``): NDS 0.288, mAP
+0.111; AP of car 0.338, pedestrian 0.259, truck 0.175, barrier 0.143, of the others at most 0.074; of cars ATE 0.30 m,
+AOE 0.94 rad (a third look the wrong way), AVE 2.6 m/s (seed 6: 1.7, and 4.3 without velocities). It places and names
+most of what is near and whole, and cannot tell it from posts, bushes and pieces of walls: precision is what it lacks.
+About 0.1 s a sample on two cores.
 """
 
 from __future__ import annotations
@@ -50,6 +62,7 @@ KINDS = (
 _SIZE = np.array([kind.size_lwh_m for kind in KINDS])
 _PRIOR = np.array([kind.prior for kind in KINDS])
 
+_BARRIER, _ROW_SCORE = len(KINDS) - 1, 0.15
 _REACH_M = 54.0
 _GROUND_CELL_M, _SLOPE = 2.0, 0.12
 _CLEAR_M, _TOP_M = 0.25, 4.5  # of an object's points above the ground
@@ -57,7 +70,8 @@ _CELL_M, _MIN_POINTS = 0.25, 4
 _ANGLES = np.deg2rad(np.arange(0, 90, 3))
 _MIN_SPEED_MPS, _MAX_SPEED_MPS = 1.0, 20.0
 _MIN_SCORE = 0.01
-_CLUTTER = 0.05  # the weight of everything that is none of the classes
+_STRAY_M = 1.0  # of a box from where its speed so far would have it
+_CLUTTER = 1.0  # the weight of everything that is none of the classes
 
 
 def predict(
@@ -77,7 +91,7 @@ def predict(
     split : str or sequence of str
         Name of a split, or names of scenes.
     n_sweeps : int
-        The last of them, the oldest, is compared with the key frame for velocities; 1: all velocities are zero.
+        Velocities come from following boxes back through them; 1: all velocities are zero.
     progress : callable, optional
         Called with the samples done and the samples in all.
 
@@ -92,8 +106,8 @@ def predict(
         See :func:`detmetrics.io.nuscenes.load_truth` (only its list of samples is used) and
         :class:`detmetrics.io.clouds.NuscenesClouds`.
     """
-    which = {"split": split} if isinstance(split, str) else {"scenes": list(split)}
-    samples = load_truth(dataroot, version=version, **which).frames  # type: ignore[arg-type]
+    name, scenes = (split, None) if isinstance(split, str) else (None, list(split))
+    samples = load_truth(dataroot, version=version, split=name, scenes=scenes).frames
     clouds = NuscenesClouds(dataroot, version)
     missing = sorted(set(samples) - set(clouds.samples))
     if missing:
@@ -106,7 +120,8 @@ def predict(
                 progress(len(found), len(samples))
     velocity = np.concatenate([one.velocity_mps for one in found])
     kind = np.concatenate([one.kind for one in found])
-    moves = np.linalg.norm(velocity, axis=1) > 0
+    moves = (velocity != 0).any(axis=1)
+    attributes = [[one.attribute, one.moving or one.attribute] for one in KINDS]
     return Boxes(
         center_m=np.concatenate([one.center_m for one in found]),
         size_lwh_m=_SIZE[kind],
@@ -117,7 +132,7 @@ def predict(
         frames=samples,
         score=np.concatenate([one.score for one in found]),
         velocity_mps=velocity,
-        attribute=[KINDS[k].moving if m and KINDS[k].moving else KINDS[k].attribute for k, m in zip(kind, moves, strict=True)],
+        attribute=[attributes[k][m] for k, m in zip(kind, moves.astype(int), strict=True)],
         meta={"use_lidar": True, "use_camera": False, "use_radar": False, "use_map": False, "use_external": False},
         source="plain baseline",
     )
@@ -138,13 +153,11 @@ def detect(cloud: Cloud) -> _Found:
     near = np.abs(points[:, :2] - sensor[:2]).max(axis=1) < _REACH_M
     points, time_s = points[near] - sensor, cloud.time_s[near]
     now = _objects(points[time_s == 0])
-    velocity = np.zeros((len(now.kind), 2))
-    if len(time_s) and time_s.min() < 0:
-        oldest = time_s.min()
-        velocity = _velocities(now, _objects(points[time_s == oldest]), -float(oldest))
-    # what moves, points where it goes; what stands, where the car looks (y ahead in the lidars of nuScenes)
-    speed = np.linalg.norm(velocity, axis=1)
-    ahead = np.where(speed[:, None] > 0, velocity, cloud.pose.rotation[:2, 1])
+    older = [(_objects(points[time_s == t]), -float(t)) for t in np.unique(time_s)[-2::-1]]
+    velocity = _velocities(now, older)
+    # what moves, points where it goes; what stands, where the car looks (y of the lidars of nuScenes)
+    is_moving = (velocity != 0).any(axis=1)[:, None]
+    ahead = np.where(is_moving, velocity, cloud.pose.rotation[:2, 1])
     heading = np.stack([np.cos(now.yaw_rad), np.sin(now.yaw_rad)], axis=1)
     yaw = now.yaw_rad + np.pi * (np.einsum("ij,ij->i", heading, ahead) < 0)
     return now._replace(center_m=now.center_m + sensor, yaw_rad=yaw, velocity_mps=velocity)
@@ -164,24 +177,55 @@ def _objects(points: Floats) -> _Found:
         return _Found(np.empty((0, 3)), np.empty(0), np.empty(0, np.int64), np.empty(0), np.empty((0, 2)))
     angle, low, high = _rectangles(points[:, :2], start, count)
     height = np.maximum.reduceat(above, start)
-    floor = np.minimum.reduceat(points[:, 2] - above, start)
+    floor = np.add.reduceat(points[:, 2] - above, start) / count
     cost = _costs(high - low, height)  # clusters, two ways round, kinds
     likely = _PRIOR * np.exp(-cost / 2) * (count >= _MIN_POINTS)[:, None, None]
     share = likely / (likely.sum(axis=(1, 2), keepdims=True) + _CLUTTER)
     share *= (1 - np.exp(-count / 10))[:, None, None]
+    share[..., _BARRIER] *= ~_is_row(high - low, height)[:, None]
     own, turned, kind = np.nonzero((share == share.max(axis=1, keepdims=True)) & (share > _MIN_SCORE))
     score = share[own, turned, kind]
     # the corner that the sensor sees stays; what is hidden lies behind it
     size = np.where(turned[:, None] == 1, _SIZE[kind][:, [1, 0]], _SIZE[kind][:, :2])
-    low, high = low[own], high[own]
-    near_low = np.abs(low) <= np.abs(high)
-    seen = low * high <= 0
-    middle = np.where(seen, (low + high) / 2, np.where(near_low, low + size / 2, high - size / 2))
+    first, last = low[own], high[own]
+    behind = np.where(np.abs(first) <= np.abs(last), first + size / 2, last - size / 2)
+    middle = np.where(first * last <= 0, (first + last) / 2, behind)
     cos, sin = np.cos(angle[own]), np.sin(angle[own])
     x = cos * middle[:, 0] - sin * middle[:, 1]
     y = sin * middle[:, 0] + cos * middle[:, 1]
     center = np.stack([x, y, floor[own] + _SIZE[kind][:, 2] / 2], axis=1)
-    return _Found(center, angle[own] + np.pi / 2 * turned, kind, score, np.zeros((len(own), 2)))
+    alone = _Found(center, angle[own] + np.pi / 2 * turned, kind, score, np.zeros((len(own), 2)))
+    rows = _rows(angle, low, high, floor, np.flatnonzero(_is_row(high - low, height)))
+    return _Found(*(np.concatenate(pair) for pair in zip(alone, rows, strict=True)))
+
+
+def _is_row(extent: Floats, height: Floats) -> NDArray[np.bool_]:
+    """Whether a cluster is thin, as tall as a barrier, and longer than one."""
+    tall = _SIZE[_BARRIER, 2]
+    is_row: NDArray[np.bool_] = (
+        (extent.min(axis=1) < 0.9) & (extent.max(axis=1) > 3.4) & (np.abs(height - tall) < 0.3 * tall)
+    )
+    return is_row
+
+
+def _rows(angle: Floats, low: Floats, high: Floats, floor: Floats, which: Ints) -> _Found:
+    """Barriers that stand end to end, each one a box."""
+    found: list[tuple[Floats, float]] = [(np.empty((0, 3)), 0.0)]
+    for c in which:
+        extent = high[c] - low[c]
+        axis = int(extent.argmax())
+        n = max(round(float(extent[axis]) / _SIZE[_BARRIER, 1]), 1)
+        middle = np.tile((low[c] + high[c]) / 2, (n, 1))
+        middle[:, axis] = low[c, axis] + (np.arange(n) + 0.5) * extent[axis] / n
+        cos, sin = np.cos(angle[c]), np.sin(angle[c])
+        xy = middle @ np.array([[cos, sin], [-sin, cos]])
+        z = np.full((n, 1), floor[c] + _SIZE[_BARRIER, 2] / 2)
+        # a barrier's length is its thickness
+        found.append((np.hstack([xy, z]), float(angle[c]) + (0.0 if axis == 1 else np.pi / 2)))
+    center = np.concatenate([one for one, _ in found])
+    yaw = np.concatenate([np.full(len(one), turn) for one, turn in found])
+    kind = np.full(len(center), _BARRIER, np.int64)
+    return _Found(center, yaw, kind, np.full(len(center), _ROW_SCORE), np.zeros((len(center), 2)))
 
 
 def _ground(points: Floats) -> Floats:
@@ -191,9 +235,11 @@ def _ground(points: Floats) -> Floats:
     lowest = np.full((n, n), np.inf)
     np.minimum.at(lowest, (cell[:, 0], cell[:, 1]), points[:, 2])
     for _ in range(n):
+        ramp = lowest + _SLOPE * _GROUND_CELL_M
         grown = lowest.copy()
-        for dx, dy in ((-1, 0), (1, 0), (0, -1), (0, 1)):
-            grown = np.minimum(grown, np.roll(lowest, (dx, dy), (0, 1)) + _SLOPE * _GROUND_CELL_M)
+        for own, other in ((slice(1, None), slice(None, -1)), (slice(None, -1), slice(1, None))):
+            grown[own] = np.minimum(grown[own], ramp[other])
+            grown[:, own] = np.minimum(grown[:, own], ramp[:, other])
         if np.array_equal(grown, lowest):
             break
         lowest = grown
@@ -261,17 +307,24 @@ def _costs(extent: Floats, height: Floats) -> Floats:
     return cost
 
 
-def _velocities(now: _Found, before: _Found, seconds: float) -> Floats:
-    """Velocity to the nearest box of the same kind in the older sweep, zero where it is slow or there is none."""
-    velocity = np.zeros((len(now.kind), 2))
-    for kind in np.unique(now.kind):
-        own, other = np.flatnonzero(now.kind == kind), np.flatnonzero(before.kind == kind)
-        if not len(other):
-            continue
-        moved = now.center_m[own, None, :2] - before.center_m[None, other, :2]
-        distance = np.linalg.norm(moved, axis=2)
-        nearest = distance.argmin(axis=1)
-        step = moved[np.arange(len(own)), nearest] / seconds
-        speed = np.linalg.norm(step, axis=1)
-        velocity[own] = np.where(((speed > _MIN_SPEED_MPS) & (speed < _MAX_SPEED_MPS))[:, None], step, 0.0)
-    return velocity
+def _velocities(now: _Found, older: list[tuple[_Found, float]]) -> Floats:
+    """Velocity by following each box back through the sweeps, the newest first; zero where its track is lost.
+
+    The box of the same kind is looked for where the speed so far would have it, with the first step anywhere in reach.
+    """
+    velocity, center = np.zeros((len(now.kind), 2)), now.center_m[:, :2]
+    is_followed = np.full(len(now.kind), len(older) > 0)
+    for step, (found, seconds) in enumerate(older):
+        reach = _MAX_SPEED_MPS * seconds if step == 0 else _STRAY_M
+        expected = center - velocity * seconds
+        for kind in np.unique(now.kind):
+            own, other = np.flatnonzero(now.kind == kind), np.flatnonzero(found.kind == kind)
+            if not len(other):
+                is_followed[own] = False
+                continue
+            distance = np.linalg.norm(expected[own, None] - found.center_m[None, other, :2], axis=2)
+            nearest = distance.argmin(axis=1)
+            is_followed[own] &= distance[np.arange(len(own)), nearest] < reach
+            velocity[own] = (center[own] - found.center_m[other[nearest], :2]) / seconds
+    is_followed &= np.linalg.norm(velocity, axis=1) > _MIN_SPEED_MPS
+    return np.where(is_followed[:, None], velocity, 0.0)
