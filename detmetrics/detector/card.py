@@ -56,7 +56,8 @@ def text(facts: Facts) -> str:
         f"- World: {facts.world}.\n"
         f"- {plan.epochs} epochs of {plan.samples:,} samples, batch {plan.batch}, AdamW at {plan.lr:g}, seed "
         f"{plan.seed}; the best epoch\n  by NDS on the validation split of that world: {facts.scores['epoch']}.\n"
-        f"- {minutes:.0f} minutes of training ({speed:.1f} samples/s) on {facts.device}; world and validation come on top."
+        f"- {minutes:.0f} minutes of training ({speed:.1f} samples/s) on {facts.device}; world and validation come on "
+        "top."
     )
     good = (
         f"On the validation split of another world ({facts.held_out}), which neither training nor early\nstopping nor "
