@@ -135,6 +135,7 @@ class Scene:
     threshold_m : float
         Of the match; NaN without.
     error_names, error_units : tuple of str, E
+        Units that are formulas, such as "1 - IoU", are left out.
     lines : dict of str to Lines
         ``matches`` (each with its prediction as box), ``velocity`` (arrows of three lines: where it is in a second),
         ``rings``, ``ego``.
@@ -406,7 +407,7 @@ def build_scene(
         matched=outcomes is not None,
         threshold_m=outcomes.threshold if outcomes else float("nan"),
         error_names=protocol.error_names if protocol else (),
-        error_units=tuple(error.unit for error in protocol.errors) if protocol else (),
+        error_units=tuple("" if " " in one.unit else one.unit for one in protocol.errors) if protocol else (),
         lines=lines,
         rings_m=rings,
         **column,
