@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from detmetrics_viz.looks import Look
-    from detmetrics_viz.projecting import Camera
+    from detmetrics_viz.projecting import Pinhole
     from detmetrics_viz.scene import Scene
-    from detmetrics_viz.themes import Theme
 
     Image = NDArray[np.uint8]
     Color = tuple[int, int, int]
@@ -97,7 +96,7 @@ def _font(size: int, own: bool) -> Any:
     return ImageFont.load_default(size)
 
 
-def write_on(image: Image, scene: Scene, look: Look, camera: Camera) -> None:
+def write_on(image: Image, scene: Scene, look: Look, camera: Pinhole) -> None:
     """Write labels, range, title, counts and legend on the picture of a scene that a camera made."""
     canvas = Canvas(image)
     if "rings" in look.layers:
@@ -108,7 +107,7 @@ def write_on(image: Image, scene: Scene, look: Look, camera: Camera) -> None:
         _write_legend(canvas, scene, look)
 
 
-def _write_rings(canvas: Canvas, scene: Scene, look: Look, camera: Camera) -> None:
+def _write_rings(canvas: Canvas, scene: Scene, look: Look, camera: Pinhole) -> None:
     """Write each radius where its ring meets a ray ahead and to the right, which every preset shows."""
     bearing = np.radians(-40)
     at = np.array([[r * np.cos(bearing), r * np.sin(bearing), scene.ground_m] for r in scene.rings_m])
@@ -119,7 +118,7 @@ def _write_rings(canvas: Canvas, scene: Scene, look: Look, camera: Camera) -> No
             canvas.text(int(u) + 3, int(v) - 7, f"{radius:.0f} m", color, 12)
 
 
-def _write_labels(canvas: Canvas, scene: Scene, look: Look, camera: Camera) -> None:
+def _write_labels(canvas: Canvas, scene: Scene, look: Look, camera: Pinhole) -> None:
     """Write labels over their boxes, the nearest first; one that finds no room is left out."""
     rows = np.flatnonzero(look.labelled(scene))
     if not len(rows):
@@ -180,9 +179,7 @@ def _write_head(canvas: Canvas, scene: Scene, look: Look) -> None:
         rows.append([(f"scores from {look.min_score:.2f}", quiet)])
     sizes = [17, 16, 14, 13]
     gap, pad = 14, 10
-    wide = max(
-        sum(width_of(part, size) + gap for part, _ in row) - gap for row, size in zip(rows, sizes, strict=False)
-    )
+    wide = max(sum(width_of(part, size) + gap for part, _ in row) - gap for row, size in zip(rows, sizes, strict=False))
     tall = sum(line_height(size) + 2 for _, size in zip(rows, sizes, strict=False))
     canvas.panel(12, 12, wide + 2 * pad, tall + 2 * pad - 4, rgb(theme.panel))
     y = 12 + pad - 2

@@ -10,7 +10,7 @@ import numpy as np
 
 from detmetrics.errors import InputError, listing
 from detmetrics_viz.outcomes import Outcome
-from detmetrics_viz.projecting import Camera, look_at
+from detmetrics_viz.projecting import Pinhole, look_at
 from detmetrics_viz.scene import EDGES, Scene
 from detmetrics_viz.themes import BOX_MODES, DARK, POINT_MODES, Theme, rgb
 
@@ -126,7 +126,7 @@ def strokes(scene: Scene, look: Look) -> tuple[NDArray[np.float32], NDArray[np.u
     return np.concatenate(ends), np.concatenate(color)
 
 
-def viewpoint(view: str, scene: Scene, size: tuple[int, int], box: int | None = None) -> Camera:
+def viewpoint(view: str, scene: Scene, size: tuple[int, int], box: int | None = None) -> Pinhole:
     """Make the camera of a preset.
 
     Parameters

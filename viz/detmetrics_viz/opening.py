@@ -14,7 +14,7 @@ from detmetrics_viz.looks import Look, strokes
 from detmetrics_viz.themes import rgb
 
 if TYPE_CHECKING:
-    from detmetrics_viz.projecting import Camera
+    from detmetrics_viz.projecting import Pinhole
     from detmetrics_viz.scene import Scene
 
 #: What Open3D and software rendering ask of a Debian or Ubuntu system.
@@ -134,7 +134,7 @@ class Stage:
         options.line_width = 2.0 * scale
         options.light_on = False
 
-    def stand(self, camera: Camera) -> None:
+    def stand(self, camera: Pinhole) -> None:
         """Look through a camera, whose image has the size of the window."""
         library = open3d()
         view = self._window.get_view_control()

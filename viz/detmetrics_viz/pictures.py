@@ -20,7 +20,7 @@ from detmetrics_viz.themes import Theme, rgb
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from detmetrics_viz.projecting import Camera
+    from detmetrics_viz.projecting import Pinhole
     from detmetrics_viz.scene import Scene
 
     Image = NDArray[np.uint8]
@@ -61,14 +61,14 @@ class Painter:
         self._window: Any = offscreen(size[0] * smooth, size[1] * smooth)
         self._stage = Stage(self._window)
 
-    def draw(self, scene: Scene, look: Look | None = None, camera: Camera | str = "behind") -> Image:
+    def draw(self, scene: Scene, look: Look | None = None, camera: Pinhole | str = "behind") -> Image:
         """Draw a scene.
 
         Parameters
         ----------
         scene : Scene
         look : Look, optional
-        camera : Camera or str
+        camera : Pinhole or str
             Of this painter's size, or one of :data:`~detmetrics_viz.looks.VIEWS`.
 
         Returns
@@ -208,7 +208,7 @@ def save_film(
 
 def _counted(images: Iterable[Image], progress: Callable[[int], None] | None) -> Iterable[Image]:
     number = 0
-    for number, image in enumerate(images, 1):  # noqa: B007
+    for number, image in enumerate(images, 1):
         yield image
         if progress:
             progress(number)

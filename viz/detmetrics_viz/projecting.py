@@ -19,7 +19,7 @@ NEAR_M = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class Camera:
+class Pinhole:
     """A pinhole camera; its axes are x right, y down, z ahead.
 
     Attributes
@@ -41,12 +41,12 @@ class Camera:
         """Give pixels (N, 2) and depths (N,) in metres of points (N, 3); pixels are NaN behind the camera."""
         return _onto(self.matrix, self.pose.apply(points_m))
 
-    def scaled(self, factor: float) -> Camera:
+    def scaled(self, factor: float) -> Pinhole:
         """Give the same view on an image of another size."""
         matrix = self.matrix.copy()
         matrix[:2] *= factor
         matrix[:2, 2] += (factor - 1) / 2  # pixels are counted from their middles
-        return Camera(round(self.width * factor), round(self.height * factor), matrix, self.pose)
+        return Pinhole(round(self.width * factor), round(self.height * factor), matrix, self.pose)
 
     def clip(self, ends_m: ArrayLike) -> tuple[Floats, NDArray[np.int64]]:
         """Cut lines to what the image shows.
@@ -83,7 +83,7 @@ class Camera:
 
 def look_at(
     eye_m: ArrayLike, target_m: ArrayLike, size: tuple[int, int], *, fov_deg: float = 55.0, up: ArrayLike = (0, 0, 1)
-) -> Camera:
+) -> Pinhole:
     """Make a camera at a place that looks at another.
 
     Parameters
@@ -104,7 +104,7 @@ def look_at(
     width, height = size
     focal = height / 2 / np.tan(np.radians(fov_deg) / 2)
     matrix = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
-    return Camera(width, height, matrix, Pose(rotation, -rotation @ eye))
+    return Pinhole(width, height, matrix, Pose(rotation, -rotation @ eye))
 
 
 def _onto(matrix: Floats, points: Floats) -> tuple[Floats, Floats]:
