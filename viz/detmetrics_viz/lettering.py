@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from detmetrics_viz.looks import Look
     from detmetrics_viz.projecting import Pinhole
     from detmetrics_viz.scene import Scene
+    from detmetrics_viz.themes import Theme
 
     Image = NDArray[np.uint8]
     Color = tuple[int, int, int]
@@ -28,15 +29,32 @@ _OWN_LETTERS = frozenset("·°…")
 MAX_LABELS = 60
 
 
-class Canvas:
-    """An image to write on, uint8 (H, W, 3), changed in place."""
+class Canvas(Protocol):
+    """What can be written on: an image, or the glass before the camera of a window."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, pixels."""
+
+    def panel(self, x: int, y: int, width: int, height: int, color: Color, opacity: float = 0.85) -> None:
+        """Lay a translucent rectangle over what is there."""
+
+    def text(self, x: int, y: int, text: str, color: Color, size: int = 15) -> int:
+        """Write a line whose upper left corner is at (x, y); give its width."""
+
+    def ramp(self, x: int, y: int, width: int, height: int, colors: Image) -> None:
+        """Draw a colour ramp, lowest left."""
+
+
+class ImageCanvas:
+    """Writes on an image, uint8 (H, W, 3), in place."""
 
     def __init__(self, image: Image) -> None:
         self.image = image
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height."""
+        """Width and height, pixels."""
         return self.image.shape[1], self.image.shape[0]
 
     def panel(self, x: int, y: int, width: int, height: int, color: Color, opacity: float = 0.85) -> None:
@@ -46,14 +64,14 @@ class Canvas:
 
     def text(self, x: int, y: int, text: str, color: Color, size: int = 15) -> int:
         """Write a line whose upper left corner is at (x, y); give its width."""
-        mask = _mask(text, size)
+        mask = mask_of(text, size)
         height, width = mask.shape
         left, top = max(-x, 0), max(-y, 0)
-        part = self.image[y + top : y + height, x + left : x + width]
+        part = self.image[max(y, 0) : max(y + height, 0), max(x, 0) : max(x + width, 0)]
         if part.size:
             ink = mask[top : top + part.shape[0], left : left + part.shape[1], None].astype(np.float32) / 255
             part[...] = part + ink * (np.array(color, np.float32) - part)
-        return width
+        return int(width)
 
     def ramp(self, x: int, y: int, width: int, height: int, colors: Image) -> None:
         """Draw a colour ramp, lowest left."""
@@ -63,16 +81,17 @@ class Canvas:
 
 def width_of(text: str, size: int) -> int:
     """Width of a line, pixels."""
-    return int(_mask(text, size).shape[1])
+    return int(mask_of(text, size).shape[1])
 
 
 def line_height(size: int) -> int:
     """Height of a line, pixels."""
-    return int(_mask("x", size).shape[0])
+    return int(mask_of("x", size).shape[0])
 
 
 @lru_cache(maxsize=4096)
-def _mask(text: str, size: int) -> Image:
+def mask_of(text: str, size: int) -> Image:
+    """How much ink a line of text leaves on each pixel, uint8 (height, width)."""
     from PIL import Image, ImageDraw
 
     font = _font(size, text.isascii() or _OWN_LETTERS.issuperset(c for c in text if not c.isascii()))
@@ -96,9 +115,8 @@ def _font(size: int, own: bool) -> Any:
     return ImageFont.load_default(size)
 
 
-def write_on(image: Image, scene: Scene, look: Look, camera: Pinhole) -> None:
+def write_on(canvas: Canvas, scene: Scene, look: Look, camera: Pinhole) -> None:
     """Write labels, range, title, counts and legend on the picture of a scene that a camera made."""
-    canvas = Canvas(image)
     if "rings" in look.layers:
         _write_rings(canvas, scene, look, camera)
     _write_labels(canvas, scene, look, camera)
@@ -225,6 +243,16 @@ def _write_legend(canvas: Canvas, scene: Scene, look: Look) -> None:
         canvas.text(left + wide - 10 - width_of(ends[1], size), top + 17 + high, ends[1], quiet, size)
 
 
+def write_lines(canvas: Canvas, x: int, y: int, lines: list[str], theme: Theme, size: int = 14) -> None:
+    """Write lines on a panel whose upper left corner is at (x, y), the first one brighter."""
+    high = line_height(size) + 2
+    wide = max(width_of(line, size) for line in lines)
+    canvas.panel(x, y, wide + 20, len(lines) * high + 16, rgb(theme.panel))
+    for k, line in enumerate(lines):
+        color = rgb(theme.text) if k == 0 else _blend(theme.panel, theme.text, 0.75)
+        canvas.text(x + 10, y + 8 + k * high, line, color, size)
+
+
 def shorten(text: str, limit: int) -> str:
     """Cut text to a number of letters."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
@@ -232,5 +260,5 @@ def shorten(text: str, limit: int) -> str:
 
 def _blend(first: str, second: str, share: float) -> Color:
     """Mix two colours of a theme."""
-    mixed: Any = tuple(round(a + share * (b - a)) for a, b in zip(rgb(first), rgb(second), strict=True))
-    return mixed
+    red, green, blue = (round(a + share * (b - a)) for a, b in zip(rgb(first), rgb(second), strict=True))
+    return red, green, blue
