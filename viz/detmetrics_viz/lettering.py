@@ -122,7 +122,16 @@ def write_on(canvas: Canvas, scene: Scene, look: Look, camera: Pinhole) -> None:
     _write_labels(canvas, scene, look, camera)
     if "legend" in look.layers:
         _write_head(canvas, scene, look)
-        _write_legend(canvas, scene, look)
+        _write_boxes(canvas, scene, look)
+        _write_points(canvas, scene, look)
+
+
+def write_frame(canvas: Canvas, scene: Scene, look: Look, camera: Pinhole, name: str) -> None:
+    """Write labels, title, counts and the legend of boxes on the picture of a real camera."""
+    _write_labels(canvas, scene, look, camera)
+    if "legend" in look.layers:
+        _write_head(canvas, scene, look, name)
+        _write_boxes(canvas, scene, look)
 
 
 def _write_rings(canvas: Canvas, scene: Scene, look: Look, camera: Pinhole) -> None:
@@ -169,11 +178,11 @@ def _write_labels(canvas: Canvas, scene: Scene, look: Look, camera: Pinhole) -> 
             return
 
 
-def _write_head(canvas: Canvas, scene: Scene, look: Look) -> None:
+def _write_head(canvas: Canvas, scene: Scene, look: Look, name: str = "") -> None:
     """Write what it is, what happened, how far off, and what is shown."""
     theme = look.theme
     text, quiet = rgb(theme.text), _blend(theme.panel, theme.text, 0.6)
-    rows: list[list[tuple[str, Color]]] = [[(shorten(scene.title, 70), text)]]
+    rows: list[list[tuple[str, Color]]] = [[(shorten(name + scene.title, 70), text)]]
     if scene.matched:
         counts = scene.summary(look.min_score)
         colors = theme.outcome_colors.tolist()
@@ -208,39 +217,49 @@ def _write_head(canvas: Canvas, scene: Scene, look: Look) -> None:
         y += line_height(size) + 2
 
 
-def _write_legend(canvas: Canvas, scene: Scene, look: Look) -> None:
-    """Draw the legend of boxes at the lower left and that of points at the lower right."""
+def _write_boxes(canvas: Canvas, scene: Scene, look: Look) -> None:
+    """Draw the legend of boxes at the lower left."""
+    theme, size = look.theme, 13
+    height = canvas.size[1]
+    text, quiet = rgb(theme.text), _blend(theme.panel, theme.text, 0.6)
+    high = line_height(size) + 3
+    rows = scene.legend(theme, look.boxes, look.min_score)[: max((height - 140) // high, 1)]
+    if not rows:
+        return
+    names = max(width_of(row.text, size) for row in rows)
+    numbers = max(width_of(str(row.number), size) for row in rows) if rows[0].number >= 0 else -12
+    wide, tall = 22 + names + 14 + numbers + 20, len(rows) * high + 12
+    left, top = 12, height - 12 - tall
+    canvas.panel(left, top, wide, tall, rgb(theme.panel))
+    for k, row in enumerate(rows):
+        y = top + 6 + k * high
+        canvas.panel(left + 10, y + high // 2 - 2, 14, 4, row.color, 1.0)
+        canvas.text(left + 32, y, row.text, text, size)
+        if row.number >= 0:
+            number = str(row.number)
+            canvas.text(left + wide - 10 - width_of(number, size), y, number, quiet, size)
+
+
+def _write_points(canvas: Canvas, scene: Scene, look: Look) -> None:
+    """Draw the legend of points at the lower right."""
+    if "points" not in look.layers:
+        return
     theme, size = look.theme, 13
     width, height = canvas.size
     text, quiet = rgb(theme.text), _blend(theme.panel, theme.text, 0.6)
     high = line_height(size) + 3
-    rows = scene.legend(theme, look.boxes, look.min_score)[: max((height - 140) // high, 1)]
-    if rows:
-        names = max(width_of(row.text, size) for row in rows)
-        numbers = max(width_of(str(row.number), size) for row in rows) if rows[0].number >= 0 else -12
-        wide, tall = 22 + names + 14 + numbers + 20, len(rows) * high + 12
-        left, top = 12, height - 12 - tall
-        canvas.panel(left, top, wide, tall, rgb(theme.panel))
-        for k, row in enumerate(rows):
-            y = top + 6 + k * high
-            canvas.panel(left + 10, y + high // 2 - 2, 14, 4, row.color, 1.0)
-            canvas.text(left + 32, y, row.text, text, size)
-            if row.number >= 0:
-                number = str(row.number)
-                canvas.text(left + wide - 10 - width_of(number, size), y, number, quiet, size)
-    if "points" in look.layers:
-        mode = look.point_mode(scene)
-        low, top_value = scene.ranges[mode]
-        unit = {"height": " m", "distance": " m", "time": " s"}.get(mode, "")
-        ends = (f"{low:.3g}{unit}", f"{top_value:.3g}{unit}")
-        title = {"height": "height above ground", "time": "age"}.get(mode, mode)
-        wide, tall = 200, 2 * high + 22
-        left, top = width - 12 - wide, height - 12 - tall
-        canvas.panel(left, top, wide, tall, rgb(theme.panel))
-        canvas.text(left + 10, top + 5, title, text, size)
-        canvas.ramp(left + 10, top + 8 + high, wide - 20, 7, theme.lookup[mode])
-        canvas.text(left + 10, top + 17 + high, ends[0], quiet, size)
-        canvas.text(left + wide - 10 - width_of(ends[1], size), top + 17 + high, ends[1], quiet, size)
+    mode = look.point_mode(scene)
+    low, top_value = scene.ranges[mode]
+    unit = {"height": " m", "distance": " m", "time": " s"}.get(mode, "")
+    ends = (f"{low:.3g}{unit}", f"{top_value:.3g}{unit}")
+    title = {"height": "height above ground", "time": "age"}.get(mode, mode)
+    wide, tall = 200, 2 * high + 22
+    left, top = width - 12 - wide, height - 12 - tall
+    canvas.panel(left, top, wide, tall, rgb(theme.panel))
+    canvas.text(left + 10, top + 5, title, text, size)
+    canvas.ramp(left + 10, top + 8 + high, wide - 20, 7, theme.lookup[mode])
+    canvas.text(left + 10, top + 17 + high, ends[0], quiet, size)
+    canvas.text(left + wide - 10 - width_of(ends[1], size), top + 17 + high, ends[1], quiet, size)
 
 
 def write_lines(canvas: Canvas, x: int, y: int, lines: list[str], theme: Theme, size: int = 14) -> None:
