@@ -138,7 +138,7 @@ def _draw_frames(image: Image, camera: Pinhole, nodes: Floats, colors: Image) ->
             if not len(lines):
                 continue
             if is_ahead[k] and np.abs(front[k]).max() < 1e5:
-                pen.polygon(front[k].ravel().tolist(), fill=(*color, 70))
+                pen.polygon(front[k].ravel().tolist(), fill=(*color, 50))
             for ends in lines.reshape(-1, 4).tolist():
                 pen.line(ends, fill=(*color, 255), width=2 * _SMOOTH)
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: What can be shown and hidden; "uncounted" are the boxes that matching did not count.
 LAYERS = ("points", "truth", "predictions", "uncounted", "matches", "velocity", "rings", "ego", "labels", "legend")
 
+#: Where one can look from; see :func:`detmetrics_viz.orbit.viewpoint`.
+VIEWS = ("behind", "bird", "follow")
+
 
 @dataclass(frozen=True)
 class Look:

@@ -10,13 +10,11 @@ import numpy as np
 
 from detmetrics.errors import InputError, listing
 from detmetrics.geometry import Pose
+from detmetrics_viz.looks import VIEWS
 from detmetrics_viz.projecting import Pinhole
 
 if TYPE_CHECKING:
     from detmetrics_viz.scene import Scene
-
-#: Where one can look from.
-VIEWS = ("behind", "bird", "follow")
 
 
 @dataclass(frozen=True)

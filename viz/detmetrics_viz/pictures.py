@@ -70,7 +70,7 @@ class Painter:
         scene : Scene
         look : Look, optional
         camera : Pinhole or str
-            Of this painter's size, or one of :data:`~detmetrics_viz.orbit.VIEWS`.
+            Of this painter's size, or one of :data:`~detmetrics_viz.looks.VIEWS`.
 
         Returns
         -------

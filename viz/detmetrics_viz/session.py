@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from detmetrics_viz.looks import LAYERS, Look
-from detmetrics_viz.orbit import VIEWS, viewpoint
+from detmetrics_viz.looks import LAYERS, VIEWS, Look
+from detmetrics_viz.orbit import viewpoint
 from detmetrics_viz.themes import BOX_MODES, DARK, LIGHT, POINT_MODES
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Session:
     start : int
         Place of the first frame.
     view : str
-        One of :data:`~detmetrics_viz.orbit.VIEWS`.
+        One of :data:`~detmetrics_viz.looks.VIEWS`.
     tell : callable, optional
         Called with lines for the terminal.
 

@@ -48,7 +48,7 @@ def show(
     start : int
         Place of the first frame.
     view : str
-        One of :data:`~detmetrics_viz.orbit.VIEWS`.
+        One of :data:`~detmetrics_viz.looks.VIEWS`.
     size : (int, int)
     title : str
     tell : callable, optional
