@@ -380,6 +380,7 @@ class _Recording(NamedTuple):
     pose: Pose
     timestamp_us: int
     prev: str
+    mounting: Pose
 
 
 class NuscenesClouds:
@@ -402,14 +403,17 @@ class NuscenesClouds:
 
     def __init__(self, dataroot: str | Path, version: str | None = None, channel: str = "LIDAR_TOP") -> None:
         root = _tables._root(Path(dataroot), version)
-        sensors = {row.token for row in _tables._all(root, "sensor", _tables._Sensor) if row.channel == channel}
+        channels = {row.token: row.channel for row in _tables._all(root, "sensor", _tables._Sensor)}
+        sensors = {token for token, name in channels.items() if name == channel}
         calibrated = {
             row.token: Pose.of_quaternion(row.rotation, row.translation)
             for row in _tables._all(root, "calibrated_sensor", _Calibrated)
             if row.sensor_token in sensors
         }
         if not calibrated:
-            raise InputError(f"{root.table('sensor')} has no calibrated sensor {channel!r}")
+            lidars = sorted({name for name in channels.values() if "LIDAR" in name.upper()} - {channel})
+            hint = f"lidars there: {listing(lidars)}" if lidars else ""
+            raise InputError(f"{root.table('sensor')} has no calibrated sensor {channel!r}", hint=hint)
         data = [
             row
             for piece in _tables.rows(root.table("sample_data"), _SampleData)
@@ -431,12 +435,29 @@ class NuscenesClouds:
                 ego[row.ego_pose_token].after(calibrated[row.calibrated_sensor_token]),
                 round(row.timestamp),
                 row.prev,
+                calibrated[row.calibrated_sensor_token],
             )
             for row in data
         }
         self._of_sample = {row.sample_token: row.token for row in data if row.is_key_frame}
         #: Tokens of the samples that have a cloud, in the order of the table.
         self.samples = list(self._of_sample)
+
+    def mounting(self, sample_token: str) -> Pose:
+        """Give the motion from the sensor's frame to that of the ego vehicle (x forward) at a sample's key frame.
+
+        Raises
+        ------
+        InputError
+            For an unknown sample.
+        """
+        return self._recordings[self._key_frame(sample_token)].mounting
+
+    def _key_frame(self, sample_token: str) -> str:
+        token = self._of_sample.get(sample_token, "")
+        if not token:
+            raise InputError(f"no cloud of sample {sample_token!r} in this data set")
+        return token
 
     def read(self, sample_token: str, *, n_sweeps: int = 1, drop_close_m: float = 0.0) -> Cloud:
         """Read the cloud of a sample's key frame, joined with the sweeps before it.
@@ -461,9 +482,7 @@ class NuscenesClouds:
         """
         if n_sweeps < 1:
             raise InputError("n_sweeps", expected="at least 1", got=n_sweeps)
-        token = self._of_sample.get(sample_token, "")
-        if not token:
-            raise InputError(f"no cloud of sample {sample_token!r} in this data set")
+        token = self._key_frame(sample_token)
         chain: list[Cloud] = []
         while token and len(chain) < n_sweeps:
             if token not in self._recordings:

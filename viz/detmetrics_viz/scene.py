@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from detmetrics.errors import InputError, listing
-from detmetrics.geometry import Pose, points_in_boxes, rotation_matrices, rotation_of_yaw
+from detmetrics.geometry import Pose, points_in_boxes, rotation_matrices, rotation_of_yaw, rotations_of_matrices
 from detmetrics.ledger import Ledger
 from detmetrics_viz.outcomes import Outcome, Outcomes
 from detmetrics_viz.themes import BOX_MODES, POINT_MODES, Colors, Theme
@@ -135,6 +135,7 @@ class Scene:
     threshold_m : float
         Of the match; NaN without.
     error_names, error_units : tuple of str, E
+        Units that are formulas, such as "1 - IoU", are left out.
     lines : dict of str to Lines
         ``matches`` (each with its prediction as box), ``velocity`` (arrows of three lines: where it is in a second),
         ``rings``, ``ego``.
@@ -378,7 +379,7 @@ def build_scene(
         cutoff[: len(outcomes.cutoff)] = outcomes.cutoff
     rotation = column.pop("rotation")
     nodes = box_nodes(column["center"], column["size"], rotation)
-    box, _ = points_in_boxes(points.moved, column["center"], column["size"], _quaternions(rotation))
+    box, _ = points_in_boxes(points.moved, column["center"], column["size"], rotations_of_matrices(rotation))
     ground = _ground(points.moved)
     rings = _radii(points.moved)
     lines = {
@@ -406,7 +407,7 @@ def build_scene(
         matched=outcomes is not None,
         threshold_m=outcomes.threshold if outcomes else float("nan"),
         error_names=protocol.error_names if protocol else (),
-        error_units=tuple(error.unit for error in protocol.errors) if protocol else (),
+        error_units=tuple("" if " " in one.unit else one.unit for one in protocol.errors) if protocol else (),
         lines=lines,
         rings_m=rings,
         **column,
@@ -563,22 +564,6 @@ def _matches(outcomes: Outcomes | None, sides: list[NDArray[np.int64]]) -> dict[
     }
 
 
-def _quaternions(rotation: NDArray[Any]) -> NDArray[np.float64]:
-    """Quaternions (N, 4), real part first, of rotation matrices (N, 3, 3)."""
-    if not len(rotation):
-        return np.empty((0, 4))
-    # the eigenvector of the greatest eigenvalue of this symmetric matrix is the quaternion (Bar-Itzhack 2000)
-    m = rotation
-    table = np.empty((len(m), 4, 4))
-    table[:, 0, 0] = m[:, 0, 0] + m[:, 1, 1] + m[:, 2, 2]
-    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
-        table[:, i + 1, i + 1] = m[:, i, i] - m[:, j, j] - m[:, k, k]
-        table[:, 0, i + 1] = table[:, i + 1, 0] = m[:, k, j] - m[:, j, k]
-        table[:, i + 1, j + 1] = table[:, j + 1, i + 1] = m[:, i, j] + m[:, j, i]
-    quaternions: NDArray[np.float64] = np.linalg.eigh(table / 3)[1][:, :, -1]
-    return quaternions
-
-
 def _ground(points: Floats32) -> float:
     """Height at which most points near the sensor lie, in the lower half of what is there; zero without points."""
     near = points[np.hypot(points[:, 0], points[:, 1]) < 25]
@@ -601,16 +586,18 @@ def _radii(points: Floats32) -> tuple[float, ...]:
 def _shades(points: _Points, ground: float) -> tuple[dict[str, NDArray[np.uint8]], dict[str, tuple[float, float]]]:
     """Where each point stands between the ends of each ramp."""
     distance = np.linalg.norm(points.moved, axis=1)
-    bright = max(float(np.percentile(points.intensity, 99)), 1e-6) if len(distance) else 1.0
     far = max(float(np.percentile(distance, 99)), 10.0) if len(distance) else 10.0
     given: dict[str, tuple[NDArray[Any], float, float, float]] = {
         "height": (points.moved[:, 2] - ground, -0.5, 4.5, 1.0),
-        "intensity": (points.intensity, 0.0, bright, 0.5),  # most returns are weak
         "distance": (distance, 0.0, far, 0.6),
     }
-    oldest = float(points.time_s.min(initial=0.0))
-    if oldest < 0:
-        given["time"] = (-points.time_s, 0.0, -oldest, 1.0)
+    if np.isfinite(points.intensity).any():
+        dark, bright = np.nanpercentile(points.intensity, [1, 99]).tolist()
+        low = min(dark, 0.0)
+        given["intensity"] = (np.nan_to_num(points.intensity, nan=low), low, max(bright, low + 1e-6), 0.5)
+    age = -points.time_s
+    if np.isfinite(age).all() and len(age) and (oldest := float(age.max())) > (newest := float(age.min())):
+        given["time"] = (age, newest, oldest, 1.0)
     shades = {
         mode: np.round(255 * np.clip((value - low) / (high - low), 0, 1) ** power).astype(np.uint8)
         for mode, (value, low, high, power) in given.items()
