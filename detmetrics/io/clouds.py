@@ -6,12 +6,10 @@ the clouds of a data set, with poses, and join sweeps.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
-from zipfile import BadZipFile
 
 import msgspec
 import numpy as np
@@ -227,7 +225,7 @@ def _numpy(path: str | Path) -> Columns:
         try:
             found = np.load(file, allow_pickle=False)
             arrays = {"points": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
-        except (ValueError, OSError, EOFError, KeyError, BadZipFile, zlib.error) as error:
+        except Exception as error:  # damage makes the readers of headers and archives raise nearly anything
             raise InputError(f"{path} cannot be read as arrays: {error}") from None
     array = arrays.get("points", next(iter(arrays.values()))) if "points" in arrays or len(arrays) == 1 else None
     if array is None:
@@ -300,7 +298,7 @@ def _cloud(
     return Cloud(
         points_m=table[:, :3].astype(np.float32),
         intensity=of["intensity"].astype(np.float32) if "intensity" in of else np.full(len(table), np.nan, np.float32),
-        ring=of["ring"].astype(np.int32) if "ring" in of else np.full(len(table), -1, np.int32),
+        ring=np.clip(of["ring"], -1, 2**31 - 1).astype(np.int32) if "ring" in of else np.full(len(table), -1, np.int32),
         time_s=np.asarray(known.get("time_s", np.zeros(n_points)), np.float32)[is_finite],
         pose=pose or _IDENTITY,
         timestamp_us=timestamp_us,

@@ -53,8 +53,7 @@ class Calibration:
     def to_lidar(self, points_m: Floats) -> Floats:
         """Bring points (N, 3) from the camera's axes into the lidar's frame."""
         rotation, translation = self.lidar_to_camera
-        moved: Floats = np.linalg.solve(rotation, (points_m - translation).T).T
-        return moved
+        return np.asarray(np.linalg.solve(rotation, (points_m - translation).T).T, np.float64)
 
 
 def read_calibration(path: str | Path) -> Calibration:
