@@ -80,7 +80,7 @@ class Painter:
         seen = viewpoint(camera, scene).camera(self.size) if isinstance(camera, str) else camera
         if (seen.width, seen.height) != self.size:
             raise InputError("camera", expected=f"of the painter's size {self.size}", got=(seen.width, seen.height))
-        self._stage.show(scene, look, scale=self.smooth)
+        self._stage.show(scene, look, scale=self.smooth * self.size[1] / SIZE[1])
         self._stage.stand(seen.scaled(self.smooth))
         self._window.poll_events()
         drawn = np.asarray(self._window.capture_screen_float_buffer(False))
