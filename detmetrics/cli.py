@@ -258,6 +258,13 @@ def report(
     link: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Where a frame can be seen, with {frame} for its name.")
     ] = "",
+    draw: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DATAROOT",
+            help="Draw the worst frames of the last run, and write a page of each beside the report.",
+        ),
+    ] = None,
     cache: Cache = True,
 ) -> None:
     """Write one HTML file to read and to forward: how good, where, why not better, how sure, what changed."""
@@ -268,6 +275,8 @@ def report(
     page.environment()
     if link and "{frame}" not in link:
         raise InputError("--link", expected="an address with {frame} in it", got=link)
+    if draw is not None and (link or images is not None):
+        raise InputError("--draw makes pictures and links: give it without --images and --link")
     pictures = {} if images is None else _pictures(images)
     names = page.named([str(path) for path in results], name or None)
     with _progress() as step:
@@ -276,10 +285,15 @@ def report(
         links = (
             {frame: link.replace("{frame}", quote(frame, safe="")) for frame in ledgers[0].truth.frames} if link else {}
         )
-        with step.several() as advance:
+        with ExitStack() as stack:
+            shown: Any = pictures
+            if draw is not None:
+                shown = stack.enter_context(_gallery(draw, version, ledgers[-1], target))
+                links = shown.links()
+            advance = stack.enter_context(step.several())
             page.report(
                 ledgers, target, names=names, title=title, by=by, n=n, unit=unit, seed=seed, n_worst=worst,
-                images=pictures, links=links, progress=advance,
+                images=shown, links=links, progress=advance,
             )  # fmt: skip
     _console().print(f"{output}: {target.stat().st_size / 1e6:.1f} MB, {listing(names)}")
 
@@ -954,6 +968,15 @@ def _footage(source: _Source, predictions: Path | None, lidar: str, sweeps: int,
             source.data, truth, None, ledger, version=source.version, channel=lidar, n_sweeps=sweeps
         )
     return footage.only(source.scenes) if source.scenes else footage
+
+
+def _gallery(data: Path, version: str | None, ledger: Ledger, report: Path) -> Any:
+    """Pictures of frames, drawn when asked for, and pages of them in a folder beside the report."""
+    from detmetrics_viz.footage import Footage
+    from detmetrics_viz.gallery import Gallery
+
+    footage = Footage.of_data(data, ledger.truth, None, ledger, version=version)
+    return Gallery(footage, report.with_name(f"{report.stem}_frames"))
 
 
 def _refuse_inputs(outputs: dict[str, Path], *inputs: Path | str | None) -> None:
