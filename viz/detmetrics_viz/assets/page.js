@@ -450,9 +450,9 @@
       if (other >= 0) rows.push([frame.pred[i] ? "its truth" : "its prediction", frame.texts[other]]);
       rows.push(["away", `${Math.hypot(x, y).toFixed(1)} m`], ["points", frame.n_points[i].toLocaleString("en")]);
       rows.push(["size", `${frame.sizes[i].map((value) => value.toFixed(2)).join(" × ")} m`]);
-      rows.push(["heading", `${((frame.yaw_rad[i] * 180) / Math.PI).toFixed(0)}°`]);
-      const speed = frame.velocity[i];
-      if (speed[0] !== null && speed[1] !== null) rows.push(["speed", `${Math.hypot(...speed).toFixed(1)} m/s`]);
+      const speed = frame.velocity[i], isKnown = speed[0] !== null && speed[1] !== null;
+      const heading = `${Math.round((frame.yaw_rad[i] * 180) / Math.PI)}°`;
+      rows.push(isKnown ? ["heading, speed", `${heading}, ${Math.hypot(...speed).toFixed(1)} m/s`] : ["heading", heading]);
       rows.push(["centre", `${x.toFixed(1)}, ${y.toFixed(1)}, ${z.toFixed(1)} m`]);
       fill(card.querySelector("dl"), rows);
       $("other").hidden = other < 0;
@@ -480,14 +480,19 @@
   // ---------------------------------------------------------------- words around the stage
 
   function writeHead() {
-    $("head").querySelector("h1").textContent = frame.title || frame.frame;
+    const title = frame.title || frame.frame, tail = ` · ${frame.frame}`;
+    const isLong = title.endsWith(tail) && title.length > 40; // then the frame stands below its scene
+    $("head").querySelector("h1").textContent = isLong ? title.slice(0, -tail.length) : title;
+    $("token").hidden = !isLong;
+    $("token").textContent = frame.frame;
     const nPoints = frame.arrays.points.length / 3, nPred = frame.pred.reduce((sum, value) => sum + value, 0);
     $("source").title = frame.source;
     const parts = [`${nPoints.toLocaleString("en")} points`, `${nBoxes() - nPred} truths`, `${nPred} predictions`];
     $("source").textContent = parts.filter(Boolean).join(" · ");
     const { number: count, errors } = summary();
-    const shown = frame.matched ? [OUTCOME.tp, OUTCOME.fp, OUTCOME.missed] : [OUTCOME.truth, OUTCOME.pred];
-    $("counts").replaceChildren(...(nBoxes() ? shown : []).map((what) => {
+    const unmatched = [OUTCOME.truth, OUTCOME.pred].filter((what) => count[what]);
+    const shown = frame.matched ? [OUTCOME.tp, OUTCOME.fp, OUTCOME.missed] : unmatched;
+    $("counts").replaceChildren(...shown.map((what) => {
       const one = document.createElement("div"), big = document.createElement("b"), small = document.createElement("span");
       big.textContent = String(count[what]);
       big.style.color = theme.outcomes[what];
@@ -558,7 +563,7 @@
   function writeMenu() {
     const modes = Object.keys(frame.ranges);
     choices($("points"), modes, pointMode());
-    choices($("boxes"), frame.matched ? ["outcome", "class", "score"] : ["outcome", "class", "score"], state.boxes);
+    choices($("boxes"), ["outcome", "class", "score"], state.boxes);
     $("size").value = String(state.size ?? frame.size);
     const hasPred = frame.pred.some(Boolean);
     $("scores").hidden = !hasPred;
