@@ -147,9 +147,10 @@ class Footage:
         known = list(dict.fromkeys(name for boxes in (truth, pred) if boxes is not None for name in boxes.frames))
         if frame is None and len(known) > 1:
             stem = Path(cloud.source).name.split(".")[0]
-            if stem not in known:
+            own = [name for name in known if name == stem or name.endswith(f":{stem}")]  # KITTI, Argoverse 2
+            if len(own) != 1:
                 raise InputError("frame", expected="given where the boxes have several", hint=listing(known))
-            frame = stem
+            frame = own[0]
         name = frame or (known[0] if known else Path(cloud.source).name)
         if known and name not in known:
             raise unknown_frame(name, known)
@@ -185,6 +186,28 @@ class Footage:
             cloud_to_view=cloud_to_view,
             ego_center_xy_m=self._ego,
         )
+
+    def in_scene(self, scene: str) -> list[int]:
+        """Give the places of the frames of a scene."""
+        return [at for at, name in enumerate(self.scenes) if name == scene]
+
+    def worst_of_classes(self) -> dict[str, int]:
+        """Give for each class the place of the frame with most mistakes of it; classes without mistakes are left out.
+
+        Raises
+        ------
+        InputError
+            Where nothing was matched.
+        """
+        if self.outcomes is None:
+            raise InputError("worst frames need predictions")
+        mistakes = self.outcomes.mistakes()
+        codes = np.array([self.outcomes.ledger.truth.frame_index[frame] for frame in self.frames])
+        labels = self.outcomes.ledger.protocol.labels
+        worst = np.argmax(mistakes[codes], axis=0)
+        return {
+            label: int(at) for k, (label, at) in enumerate(zip(labels, worst, strict=True)) if mistakes[codes[at], k]
+        }
 
     def worst(self, number: int, *, cost: bool = False) -> list[int]:
         """Give the places of the frames with most mistakes, or that cost most (exact, and slower), the worst first.

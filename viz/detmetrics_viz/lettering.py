@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from detmetrics_viz.looks import Look
     from detmetrics_viz.projecting import Pinhole
     from detmetrics_viz.scene import Scene
+    from detmetrics_viz.themes import Theme
 
     Image = NDArray[np.uint8]
     Color = tuple[int, int, int]
@@ -28,15 +29,32 @@ _OWN_LETTERS = frozenset("·°…")
 MAX_LABELS = 60
 
 
-class Canvas:
-    """An image to write on, uint8 (H, W, 3), changed in place."""
+class Canvas(Protocol):
+    """What can be written on: an image, or the glass before the camera of a window."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, pixels."""
+
+    def panel(self, x: int, y: int, width: int, height: int, color: Color, opacity: float = 0.85) -> None:
+        """Lay a translucent rectangle over what is there."""
+
+    def text(self, x: int, y: int, text: str, color: Color, size: int = 15) -> int:
+        """Write a line whose upper left corner is at (x, y); give its width."""
+
+    def ramp(self, x: int, y: int, width: int, height: int, colors: Image) -> None:
+        """Draw a colour ramp, lowest left."""
+
+
+class ImageCanvas:
+    """Writes on an image, uint8 (H, W, 3), in place."""
 
     def __init__(self, image: Image) -> None:
         self.image = image
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height."""
+        """Width and height, pixels."""
         return self.image.shape[1], self.image.shape[0]
 
     def panel(self, x: int, y: int, width: int, height: int, color: Color, opacity: float = 0.85) -> None:
@@ -46,14 +64,14 @@ class Canvas:
 
     def text(self, x: int, y: int, text: str, color: Color, size: int = 15) -> int:
         """Write a line whose upper left corner is at (x, y); give its width."""
-        mask = _mask(text, size)
+        mask = mask_of(text, size)
         height, width = mask.shape
         left, top = max(-x, 0), max(-y, 0)
-        part = self.image[y + top : y + height, x + left : x + width]
+        part = self.image[max(y, 0) : max(y + height, 0), max(x, 0) : max(x + width, 0)]
         if part.size:
             ink = mask[top : top + part.shape[0], left : left + part.shape[1], None].astype(np.float32) / 255
             part[...] = part + ink * (np.array(color, np.float32) - part)
-        return width
+        return int(width)
 
     def ramp(self, x: int, y: int, width: int, height: int, colors: Image) -> None:
         """Draw a colour ramp, lowest left."""
@@ -63,16 +81,17 @@ class Canvas:
 
 def width_of(text: str, size: int) -> int:
     """Width of a line, pixels."""
-    return int(_mask(text, size).shape[1])
+    return int(mask_of(text, size).shape[1])
 
 
 def line_height(size: int) -> int:
     """Height of a line, pixels."""
-    return int(_mask("x", size).shape[0])
+    return int(mask_of("x", size).shape[0])
 
 
 @lru_cache(maxsize=4096)
-def _mask(text: str, size: int) -> Image:
+def mask_of(text: str, size: int) -> Image:
+    """How much ink a line of text leaves on each pixel, uint8 (height, width)."""
     from PIL import Image, ImageDraw
 
     font = _font(size, text.isascii() or _OWN_LETTERS.issuperset(c for c in text if not c.isascii()))
@@ -96,15 +115,23 @@ def _font(size: int, own: bool) -> Any:
     return ImageFont.load_default(size)
 
 
-def write_on(image: Image, scene: Scene, look: Look, camera: Pinhole) -> None:
+def write_on(canvas: Canvas, scene: Scene, look: Look, camera: Pinhole) -> None:
     """Write labels, range, title, counts and legend on the picture of a scene that a camera made."""
-    canvas = Canvas(image)
     if "rings" in look.layers:
         _write_rings(canvas, scene, look, camera)
     _write_labels(canvas, scene, look, camera)
     if "legend" in look.layers:
         _write_head(canvas, scene, look)
-        _write_legend(canvas, scene, look)
+        _write_boxes(canvas, scene, look)
+        _write_points(canvas, scene, look)
+
+
+def write_frame(canvas: Canvas, scene: Scene, look: Look, camera: Pinhole, name: str) -> None:
+    """Write labels, title, counts and the legend of boxes on the picture of a real camera."""
+    _write_labels(canvas, scene, look, camera)
+    if "legend" in look.layers:
+        _write_head(canvas, scene, look, name)
+        _write_boxes(canvas, scene, look)
 
 
 def _write_rings(canvas: Canvas, scene: Scene, look: Look, camera: Pinhole) -> None:
@@ -151,11 +178,11 @@ def _write_labels(canvas: Canvas, scene: Scene, look: Look, camera: Pinhole) -> 
             return
 
 
-def _write_head(canvas: Canvas, scene: Scene, look: Look) -> None:
+def _write_head(canvas: Canvas, scene: Scene, look: Look, name: str = "") -> None:
     """Write what it is, what happened, how far off, and what is shown."""
     theme = look.theme
     text, quiet = rgb(theme.text), _blend(theme.panel, theme.text, 0.6)
-    rows: list[list[tuple[str, Color]]] = [[(shorten(scene.title, 70), text)]]
+    rows: list[list[tuple[str, Color]]] = [[(shorten(name + scene.title, 70), text)]]
     if scene.matched:
         counts = scene.summary(look.min_score)
         colors = theme.outcome_colors.tolist()
@@ -190,39 +217,59 @@ def _write_head(canvas: Canvas, scene: Scene, look: Look) -> None:
         y += line_height(size) + 2
 
 
-def _write_legend(canvas: Canvas, scene: Scene, look: Look) -> None:
-    """Draw the legend of boxes at the lower left and that of points at the lower right."""
+def _write_boxes(canvas: Canvas, scene: Scene, look: Look) -> None:
+    """Draw the legend of boxes at the lower left."""
+    theme, size = look.theme, 13
+    height = canvas.size[1]
+    text, quiet = rgb(theme.text), _blend(theme.panel, theme.text, 0.6)
+    high = line_height(size) + 3
+    rows = scene.legend(theme, look.boxes, look.min_score)[: max((height - 140) // high, 1)]
+    if not rows:
+        return
+    names = max(width_of(row.text, size) for row in rows)
+    numbers = max(width_of(str(row.number), size) for row in rows) if rows[0].number >= 0 else -12
+    wide, tall = 22 + names + 14 + numbers + 20, len(rows) * high + 12
+    left, top = 12, height - 12 - tall
+    canvas.panel(left, top, wide, tall, rgb(theme.panel))
+    for k, row in enumerate(rows):
+        y = top + 6 + k * high
+        canvas.panel(left + 10, y + high // 2 - 2, 14, 4, row.color, 1.0)
+        canvas.text(left + 32, y, row.text, text, size)
+        if row.number >= 0:
+            number = str(row.number)
+            canvas.text(left + wide - 10 - width_of(number, size), y, number, quiet, size)
+
+
+def _write_points(canvas: Canvas, scene: Scene, look: Look) -> None:
+    """Draw the legend of points at the lower right."""
+    if "points" not in look.layers:
+        return
     theme, size = look.theme, 13
     width, height = canvas.size
     text, quiet = rgb(theme.text), _blend(theme.panel, theme.text, 0.6)
     high = line_height(size) + 3
-    rows = scene.legend(theme, look.boxes, look.min_score)[: max((height - 140) // high, 1)]
-    if rows:
-        names = max(width_of(row.text, size) for row in rows)
-        numbers = max(width_of(str(row.number), size) for row in rows) if rows[0].number >= 0 else -12
-        wide, tall = 22 + names + 14 + numbers + 20, len(rows) * high + 12
-        left, top = 12, height - 12 - tall
-        canvas.panel(left, top, wide, tall, rgb(theme.panel))
-        for k, row in enumerate(rows):
-            y = top + 6 + k * high
-            canvas.panel(left + 10, y + high // 2 - 2, 14, 4, row.color, 1.0)
-            canvas.text(left + 32, y, row.text, text, size)
-            if row.number >= 0:
-                number = str(row.number)
-                canvas.text(left + wide - 10 - width_of(number, size), y, number, quiet, size)
-    if "points" in look.layers:
-        mode = look.point_mode(scene)
-        low, top_value = scene.ranges[mode]
-        unit = {"height": " m", "distance": " m", "time": " s"}.get(mode, "")
-        ends = (f"{low:.3g}{unit}", f"{top_value:.3g}{unit}")
-        title = {"height": "height above ground", "time": "age"}.get(mode, mode)
-        wide, tall = 200, 2 * high + 22
-        left, top = width - 12 - wide, height - 12 - tall
-        canvas.panel(left, top, wide, tall, rgb(theme.panel))
-        canvas.text(left + 10, top + 5, title, text, size)
-        canvas.ramp(left + 10, top + 8 + high, wide - 20, 7, theme.lookup[mode])
-        canvas.text(left + 10, top + 17 + high, ends[0], quiet, size)
-        canvas.text(left + wide - 10 - width_of(ends[1], size), top + 17 + high, ends[1], quiet, size)
+    mode = look.point_mode(scene)
+    low, top_value = scene.ranges[mode]
+    unit = {"height": " m", "distance": " m", "time": " s"}.get(mode, "")
+    ends = (f"{low:.3g}{unit}", f"{top_value:.3g}{unit}")
+    title = {"height": "height above ground", "time": "age"}.get(mode, mode)
+    wide, tall = 200, 2 * high + 22
+    left, top = width - 12 - wide, height - 12 - tall
+    canvas.panel(left, top, wide, tall, rgb(theme.panel))
+    canvas.text(left + 10, top + 5, title, text, size)
+    canvas.ramp(left + 10, top + 8 + high, wide - 20, 7, theme.lookup[mode])
+    canvas.text(left + 10, top + 17 + high, ends[0], quiet, size)
+    canvas.text(left + wide - 10 - width_of(ends[1], size), top + 17 + high, ends[1], quiet, size)
+
+
+def write_lines(canvas: Canvas, x: int, y: int, lines: list[str], theme: Theme, size: int = 14) -> None:
+    """Write lines on a panel whose upper left corner is at (x, y), the first one brighter."""
+    high = line_height(size) + 2
+    wide = max(width_of(line, size) for line in lines)
+    canvas.panel(x, y, wide + 20, len(lines) * high + 16, rgb(theme.panel))
+    for k, line in enumerate(lines):
+        color = rgb(theme.text) if k == 0 else _blend(theme.panel, theme.text, 0.75)
+        canvas.text(x + 10, y + 8 + k * high, line, color, size)
 
 
 def shorten(text: str, limit: int) -> str:
@@ -232,5 +279,5 @@ def shorten(text: str, limit: int) -> str:
 
 def _blend(first: str, second: str, share: float) -> Color:
     """Mix two colours of a theme."""
-    mixed: Any = tuple(round(a + share * (b - a)) for a, b in zip(rgb(first), rgb(second), strict=True))
-    return mixed
+    red, green, blue = (round(a + share * (b - a)) for a, b in zip(rgb(first), rgb(second), strict=True))
+    return red, green, blue

@@ -1,4 +1,4 @@
-"""Looks: how a scene is shown, the same words for windows, pictures and pages; and where one looks from."""
+"""Looks: how a scene is shown, the same words for windows, pictures and pages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 
 from detmetrics.errors import InputError, listing
 from detmetrics_viz.outcomes import Outcome
-from detmetrics_viz.projecting import Pinhole, look_at
 from detmetrics_viz.scene import EDGES, Scene
 from detmetrics_viz.themes import BOX_MODES, DARK, POINT_MODES, Theme, rgb
 
@@ -19,7 +18,8 @@ if TYPE_CHECKING:
 
 #: What can be shown and hidden; "uncounted" are the boxes that matching did not count.
 LAYERS = ("points", "truth", "predictions", "uncounted", "matches", "velocity", "rings", "ego", "labels", "legend")
-#: Where one can look from.
+
+#: Where one can look from; see :func:`detmetrics_viz.orbit.viewpoint`.
 VIEWS = ("behind", "bird", "follow")
 
 
@@ -100,14 +100,17 @@ class Look:
         visible = self.visible(scene)
         outcome = scene.outcome(self.min_score)
         if self.labels == "mistakes" and scene.matched:
-            return visible & ((outcome == Outcome.FALSE_POSITIVE) | (outcome == Outcome.MISSED))
-        return visible & (outcome != Outcome.FOUND)  # the label of the match says it
+            visible &= (outcome == Outcome.FALSE_POSITIVE) | (outcome == Outcome.MISSED)
+        visible &= outcome != Outcome.FOUND  # the label of the match says it
+        return visible
 
 
-def strokes(scene: Scene, look: Look) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Give all lines to draw: ends (L, 2, 3) and colours (L, 3); boxes last, so that nothing covers them."""
+def strokes(scene: Scene, look: Look, picked: int | None = None) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Give all lines to draw: ends (L, 2, 3) and colours (L, 3), uint8; a picked box is drawn as text is."""
     theme, visible = look.theme, look.visible(scene)
     box_color = scene.box_colors(theme, look.boxes, look.min_score)
+    if picked is not None:
+        box_color[picked] = rgb(theme.text)
     ends: list[NDArray[np.float32]] = []
     color: list[NDArray[np.uint8]] = []
     for layer, fixed in (("rings", theme.faint), ("ego", theme.ego), ("matches", theme.match), ("velocity", "")):
@@ -124,36 +127,3 @@ def strokes(scene: Scene, look: Look) -> tuple[NDArray[np.float32], NDArray[np.u
     ends.append(scene.nodes[order][:, EDGES].reshape(-1, 2, 3))
     color.append(np.repeat(box_color[order], len(EDGES), axis=0))
     return np.concatenate(ends), np.concatenate(color)
-
-
-def viewpoint(view: str, scene: Scene, size: tuple[int, int], box: int | None = None) -> Pinhole:
-    """Make the camera of a preset.
-
-    Parameters
-    ----------
-    view : str
-        ``behind`` ego and above, ``bird``: from straight above, ahead is up; ``follow``: behind a box.
-    scene : Scene
-    size : (int, int)
-        Width and height of the image.
-    box : int, optional
-        Whom to follow; default: ego.
-
-    Raises
-    ------
-    InputError
-        For another view.
-    """
-    ground = scene.ground_m
-    if view == "bird":
-        half = 45.0 if scene.rings_m[0] <= 10 else 80.0
-        fov = 20.0
-        eye = (0.0, 0.0, ground + half / math.tan(math.radians(fov / 2)))
-        return look_at(eye, (0.0, 0.0, ground), size, fov_deg=fov, up=(1, 0, 0))
-    if view == "behind":
-        return look_at((-20.0, 0.0, ground + 13.0), (16.0, 0.0, ground), size)
-    if view == "follow":
-        at, yaw = (np.array([0.0, 0.0, ground]), 0.0) if box is None else (scene.center[box], float(scene.yaw_rad[box]))
-        ahead = np.array([math.cos(yaw), math.sin(yaw), 0.0])
-        return look_at(at - 12 * ahead + np.array([0, 0, 5.5]), at + 6 * ahead, size)
-    raise InputError("view", expected=f"one of {listing(VIEWS)}", got=view)

@@ -11,9 +11,12 @@ import numpy as np
 
 from detmetrics.errors import InputError
 from detmetrics_viz.looks import Look, strokes
+from detmetrics_viz.projecting import NEAR_M
 from detmetrics_viz.themes import rgb
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from detmetrics_viz.projecting import Pinhole
     from detmetrics_viz.scene import Scene
 
@@ -95,12 +98,13 @@ class Stage:
         self._geometry = open3d().geometry
         self._vectors = open3d().utility
         self._shown: list[Any] = []
+        self._glass: Any = None
         # the view control works in shares of a bounding box, so it is given one that stays
         reach = self._geometry.PointCloud(self._vectors.Vector3dVector(np.array([[-100.0] * 3, [100.0] * 3])))
         window.add_geometry(reach, reset_bounding_box=True)
         window.remove_geometry(reach, reset_bounding_box=False)
 
-    def show(self, scene: Scene, look: Look, *, scale: float = 1.0) -> None:
+    def show(self, scene: Scene, look: Look, *, scale: float = 1.0, picked: int | None = None) -> None:
         """Fill the window.
 
         Parameters
@@ -109,6 +113,8 @@ class Stage:
         look : Look
         scale : float
             Pixels drawn for one pixel seen.
+        picked : int, optional
+            A box to stand out.
         """
         vectors, options = self._vectors, self._window.get_render_option()
         for old in self._shown:
@@ -119,7 +125,7 @@ class Stage:
             colors = scene.point_colors(look.theme, look.point_mode(scene))
             cloud.colors = vectors.Vector3dVector(colors / 255.0)
             self._shown.append(cloud)
-        ends, color = strokes(scene, look)
+        ends, color = strokes(scene, look, picked)
         if len(ends):
             lines = self._geometry.LineSet(
                 vectors.Vector3dVector(ends.reshape(-1, 3).astype(np.float64)),
@@ -131,8 +137,21 @@ class Stage:
             self._window.add_geometry(new, reset_bounding_box=False)
         options.background_color = np.array(rgb(look.theme.background)) / 255.0
         options.point_size = look.point_size(scene) * scale
-        options.line_width = 2.0 * scale
+        options.line_width = 2.0 * scale  # windows on a screen draw all lines one pixel wide
         options.light_on = False
+        options.mesh_show_back_face = True
+
+    def write(self, vertices: NDArray[np.float64], colors: NDArray[np.float64], triangles: NDArray[np.int32]) -> None:
+        """Put a coloured mesh before everything, in the place of the last one: vertices (V, 3), colours (V, 3)."""
+        vectors = self._vectors
+        if self._glass is not None:
+            self._window.remove_geometry(self._glass, reset_bounding_box=False)
+            self._glass = None
+        if len(triangles):
+            mesh = self._geometry.TriangleMesh(vectors.Vector3dVector(vertices), vectors.Vector3iVector(triangles))
+            mesh.vertex_colors = vectors.Vector3dVector(colors)
+            self._window.add_geometry(mesh, reset_bounding_box=False)
+            self._glass = mesh
 
     def stand(self, camera: Pinhole) -> None:
         """Look through a camera, whose image has the size of the window."""
@@ -147,5 +166,5 @@ class Stage:
         extrinsic[:3, :3], extrinsic[:3, 3] = camera.pose
         seen.extrinsic = extrinsic
         view.convert_from_pinhole_camera_parameters(seen, allow_arbitrary=True)
-        view.set_constant_z_near(0.5)
+        view.set_constant_z_near(NEAR_M)
         view.set_constant_z_far(2000.0)

@@ -101,3 +101,17 @@ class Outcomes:
         """Which predictions count, (N_pred,)."""
         counts: NDArray[np.bool_] = self.ledger.pred_fate == Fate.KEPT
         return counts
+
+    def mistakes(self) -> NDArray[np.int64]:
+        """Count false positives and missed truths by frame and class, (F, K); scores from ``cutoff`` on."""
+        ledger = self.ledger
+        n_tasks = len(ledger.protocol.tasks)
+        task = np.repeat(np.arange(n_tasks), np.diff(ledger.event_offsets))
+        made = ledger.event_score >= self.cutoff[task]
+        is_match = self.partner[ledger.event_pred] >= 0
+        cell = ledger.event_frame.astype(np.int64) * n_tasks + task
+
+        def counted(events: NDArray[np.bool_]) -> NDArray[np.int64]:
+            return np.bincount(cell[events], minlength=ledger.n_frames * n_tasks).reshape(ledger.n_frames, n_tasks)
+
+        return counted(made & ~is_match) + ledger.truth_counts - counted(made & is_match)

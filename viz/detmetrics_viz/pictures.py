@@ -12,9 +12,10 @@ import numpy as np
 
 from detmetrics.errors import InputError
 from detmetrics.files import check_output, whole_file
-from detmetrics_viz.lettering import Canvas, line_height, shorten, write_on
-from detmetrics_viz.looks import Look, viewpoint
+from detmetrics_viz.lettering import ImageCanvas, line_height, shorten, write_on
+from detmetrics_viz.looks import Look
 from detmetrics_viz.opening import Stage, offscreen
+from detmetrics_viz.orbit import viewpoint
 from detmetrics_viz.themes import Theme, rgb
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Painter:
         uint8 (height, width, 3)
         """
         look = look or Look()
-        seen = viewpoint(camera, scene, self.size) if isinstance(camera, str) else camera
+        seen = viewpoint(camera, scene).camera(self.size) if isinstance(camera, str) else camera
         if (seen.width, seen.height) != self.size:
             raise InputError("camera", expected=f"of the painter's size {self.size}", got=(seen.width, seen.height))
         self._stage.show(scene, look, scale=self.smooth)
@@ -84,7 +85,7 @@ class Painter:
         self._window.poll_events()
         drawn = np.asarray(self._window.capture_screen_float_buffer(False))
         image = _shrink(drawn, self.smooth)
-        write_on(image, scene, look, seen)
+        write_on(ImageCanvas(image), scene, look, seen)
         return image
 
     def close(self) -> None:
@@ -164,7 +165,7 @@ def sheet(images: Sequence[Image], captions: Sequence[str], theme: Theme, *, n_c
     head = line_height(size) + 8
     whole = np.empty((gap + n_rows * (head + height + gap), gap + columns * (width + gap), 3), np.uint8)
     whole[...] = rgb(theme.background)
-    canvas = Canvas(whole)
+    canvas = ImageCanvas(whole)
     for k, (image, caption) in enumerate(zip(images, captions, strict=True)):
         y, x = gap + k // columns * (head + height + gap), gap + k % columns * (width + gap)
         canvas.text(x + 2, y + 2, shorten(caption, max(10, width // 9)), rgb(theme.text), size)

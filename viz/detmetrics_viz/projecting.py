@@ -81,32 +81,6 @@ class Pinhole:
         return cut, line[inside]
 
 
-def look_at(
-    eye_m: ArrayLike, target_m: ArrayLike, size: tuple[int, int], *, fov_deg: float = 55.0, up: ArrayLike = (0, 0, 1)
-) -> Pinhole:
-    """Make a camera at a place that looks at another.
-
-    Parameters
-    ----------
-    eye_m, target_m : array_like (3,)
-    size : (int, int)
-        Width and height of the image.
-    fov_deg : float
-        Angle that the height of the image spans.
-    up : array_like (3,)
-        What is up in the image, not along the view.
-    """
-    eye, ahead = np.asarray(eye_m, np.float64), np.asarray(target_m, np.float64) - np.asarray(eye_m, np.float64)
-    ahead /= np.linalg.norm(ahead)
-    right = np.cross(ahead, np.asarray(up, np.float64))
-    right /= np.linalg.norm(right)
-    rotation = np.stack([right, np.cross(ahead, right), ahead])
-    width, height = size
-    focal = height / 2 / np.tan(np.radians(fov_deg) / 2)
-    matrix = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
-    return Pinhole(width, height, matrix, Pose(rotation, -rotation @ eye))
-
-
 def _onto(matrix: Floats, points: Floats) -> tuple[Floats, Floats]:
     depth = points[:, 2]
     flat = points @ matrix.T

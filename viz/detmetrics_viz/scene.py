@@ -299,7 +299,7 @@ class Scene:
         speed = float(np.hypot(*self.velocity[i].tolist()))
         if speed == speed:
             heading += f", {speed:.1f} m/s"
-        lines.append(f"{length:.2f} × {width:.2f} × {height:.2f} m, {heading}")
+        lines.append(f"{length:.2f} x {width:.2f} x {height:.2f} m, {heading}")
         known = [
             f"{name} {value:.2f} {unit}".rstrip()
             for name, unit, value in zip(self.error_names, self.error_units, self.errors[i].tolist(), strict=True)
@@ -441,11 +441,11 @@ def _points(cloud: Cloud, view: Pose) -> _Points:
         raise InputError(f"points of {name}", expected="of shape (N, 3)", got=given.shape)
     if not len(given):
         raise InputError(f"{name}", expected="a cloud with points", got="none")
-    is_finite = np.isfinite(given).all(axis=1)
-    if not is_finite.all():
-        row = int(np.argmin(is_finite))
+    if not np.isfinite(given).all():
+        row = int(np.argmin(np.isfinite(given).all(axis=1)))
         raise InputError(f"point {row}", expected="finite numbers", got=given[row].tolist(), where=name)
-    is_return = (np.abs(given) > 0.05).any(axis=1)  # a ray without return lies at the sensor
+    x, y, z = np.abs(given.T)
+    is_return = (x > 0.05) | (y > 0.05) | (z > 0.05)  # a ray without return lies at the sensor
     moved = view.apply(given[is_return]).astype(np.float32)
     return _Points(moved, np.asarray(cloud.intensity)[is_return], np.asarray(cloud.time_s)[is_return])
 
