@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import io
 import json
 import re
@@ -176,7 +175,7 @@ def test_what_is_packed_is_what_was_there(scenes: list[Scene]) -> None:
         told, arrays = unpacked(text, i)
         points = arrays["points"].reshape(-1, 3) * told["step"]
         assert points.shape == scene.points.shape
-        assert np.abs(points - scene.points).max() <= 0.5001 * told["step"] < 0.003
+        assert np.abs(points - scene.points).max() <= 0.51 * told["step"] < 0.003
         assert np.array_equal(arrays["nodes"].reshape(-1, 10, 3), scene.nodes)
         for mode, shade in scene.shades.items():
             assert np.array_equal(arrays[f"shade_{mode}"], shade)
@@ -323,11 +322,16 @@ def each(test: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def chromium() -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SOFTWARE)
-        yield browser
-        browser.close()
+        yield playwright.chromium
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: Any) -> Iterator[Any]:
+    browser = chromium.launch(executable_path=CHROMIUM, args=SOFTWARE)
+    yield browser
+    browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -335,7 +339,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, scenes: list[Scene]) -> Pat
     folder = tmp_path_factory.mktemp("pages")
     write_html(scenes, folder / "three.html")
     write_html(make_scenes(200, nasty=NASTY), folder / "nasty.html", title=NASTY)
-    bare = Look(theme=LIGHT, layers=frozenset({"truth", "predictions", "uncounted"}), points="intensity")
+    bare = Look(theme=LIGHT, layers=frozenset({"truth", "predictions", "uncounted"}), points="intensity", min_score=0.3)
     write_html(scenes[0], folder / "bare.html", look=bare, view="bird")
     write_html(build_scene(make_cloud(50, 1)), folder / "points only.html")
     return folder
@@ -367,6 +371,14 @@ class Tab:
         for key in keys:
             self.page.keyboard.press(key)
 
+    def at_frame(self, name: str) -> None:
+        """Wait for a frame."""
+        for _ in range(100):
+            if self.page.locator("html").get_attribute("data-frame") == name:
+                return
+            self.page.wait_for_timeout(50)
+        raise AssertionError(f"never came to {name!r}")
+
     def settle(self) -> None:
         """Wait until the camera stands."""
         before = None
@@ -378,8 +390,10 @@ class Tab:
             self.page.wait_for_timeout(120)
 
     def picture(self) -> NDArray[np.int64]:
+        """What is drawn, without the plates before it."""
         from PIL import Image
 
+        self.page.evaluate("for (const one of document.querySelectorAll('.plate')) one.style.visibility = 'hidden'")
         self.page.wait_for_timeout(150)
         return np.asarray(Image.open(io.BytesIO(self.page.locator("#stage").screenshot())).convert("RGB"), np.int64)
 
@@ -408,6 +422,7 @@ def texts_of(tab: Tab, selector: str) -> list[str]:
 def test_it_counts_and_hides_as_the_scene_does(tab: Tab, scenes: list[Scene], score: float | None) -> None:
     if score is not None:
         tab.page.locator("#score").fill(str(score))
+        tab.page.locator("#stage").focus()
     for i, scene in enumerate(scenes):
         look = Look(min_score=score)
         assert tab.get("frame()") == scene.frame
@@ -424,7 +439,7 @@ def test_it_counts_and_hides_as_the_scene_does(tab: Tab, scenes: list[Scene], sc
         assert [(text, int(n)) for text, n in rows] == [row[:2] for row in scene.legend(DARK, "outcome", score)]
         if i + 1 < len(scenes):
             tab.press("ArrowRight")
-            tab.page.wait_for_function(f"document.documentElement.dataset.frame === {json.dumps(scenes[i + 1].frame)}")
+            tab.at_frame(scenes[i + 1].frame)
 
 
 @each
@@ -444,7 +459,7 @@ def test_colours_are_those_of_the_theme(browser: Any, folder: Path) -> None:
     tab.press("t")
     assert tab.pixels(DARK.background) > 100_000
     assert tab.pixels(DARK.outcomes[Outcome.MISSED]) > 40
-    tab.page.locator("#boxes").select_option("class")
+    tab.press("b")
     assert tab.pixels(DARK.outcomes[Outcome.MISSED]) == 0
     assert tab.pixels(DARK.classes[0]) > 40
     tab.press("1")
@@ -458,11 +473,11 @@ def test_a_missed_truth_is_drawn_where_the_projection_says(browser: Any, folder:
     """From above, the missed car's red pixels fill its outline and nothing else of the picture."""
     tab = Tab(browser, folder / "bare.html", reduced_motion="reduce")
     scene = scenes[0]
-    (box,) = np.flatnonzero(scene.outcome() == Outcome.MISSED)
+    (box,) = np.flatnonzero(scene.outcome(0.3) == Outcome.MISSED)
     rows, columns = np.nonzero(np.abs(tab.picture() - rgb(LIGHT.outcomes[Outcome.MISSED])).max(axis=2) <= 8)
     up = 45 / np.tan(np.radians(25))  # the camera of the page: 50° high, 45 m each way on the ground
     eye = scene.ground_m + up
-    corners = scene.nodes[box, :8].astype(float)
+    corners = scene.nodes[box].astype(float)  # with the heading, which reaches out
     scale = 400 / np.tan(np.radians(25)) / (eye - corners[:, 2])
     x, y = 600 - corners[:, 1] * scale, 400 - corners[:, 0] * scale  # left is left, ahead is up
     assert columns.min() == pytest.approx(x.min(), abs=2.5)
@@ -475,8 +490,8 @@ def test_a_missed_truth_is_drawn_where_the_projection_says(browser: Any, folder:
 @each
 def test_a_picked_box_shows_what_is_known(tab: Tab, scenes: list[Scene]) -> None:
     scene = scenes[0]
-    tab.press("1")  # points away: nothing to do with picking, but a calm picture
-    (wrong,) = np.flatnonzero(scene.outcome() == Outcome.FALSE_POSITIVE)[:1]
+    tab.page.locator("#score").fill("0.3")
+    (wrong,) = np.flatnonzero((scene.outcome() == Outcome.FALSE_POSITIVE) & (scene.score > 0.5))
     at = tab.get(f"place({wrong})")
     tab.page.mouse.click(at["x"], at["y"])
     assert tab.get("picked()") == wrong
@@ -549,7 +564,7 @@ def test_the_camera_flies_between_presets(browser: Any, folder: Path) -> None:
 @each
 def test_frames_change_by_slider_button_key_and_link(browser: Any, folder: Path, tab: Tab) -> None:
     def is_at(k: int) -> None:
-        tab.page.wait_for_function(f"document.documentElement.dataset.frame === {json.dumps(FRAMES[k])}")
+        tab.at_frame(FRAMES[k])
         assert tab.page.locator("#at").inner_text() == f"{k + 1} / 3"
 
     tab.page.locator("#frame").fill("2")
@@ -595,21 +610,23 @@ def test_the_score_slider_and_the_best_scores(tab: Tab, scenes: list[Scene]) -> 
 @each
 def test_layers_and_rows_of_the_legend_hide(tab: Tab, scenes: list[Scene]) -> None:
     scene = scenes[0]
+    tab.page.locator("#score").fill("0.3")
+    tab.page.locator("#stage").focus()
     for k, layer in enumerate(LAYERS):
         box = tab.page.locator(f"#layer-{layer}")
         assert box.is_checked()
         tab.press(str((k + 1) % 10))
         assert not box.is_checked()
-        without = Look(layers=frozenset(LAYERS) - {layer})
+        without = Look(layers=frozenset(LAYERS) - {layer}, min_score=0.3)
         assert tab.get("shown()") == np.flatnonzero(without.visible(scene)).tolist()
         assert tab.get("labelled()") == np.flatnonzero(without.labelled(scene)).tolist()
         assert tab.page.locator("#key").is_visible() == (layer != "legend")
         box.check()
     tab.press("a")
-    assert tab.get("labelled()") == np.flatnonzero(Look(labels="all").labelled(scene)).tolist()
+    assert tab.get("labelled()") == np.flatnonzero(Look(labels="all", min_score=0.3).labelled(scene)).tolist()
     tab.page.locator("#rows button", has_text="false positive").click()
-    wrong = scene.outcome() == Outcome.FALSE_POSITIVE
-    assert tab.get("shown()") == np.flatnonzero(Look().visible(scene) & ~wrong).tolist()
+    wrong = scene.outcome(0.3) == Outcome.FALSE_POSITIVE
+    assert tab.get("shown()") == np.flatnonzero(Look(min_score=0.3).visible(scene) & ~wrong).tolist()
     assert tab.page.locator("#rows button", has_text="false positive").get_attribute("aria-pressed") == "false"
     assert texts_of(tab, "#counts div")[1] == "1\nfalse positive"  # hidden, not unmade
     tab.page.locator("#boxes").select_option("score")
@@ -623,7 +640,6 @@ def test_points_and_lines_disappear_with_their_layer(browser: Any, folder: Path)
     empty = DARK.background
 
     def drawn() -> int:
-        tab.page.evaluate("for (const one of document.querySelectorAll('.plate')) one.style.visibility = 'hidden'")
         return 1200 * 800 - tab.pixels(empty)
 
     everything = drawn()
@@ -655,7 +671,7 @@ def test_the_keys_are_listed_and_the_picture_saved(tab: Tab, tmp_path: Path) -> 
     download.value.save_as(tmp_path / "a.png")
     image = Image.open(tmp_path / "a.png").convert("RGB")
     assert image.size == (1200, 800)
-    assert len(set(image.resize((300, 200)).getdata())) > 200  # not an empty sheet
+    assert len(np.unique(np.asarray(image).reshape(-1, 3), axis=0)) > 200  # not an empty sheet
 
 
 @each
@@ -675,9 +691,10 @@ def test_the_keyboard_alone_reaches_everything(tab: Tab) -> None:
 def test_strange_files(browser: Any, folder: Path, name: str) -> None:
     tab = Tab(browser, folder / f"{name}.html", reduced_motion="reduce")
     if name == "nasty":
-        assert tab.page.title().strip() == NASTY.replace("\u2028", " ").strip() or tab.page.title() == NASTY
-        tab.press("ArrowRight", "b", "n")
-        tab.page.wait_for_function("window.detmetrics.picked() >= 0")
+        assert tab.page.title() == NASTY
+        tab.press("ArrowRight")
+        tab.at_frame(NASTY)
+        tab.press("b", "n")
         assert tab.page.locator("#card h2").text_content() == NASTY
         assert NASTY in (tab.page.locator("#rows").text_content() or "")
         assert tab.page.locator("img").count() == 0
@@ -731,21 +748,19 @@ def test_a_notebooks_frame_works(browser: Any, scenes: list[Scene]) -> None:
     frame = page.frame_locator("iframe")
     frame.locator("html[data-ready=yes]").wait_for(timeout=30_000)
     frame.locator("#after").click()
-    frame.locator(f'html[data-frame="{html.escape(FRAMES[1])}"]')
-    assert frame.locator("#at").inner_text() == "2 / 3"
+    sync_api.expect(frame.locator("#at")).to_have_text("2 / 3")
     assert faults == []
     context.close()
 
 
 @each
-def test_without_webgl_it_says_so(folder: Path) -> None:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-3d-apis"])
-        page = browser.new_page()
-        page.goto((folder / "three.html").as_uri())
-        page.wait_for_selector("html[data-ready=no]")
-        assert "needs WebGL" in page.locator("#fault").inner_text()
-        browser.close()
+def test_without_webgl_it_says_so(chromium: Any, folder: Path) -> None:
+    browser = chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-3d-apis"])
+    page = browser.new_page()
+    page.goto((folder / "three.html").as_uri())
+    page.wait_for_selector("html[data-ready=no]")
+    assert "needs WebGL" in page.locator("#fault").inner_text()
+    browser.close()
 
 
 @each
