@@ -128,7 +128,8 @@ def rectangles(camera: Pinhole, nodes: Floats) -> tuple[Floats, NDArray[np.int64
 def _draw_frames(image: Image, camera: Pinhole, nodes: Floats, colors: Image) -> Image:
     fine = camera.scaled(_SMOOTH)
     front, depth = fine.project(nodes[:, _FRONT].reshape(-1, 3))
-    front, is_ahead = front.reshape(-1, 4, 2), (depth.reshape(-1, 4) > NEAR_M).all(axis=1)
+    front = front.reshape(-1, 4, 2)
+    is_ahead = depth.reshape(-1, 4).min(axis=1, initial=np.inf) > NEAR_M
     pixels, line = fine.clip(nodes[:, EDGES].reshape(-1, 2, 3))
     starts = np.searchsorted(line, np.arange(len(nodes) + 1) * len(EDGES))
 

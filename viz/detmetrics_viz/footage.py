@@ -156,6 +156,11 @@ class Footage:
             raise unknown_frame(name, known)
         return cls([name], lambda _: (cloud, _STAY, None), truth, pred)
 
+    @property
+    def has_predictions(self) -> bool:
+        """Whether there is more than truth."""
+        return self._pred is not None
+
     def __len__(self) -> int:
         """Count the frames."""
         return len(self.frames)
@@ -187,9 +192,18 @@ class Footage:
             ego_center_xy_m=self._ego,
         )
 
-    def in_scene(self, scene: str) -> list[int]:
-        """Give the places of the frames of a scene."""
-        return [at for at, name in enumerate(self.scenes) if name == scene]
+    def only(self, scenes: Sequence[str]) -> Footage:
+        """Give the frames of some scenes.
+
+        Raises
+        ------
+        InputError
+            For a scene that is not there.
+        """
+        if missing := [name for name in scenes if name not in self.scenes]:
+            raise InputError(f"no scenes {listing(missing)}", hint=f"known: {listing(dict.fromkeys(self.scenes))}")
+        frames = [frame for frame, name in zip(self.frames, self.scenes, strict=True) if name in set(scenes)]
+        return Footage(frames, self._read, self._truth, self._pred, self.outcomes, ego_center_xy_m=self._ego)
 
     def worst_of_classes(self) -> dict[str, int]:
         """Give for each class the place of the frame with most mistakes of it; classes without mistakes are left out.

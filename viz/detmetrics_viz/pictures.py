@@ -80,7 +80,7 @@ class Painter:
         seen = viewpoint(camera, scene).camera(self.size) if isinstance(camera, str) else camera
         if (seen.width, seen.height) != self.size:
             raise InputError("camera", expected=f"of the painter's size {self.size}", got=(seen.width, seen.height))
-        self._stage.show(scene, look, scale=self.smooth)
+        self._stage.show(scene, look, scale=self.smooth * self.size[1] / SIZE[1])
         self._stage.stand(seen.scaled(self.smooth))
         self._window.poll_events()
         drawn = np.asarray(self._window.capture_screen_float_buffer(False))
@@ -220,13 +220,7 @@ def _counted(images: Iterable[Image], progress: Callable[[int], None] | None) ->
 def _write_gif(images: Iterable[Image], target: Path, fps: float) -> None:
     from PIL import Image as pillow
 
-    frames = []
-    palette = None
-    for image in images:
-        whole = pillow.fromarray(image)
-        # one palette for all: those of single pictures flicker
-        palette = palette or whole.quantize(256, method=pillow.Quantize.MEDIANCUT)
-        frames.append(whole.quantize(palette=palette, dither=pillow.Dither.NONE))
+    frames = [pillow.fromarray(image).quantize(256, dither=pillow.Dither.NONE) for image in images]
     with whole_file(target) as file:
         frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from detmetrics_viz.pictures import FILMS, SIZE, Painter, save_film, save_png, s
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from detmetrics.boxes import Boxes
     from detmetrics.io.cameras import Camera
     from detmetrics_viz.scene import Scene
 
@@ -66,6 +67,10 @@ class Request:
     shape: Shape = "3d"
     size: tuple[int, int] = SIZE
     fps: float = 4.0
+
+    def by_class(self) -> Request:
+        """Ask for the same with boxes coloured by class."""
+        return replace(self, look=replace(self.look, boxes="class"))
 
 
 def view(
@@ -118,6 +123,73 @@ def view(
         )
         done.append(f"{request.html}: {request.html.stat().st_size / 1e6:.2g} MB, {len(places)} frames")
     return done
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """Read width and height, as in ``1280x720``.
+
+    Raises
+    ------
+    InputError
+        For another form.
+    """
+    width, _, height = text.lower().partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise InputError("size", expected="like 1280x720", got=text)
+    return int(width), int(height)
+
+
+def cameras_of(data: Path, version: str | None) -> Callable[[str], list[Camera]]:
+    """Give what finds the cameras of a frame in tables of nuScenes."""
+    from detmetrics.io.cameras import NuscenesCameras
+
+    return NuscenesCameras(data, version).of
+
+
+def open_cloud(
+    cloud: Path, boxes: Path | None, predictions: Path | None, calib: Path | None, format: str | None, frame: str | None
+) -> Footage:
+    """Open one cloud with boxes in its frame.
+
+    Parameters
+    ----------
+    cloud : Path
+    boxes, predictions : Path, optional
+        Truth and predictions: KITTI's text, which needs ``calib``; or whatever :func:`detmetrics.io.load_truth` and
+        :func:`detmetrics.io.load` read.
+    calib : Path, optional
+        KITTI's calibration.
+    format : str, optional
+        Of the cloud, see :func:`detmetrics.io.clouds.read`.
+    frame : str, optional
+        Which of the boxes' frames.
+
+    Raises
+    ------
+    InputError
+        See the readers; KITTI's text without calibration.
+    """
+    from detmetrics import io
+
+    if predictions is None and boxes is None and calib is not None:
+        raise InputError("a calibration goes with boxes", hint="--boxes FILE or --predictions FILE")
+    kind: Any = format
+    points = io.clouds.read(cloud, kind, drop_nan=format in ("pcd", "ply") or cloud.suffix in (".pcd", ".ply"))
+    upright: Any = "lidar" if format in ("vod", "vod-radar") else "camera"
+    sides: list[Boxes | None] = []
+    for path, kitti, other in (
+        (boxes, io.kitti.load_truth, io.load_truth),
+        (predictions, io.kitti.load_results, io.load),
+    ):
+        if path is None:
+            sides.append(None)
+        elif path.suffix == ".txt":
+            if calib is None:
+                raise InputError(f"{path} lies in a camera's frame", hint="--calib FILE says where the lidar is")
+            sides.append(kitti(path, calib, upright=upright))
+        else:
+            sides.append(other(path))
+    return Footage.of_cloud(points, *sides, frame=frame)
 
 
 def show(footage: Footage, request: Request) -> None:
