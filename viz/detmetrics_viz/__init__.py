@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 _WHERE = {
     "Outcome": "detmetrics_viz.outcomes",
     "Outcomes": "detmetrics_viz.outcomes",
+    "Page": "detmetrics_viz.page",
     "Scene": "detmetrics_viz.scene",
     "build_scene": "detmetrics_viz.scene",
     "Theme": "detmetrics_viz.themes",
     "THEMES": "detmetrics_viz.themes",
+    "write_html": "detmetrics_viz.page",
 }
 
 if TYPE_CHECKING:

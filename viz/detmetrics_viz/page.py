@@ -1,9 +1,9 @@
 """Page: scenes as one HTML file that turns in any browser and asks nobody for anything.
 
-three.js, our script and the style are in the file, and its content security policy lets nothing else run and nothing be
-fetched. Points are int16 (a step is a few millimetres), packed frame by frame; the script unpacks a frame when it is
-looked at. Names come from strangers: they stand in the file as JSON that cannot end its element, and are only ever set as
-text.
+three.js, our script and the style are in the file, and its content security policy lets nothing else run and nothing
+be fetched. Points are int16 (a step is a few millimetres), packed frame by frame; the script unpacks a frame when it is
+looked at. Names come from strangers: they stand in the file as JSON that cannot end its element, and are only ever set
+as text.
 """
 
 from __future__ import annotations
@@ -202,8 +202,10 @@ def _style() -> str:
     """The style sheet, with the colours of the themes as variables."""
     rules = []
     for name, theme in THEMES.items():
-        quiet = f"color-mix(in srgb, {theme.text} 64%, {theme.panel})"
-        colors = f"--background:{theme.background};--text:{theme.text};--panel:{theme.panel};--quiet:{quiet};--accent:{theme.outcomes[5]}"
+        colors = f"--background:{theme.background};--text:{theme.text};--panel:{theme.panel};"
+        colors += (
+            f"--accent:{theme.outcomes[Outcome.TRUTH]};--quiet:color-mix(in srgb, {theme.text} 64%, {theme.panel})"
+        )
         rules.append(f':root[data-theme="{name}"]{{color-scheme:{name};{colors}}}')
     return "\n".join([*rules, _asset("page.css")])
 
@@ -213,7 +215,7 @@ def _asset(name: str) -> str:
 
 
 def _render(packed: Sequence[_Packed], look: Look, view: str, title: str) -> str:
-    """Put the file together: each place of the template is filled once, and nothing that is put in is searched again."""
+    """Put the file together: the template's places are filled once, and what is put in is not searched again."""
     style, scripts = _style(), [_asset("three/three.min.js"), _asset("page.js")]
     told = {
         "frames": [one.told for one in packed],

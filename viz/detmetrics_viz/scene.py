@@ -183,6 +183,12 @@ class Scene:
         n_pred = int(self.is_pred.sum())
         return f"<Scene {self.frame!r}: {len(self.points):,} points, {len(self) - n_pred} truths, {n_pred} predictions>"
 
+    def _repr_html_(self) -> str:
+        """Show the scene in a notebook, to turn and to pick from."""
+        from detmetrics_viz.page import Page
+
+        return Page(self)._repr_html_()
+
     def shown(self, min_score: float | None = None) -> Mask:
         """Tell which boxes a least score leaves, (B,): all truths, and predictions at or above it.
 

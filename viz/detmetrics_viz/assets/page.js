@@ -6,22 +6,22 @@
   const FRAMES = DATA.frames;
   const root = document.documentElement;
   const OUTCOME = { tp: 0, fp: 1, missed: 2, found: 3, uncounted: 4, truth: 5, pred: 6 };
+  // In the order of looks.LAYERS; a digit shows and hides each, as in the window. The other keys are the window's, too.
   const LAYERS = [
-    ["points", "Points", "P"], ["truth", "Truth", "T"], ["predictions", "Predictions", "R"], ["uncounted", "Not counted", "U"],
-    ["labels", "Labels", "L"], ["matches", "Lines to matches", "M"], ["velocity", "Velocity", "V"], ["rings", "Range rings", "G"],
-    ["ego", "Own car", "E"], ["legend", "Legend", "K"],
+    ["points", "Points"], ["truth", "Truth"], ["predictions", "Predictions"], ["uncounted", "Not counted"], ["matches", "Lines to matches"],
+    ["velocity", "Velocity"], ["rings", "Range rings"], ["ego", "Own car"], ["labels", "Labels"], ["legend", "Legend"],
   ];
+  const VIEWS = ["behind", "bird", "follow"];
   const KEYS = [
-    ["1 2 3", "from behind, from above, follow the own car or the picked box"],
-    ["← →", "frame before, next frame; space plays them"],
-    ["+ −", "least score up and down"],
-    ["C, B", "next colours of points, of boxes"],
-    ["N, shift N", "pick the next box, the one before"],
-    ["F", "go to the picked box; Esc lets go of it"],
-    ["A", "labels: mistakes only, or all"],
-    [LAYERS.map((layer) => layer[2]).join(" "), "layers on and off"],
-    ["D, S, H", "dark or light, save a picture, these keys"],
-    ["drag", "turn; right button or two fingers move; wheel or pinch comes nearer"],
+    ["← →", "previous frame, next frame; space plays, stops"],
+    ["− =", "least score down, up; F: from the best F1 of each class"],
+    ["C, B", "next colour of points, of boxes"],
+    ["A", "labels of mistakes, of all"],
+    ["V", "from behind, from above, following the own car or the picked box; X: from here again"],
+    ["N, shift N", "pick the next box, the one before; G goes there, U or Esc lets go"],
+    ["1 … 9, 0", "layers on, off"],
+    ["T, S, H", "dark or light, save a picture, these keys"],
+    ["drag", "turn; right button or two fingers move, wheel or pinch comes nearer, a click picks"],
   ];
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
 
@@ -450,9 +450,9 @@
       if (other >= 0) rows.push([frame.pred[i] ? "its truth" : "its prediction", frame.texts[other]]);
       rows.push(["away", `${Math.hypot(x, y).toFixed(1)} m`], ["points", frame.n_points[i].toLocaleString("en")]);
       rows.push(["size", `${frame.sizes[i].map((value) => value.toFixed(2)).join(" × ")} m`]);
-      rows.push(["heading", `${((frame.yaw_rad[i] * 180) / Math.PI).toFixed(0)}°`]);
-      const speed = frame.velocity[i];
-      if (speed[0] !== null && speed[1] !== null) rows.push(["speed", `${Math.hypot(...speed).toFixed(1)} m/s`]);
+      const speed = frame.velocity[i], isKnown = speed[0] !== null && speed[1] !== null;
+      const degrees = Math.round((frame.yaw_rad[i] * 180) / Math.PI), heading = `${degrees === -180 ? 180 : degrees}°`;
+      rows.push(isKnown ? ["heading, speed", `${heading}, ${Math.hypot(...speed).toFixed(1)} m/s`] : ["heading", heading]);
       rows.push(["centre", `${x.toFixed(1)}, ${y.toFixed(1)}, ${z.toFixed(1)} m`]);
       fill(card.querySelector("dl"), rows);
       $("other").hidden = other < 0;
@@ -480,14 +480,19 @@
   // ---------------------------------------------------------------- words around the stage
 
   function writeHead() {
-    $("head").querySelector("h1").textContent = frame.title || frame.frame;
+    const title = frame.title || frame.frame, tail = ` · ${frame.frame}`;
+    const isLong = title.endsWith(tail) && title.length > 40; // then the frame stands below its scene
+    $("head").querySelector("h1").textContent = isLong ? title.slice(0, -tail.length) : title;
+    $("token").hidden = !isLong;
+    $("token").textContent = frame.frame;
     const nPoints = frame.arrays.points.length / 3, nPred = frame.pred.reduce((sum, value) => sum + value, 0);
     $("source").title = frame.source;
     const parts = [`${nPoints.toLocaleString("en")} points`, `${nBoxes() - nPred} truths`, `${nPred} predictions`];
     $("source").textContent = parts.filter(Boolean).join(" · ");
     const { number: count, errors } = summary();
-    const shown = frame.matched ? [OUTCOME.tp, OUTCOME.fp, OUTCOME.missed] : [OUTCOME.truth, OUTCOME.pred];
-    $("counts").replaceChildren(...(nBoxes() ? shown : []).map((what) => {
+    const unmatched = [OUTCOME.truth, OUTCOME.pred].filter((what) => count[what]);
+    const shown = frame.matched ? [OUTCOME.tp, OUTCOME.fp, OUTCOME.missed] : unmatched;
+    $("counts").replaceChildren(...shown.map((what) => {
       const one = document.createElement("div"), big = document.createElement("b"), small = document.createElement("span");
       big.textContent = String(count[what]);
       big.style.color = theme.outcomes[what];
@@ -558,7 +563,7 @@
   function writeMenu() {
     const modes = Object.keys(frame.ranges);
     choices($("points"), modes, pointMode());
-    choices($("boxes"), frame.matched ? ["outcome", "class", "score"] : ["outcome", "class", "score"], state.boxes);
+    choices($("boxes"), ["outcome", "class", "score"], state.boxes);
     $("size").value = String(state.size ?? frame.size);
     const hasPred = frame.pred.some(Boolean);
     $("scores").hidden = !hasPred;
@@ -662,12 +667,12 @@
   const setPoints = (mode) => { state.points = mode; refresh({ points: true }); };
   const setBoxes = (mode) => { state.boxes = mode; state.hidden.clear(); refresh(); };
 
-  for (const [name, text, key] of LAYERS) {
+  for (const [k, [name, text]] of LAYERS.entries()) {
     const label = document.createElement("label"), box = document.createElement("input"), hint = document.createElement("kbd");
     label.className = "check";
     box.type = "checkbox";
     box.id = `layer-${name}`;
-    hint.textContent = key;
+    hint.textContent = String((k + 1) % 10);
     box.addEventListener("change", () => toggle(name));
     label.append(box, text, hint);
     $("layers").append(label);
@@ -720,23 +725,24 @@
     const isSlider = tag === "INPUT" && event.target.type === "range";
     if (key === " " && (tag === "BUTTON" || tag === "INPUT")) return;
     const base = state.score ?? 0;
-    const layer = LAYERS.find((one) => one[2].toLowerCase() === key);
-    if (key === "1" || key === "2" || key === "3") stand(["behind", "bird", "follow"][key - 1]);
+    if (/^[0-9]$/.test(key)) toggle(LAYERS[(Number(key) + 9) % 10][0]);
     else if (key === "ArrowLeft" && !isSlider && FRAMES.length > 1) turn(-1);
     else if (key === "ArrowRight" && !isSlider && FRAMES.length > 1) turn(1);
     else if (key === " " && FRAMES.length > 1) play();
     else if (key === "+" || key === "=") least(Math.min(Number($("score").max), Math.round(100 * base + 5) / 100));
     else if (key === "-" || key === "−") least(Math.max(0, Math.round(100 * base - 5) / 100));
+    else if (key === "f") least(null);
     else if (key === "c") next($("points"), setPoints);
     else if (key === "b") next($("boxes"), setBoxes);
-    else if (key === "n") step(event.shiftKey ? -1 : 1);
-    else if (key === "f") approach(state.picked);
     else if (key === "a") { state.everyLabel = !state.everyLabel; draw(); }
-    else if (key === "d") paintTheme(root.dataset.theme === "dark" ? "light" : "dark");
+    else if (key === "v") stand(VIEWS[(VIEWS.indexOf(state.view) + 1) % VIEWS.length]);
+    else if (key === "x") stand(state.view);
+    else if (key === "n") step(event.shiftKey ? -1 : 1);
+    else if (key === "g") approach(state.picked);
+    else if (key === "t") paintTheme(root.dataset.theme === "dark" ? "light" : "dark");
     else if (key === "s") save();
     else if (key === "h" || key === "?") $("help").showModal();
-    else if (key === "Escape" && state.picked >= 0) pick(-1);
-    else if (layer) toggle(layer[0]);
+    else if ((key === "u" || key === "Escape") && state.picked >= 0) pick(-1);
     else return;
     event.preventDefault();
   });
