@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -222,6 +223,28 @@ def test_a_display_is_not_asked_for(painter: Painter) -> None:
         assert done.stdout == drawn_elsewhere(1)
         assert done.stderr == b""
     assert painter.draw(scene).any()
+
+
+def test_displays_are_hidden_while_the_window_opens_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    class Window:
+        def create_window(self, **_: Any) -> bool:
+            seen.append([os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")])
+            return True
+
+        def get_render_option(self) -> object:
+            return object()
+
+    fake = MagicMock()
+    fake.visualization.Visualizer = Window
+    monkeypatch.setattr(opening, "open3d", lambda: fake)
+    monkeypatch.setenv("DISPLAY", ":7")
+    monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-7")
+    before = dict(os.environ)
+    opening.offscreen(100, 100)
+    assert seen == [[None, None]]
+    assert dict(os.environ) == before
 
 
 def test_missing_libraries_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 import detmetrics as dm
+import detmetrics_viz
 import looking
 from detmetrics.geometry import Pose, ground_corners, points_in_boxes, rotation_of_yaw
 from detmetrics.io import argoverse2
+from detmetrics.io.clouds import NuscenesClouds
 from detmetrics_viz import Outcome, Outcomes, build_scene
 from detmetrics_viz.footage import Footage
 from detmetrics_viz.looks import LAYERS, Look, strokes
@@ -269,6 +271,8 @@ def test_footage() -> None:
         footage.index(footage.frames[2][:8])
     mistakes = [sum(scene.summary()[1:3]) for scene in (footage[at] for at in range(len(footage)))]
     assert [mistakes[at] for at in footage.worst(6)] == sorted(mistakes, reverse=True)
+    found = dm.frames(looking.ledger(), cost=False)
+    np.testing.assert_array_equal(footage.outcomes.mistakes().sum(axis=1), found.fp + found.fn)
     for label, at in footage.worst_of_classes().items():
         scene = footage[at]
         outcome = scene.outcome()
@@ -276,6 +280,11 @@ def test_footage() -> None:
         assert (wrong & (scene.label == scene.labels.index(label))).any(), label
     joined = Footage.of_data(looking.world(), looking.truth(), n_sweeps=2)[2]
     assert "time" in joined.shades
+    sensor = NuscenesClouds(looking.world()).mounting(footage.frames[2]).translation_m
+    assert (np.abs(footage[2].points[:, :2] - sensor[:2]).max(axis=1) < 0.5).any(), "one sweep shows the own car"
+    newest = joined.points[joined.shades["time"] == 0]
+    assert len(newest) > 10_000
+    assert not (np.abs(newest[:, :2] - sensor[:2]).max(axis=1) < 0.5).any(), "joined ones do not"
     assert len(joined.points) > 1.5 * len(footage[2].points)
     box, _ = points_in_boxes(joined.points, joined.center, joined.size, rotation_of_yaw(joined.yaw_rad))
     assert len(box) > footage[2].n_points[~footage[2].is_pred].sum()
@@ -285,6 +294,13 @@ def test_frames_without_clouds_are_refused() -> None:
     truth = looking.boxes([CAR])
     with pytest.raises(dm.InputError, match="boxes without a cloud: none of the frames"):
         Footage.of_data(looking.world(), truth)
+
+
+def test_every_public_name_is_there() -> None:
+    for name in detmetrics_viz.__all__:
+        assert getattr(detmetrics_viz, name) is not None
+    with pytest.raises(AttributeError, match="nothing"):
+        detmetrics_viz.nothing  # noqa: B018
 
 
 def test_looking_costs_no_drawing_library() -> None:
