@@ -693,6 +693,27 @@ def test_points_and_lines_disappear_with_their_layer(browser: Any, folder: Path)
 
 
 @each
+def test_a_line_to_a_match_needs_both_boxes(browser: Any, tmp_path: Path, scenes: list[Scene]) -> None:
+    few = Look(theme=LIGHT, layers=frozenset({"truth", "predictions", "matches"}))
+    write_html(scenes[0], tmp_path / "matches.html", look=few, view="bird")
+    tab = Tab(browser, tmp_path / "matches.html", reduced_motion="reduce")
+    tab.press("n", "g", "u")  # near the nearest pair
+
+    def dark() -> int:
+        """Pixels of the line, which the boxes around it tint a little; no box is so dark."""
+        return int((tab.picture().max(axis=2) < 105).sum())
+
+    assert dark() > 20
+    tab.press("2")
+    assert dark() == 0
+    tab.press("2", "3")
+    assert dark() == 0
+    tab.press("3")
+    assert dark() > 20
+    tab.close()
+
+
+@each
 def test_the_keys_are_listed_and_the_picture_saved(tab: Tab, tmp_path: Path) -> None:
     from PIL import Image
 
