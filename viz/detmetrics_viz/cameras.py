@@ -11,7 +11,7 @@ from detmetrics.errors import InputError, listing
 from detmetrics.files import open_file
 from detmetrics_viz.lettering import ImageCanvas, write_frame
 from detmetrics_viz.looks import Look
-from detmetrics_viz.projecting import NEAR_M, Pinhole
+from detmetrics_viz.projecting import NEAR_M, Pinhole, ray_through_boxes
 from detmetrics_viz.scene import EDGES
 
 if TYPE_CHECKING:
@@ -116,13 +116,20 @@ def rectangles(camera: Pinhole, nodes: Floats) -> tuple[Floats, NDArray[np.int64
     """
     edges = EDGES[:12]  # without the heading
     pixels, line = camera.clip(nodes[:, edges].reshape(-1, 2, 3))
-    box = line // len(edges)
-    seen = np.unique(box)
-    found = np.empty((len(seen), 4))
-    for k, one in enumerate(seen.tolist()):
-        ends = pixels[box == one].reshape(-1, 2)
-        found[k] = *ends.min(axis=0), *ends.max(axis=0)
-    return found, seen
+    owner, ends = [np.repeat(line // len(edges), 2)], [pixels.reshape(-1, 2)]
+    for x in (0, camera.width - 1):  # the corners of the image that a box covers
+        for y in (0, camera.height - 1):
+            enter, leave = ray_through_boxes(*camera.ray((x, y)), nodes)
+            covered = np.flatnonzero((enter <= leave) & (leave > NEAR_M))
+            owner.append(covered)
+            ends.append(np.tile([float(x), float(y)], (len(covered), 1)))
+    box, at = np.unique(np.concatenate(owner), return_inverse=True)
+    every = np.concatenate(ends)
+    found = np.empty((len(box), 4))
+    found[:, :2], found[:, 2:] = np.inf, -np.inf
+    np.minimum.at(found[:, :2], at, every)
+    np.maximum.at(found[:, 2:], at, every)
+    return found, box
 
 
 def _draw_frames(image: Image, camera: Pinhole, nodes: Floats, colors: Image) -> Image:

@@ -145,15 +145,21 @@ class Footage:
             Which of the boxes' frames; default: the only one.
         """
         known = list(dict.fromkeys(name for boxes in (truth, pred) if boxes is not None for name in boxes.frames))
-        if frame is None and len(known) > 1:
-            stem = Path(cloud.source).name.split(".")[0]
-            own = [name for name in known if name == stem or name.endswith(f":{stem}")]  # KITTI, Argoverse 2
-            if len(own) != 1:
-                raise InputError("frame", expected="given where the boxes have several", hint=listing(known))
-            frame = own[0]
+        several = [name for boxes in (truth, pred) if boxes is not None and boxes.n_frames > 1 for name in boxes.frames]
         name = frame or (known[0] if known else Path(cloud.source).name)
+        if frame is None and several:
+            stem = Path(cloud.source).name.split(".")[0]
+            own = [name for name in dict.fromkeys(several) if name == stem or name.endswith(f":{stem}")]
+            if len(own) != 1:  # KITTI's frames are called like their clouds, Argoverse 2's end like them
+                raise InputError("frame", expected="given where the boxes have several", hint=listing(known))
+            name = own[0]
         if known and name not in known:
             raise unknown_frame(name, known)
+        # boxes of one frame belong to the cloud, whatever their file is called
+        truth, pred = (
+            boxes.replace(frames=(name,)) if boxes is not None and boxes.n_frames == 1 else boxes
+            for boxes in (truth, pred)
+        )
         return cls([name], lambda _: (cloud, _STAY, None), truth, pred)
 
     @property

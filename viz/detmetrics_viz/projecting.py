@@ -41,6 +41,11 @@ class Pinhole:
         """Give pixels (N, 2) and depths (N,) in metres of points (N, 3); pixels are NaN behind the camera."""
         return _onto(self.matrix, self.pose.apply(points_m))
 
+    def ray(self, pixel: ArrayLike) -> tuple[Floats, Floats]:
+        """Give where the camera is, (3,), and which way a pixel looks, (3,), in the frame of the points."""
+        back = self.pose.inverse()
+        return back.translation_m, back.rotation @ np.linalg.solve(self.matrix, np.append(np.asarray(pixel), 1.0))
+
     def scaled(self, factor: float) -> Pinhole:
         """Give the same view on an image of another size."""
         matrix = self.matrix.copy()
@@ -79,6 +84,35 @@ class Pinhole:
         inside = np.flatnonzero(low <= high)
         cut = np.stack([start[inside] + t[inside, None] * way[inside] for t in (low, high)], axis=1)
         return cut, line[inside]
+
+
+def ray_through_boxes(
+    origin_m: Floats, way: Floats, nodes: NDArray[Any], margin_m: float = 0.0
+) -> tuple[Floats, Floats]:
+    """Give where a ray enters and leaves boxes, in lengths of ``way``; it misses where it enters after it leaves.
+
+    Parameters
+    ----------
+    origin_m, way : float64 (3,)
+    nodes : array (B, 10, 3)
+        See :data:`detmetrics_viz.scene.EDGES`.
+    margin_m : float
+        By how much boxes are larger on each side.
+
+    Returns
+    -------
+    enter, leave : float64 (B,)
+    """
+    corners = nodes.astype(np.float64)
+    edges = corners[:, [0, 0, 4]] - corners[:, [1, 3, 0]]  # length, width, height
+    size = np.linalg.norm(edges, axis=2)
+    axes = edges / size[:, :, None]
+    start = np.einsum("bij,bj->bi", axes, origin_m - corners[:, :8].mean(axis=1))
+    along = np.einsum("bij,j->bi", axes, way)
+    half = size / 2 + margin_m
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ends = np.sort(np.stack([(-half - start) / along, (half - start) / along]), axis=0)
+    return np.nanmax(ends[0], axis=1, initial=-np.inf), np.nanmin(ends[1], axis=1, initial=np.inf)
 
 
 def _onto(matrix: Floats, points: Floats) -> tuple[Floats, Floats]:

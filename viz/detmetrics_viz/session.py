@@ -11,6 +11,7 @@ import numpy as np
 
 from detmetrics_viz.looks import LAYERS, VIEWS, Look
 from detmetrics_viz.orbit import viewpoint
+from detmetrics_viz.projecting import ray_through_boxes
 from detmetrics_viz.themes import BOX_MODES, DARK, LIGHT, POINT_MODES
 
 if TYPE_CHECKING:
@@ -280,18 +281,7 @@ def box_at(scene: Scene, look: Look, pixel: tuple[float, float], camera: Pinhole
     seen = np.flatnonzero(look.visible(scene))
     if not len(seen):
         return None
-    back = camera.pose.inverse()
-    ray = back.rotation @ np.linalg.solve(camera.matrix, np.array([*pixel, 1.0]))
-    # in each box's own axes, from the edges at its first corner
-    corners = scene.nodes[seen].astype(np.float64)
-    axes = corners[:, [0, 0, 4]] - corners[:, [1, 3, 0]]
-    axes /= np.linalg.norm(axes, axis=2, keepdims=True)
-    start = np.einsum("bij,bj->bi", axes, back.translation_m - scene.center[seen])
-    way = np.einsum("bij,j->bi", axes, ray)
-    half = scene.size[seen] / 2 + 0.1  # thin boxes are hard to hit
-    with np.errstate(divide="ignore", invalid="ignore"):
-        enter, leave = np.sort(np.stack([(-half - start) / way, (half - start) / way]), axis=0)
-    first, last = np.nanmax(enter, axis=1), np.nanmin(leave, axis=1)
+    first, last = ray_through_boxes(*camera.ray(pixel), scene.nodes[seen], 0.1)  # thin boxes are hard to hit
     hit = np.flatnonzero((first <= last) & (last > 0))
     return int(seen[hit[np.argmin(first[hit])]]) if len(hit) else None
 

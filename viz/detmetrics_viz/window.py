@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import time
@@ -76,15 +77,37 @@ _INSTEAD = "use --save FILE.png for a picture or --html FILE.html for a page ins
 
 
 def check_display() -> None:
-    """Refuse to open a window where there is no display.
+    """Refuse to open a window where there is no display, since Open3D would draw where nobody sees it.
 
     Raises
     ------
     InputError
-        On Linux without DISPLAY and WAYLAND_DISPLAY.
+        On Linux where neither X11 nor Wayland answers.
     """
-    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    if not sys.platform.startswith("linux"):
+        return
+    x11, wayland = os.environ.get("DISPLAY"), os.environ.get("WAYLAND_DISPLAY")
+    if not x11 and not wayland:
         raise InputError("there is no display to open a window on", hint=_INSTEAD)
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if wayland and os.path.exists(os.path.join(runtime, wayland)):
+        return
+    if not x11 or not _answers():
+        raise InputError(f"the display {x11 or wayland} does not answer", hint=_INSTEAD)
+
+
+def _answers() -> bool:
+    """Whether an X server lets us in; True where its library is missing, which Open3D tells better."""
+    try:
+        library = ctypes.CDLL("libX11.so.6")
+    except OSError:
+        return True
+    library.XOpenDisplay.restype = ctypes.c_void_p
+    library.XCloseDisplay.argtypes = (ctypes.c_void_p,)
+    display = library.XOpenDisplay(None)
+    if display:
+        library.XCloseDisplay(display)
+    return bool(display)
 
 
 class _Loop:
