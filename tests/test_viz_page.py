@@ -384,11 +384,11 @@ class Tab:
         """Wait until the camera stands."""
         before = None
         for _ in range(60):
+            self.page.wait_for_timeout(200)
             now = self.get("camera()")
-            if now == before:
+            if now == before and not self.get("flies()"):
                 return
             before = now
-            self.page.wait_for_timeout(120)
 
     def picture(self) -> NDArray[np.int64]:
         """What is drawn, without the plates before it."""
