@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import io
 import json
@@ -383,11 +384,11 @@ class Tab:
         """Wait until the camera stands."""
         before = None
         for _ in range(60):
+            self.page.wait_for_timeout(200)
             now = self.get("camera()")
-            if now == before:
+            if now == before and not self.get("flies()"):
                 return
             before = now
-            self.page.wait_for_timeout(120)
 
     def picture(self) -> NDArray[np.int64]:
         """What is drawn, without the plates before it."""
@@ -484,6 +485,43 @@ def test_a_missed_truth_is_drawn_where_the_projection_says(browser: Any, folder:
     assert columns.max() == pytest.approx(x.max(), abs=2.5)
     assert rows.min() == pytest.approx(y.min(), abs=2.5)
     assert rows.max() == pytest.approx(y.max(), abs=2.5)
+    tab.close()
+
+
+@each
+def test_points_are_drawn_where_the_projection_says(browser: Any, tmp_path: Path) -> None:
+    cloud = make_cloud(300, 0)
+    spots = np.array([(10.0, 2.0, 0.0), (-20.0, -7.0, 0.0), (31.0, 15.0, 3.0)])
+    cloud.points_m[:] = np.repeat(spots, 100, axis=0)
+    scene = build_scene(cloud)
+    write_html(scene, tmp_path / "spots.html", look=Look(layers=frozenset({"points"}), point_px=5), view="bird")
+    tab = Tab(browser, tmp_path / "spots.html", reduced_motion="reduce")
+    rows, columns = np.nonzero(np.abs(tab.picture() - rgb(DARK.background)).max(axis=2) > 20)
+    half = 45 if scene.rings_m[0] <= 10 else 80
+    scale = 400 / np.tan(np.radians(25)) / (scene.ground_m + half / np.tan(np.radians(25)) - spots[:, 2])
+    x, y = 600 - spots[:, 1] * scale, 400 - spots[:, 0] * scale
+    of = np.argmin(np.hypot(columns[:, None] - x, rows[:, None] - y), axis=1)
+    for k in range(3):
+        assert 10 < np.count_nonzero(of == k) < 60
+        assert columns[of == k].mean() == pytest.approx(x[k], abs=1.5)
+        assert rows[of == k].mean() == pytest.approx(y[k], abs=1.5)
+    tab.close()
+
+
+@each
+def test_names_in_a_card_are_only_text(browser: Any, tmp_path: Path, scenes: list[Scene]) -> None:
+    """Of a matched box, whose partner's name is in a row."""
+    nasty = dataclasses.replace(
+        scenes[0], labels=(NASTY,) * len(scenes[0].labels), error_names=(NASTY,) * len(scenes[0].error_names)
+    )
+    write_html(nasty, tmp_path / "nasty.html")
+    tab = Tab(browser, tmp_path / "nasty.html", reduced_motion="reduce")
+    for _ in range(3):
+        tab.press("n")
+        tab.page.wait_for_timeout(100)
+        assert NASTY[:20] in (tab.page.locator("#card").text_content() or "")
+    assert tab.page.locator("img").count() == 0
+    assert tab.page.locator("#errors").text_content() is not None
     tab.close()
 
 
@@ -651,6 +689,27 @@ def test_points_and_lines_disappear_with_their_layer(browser: Any, folder: Path)
     assert 100 < car < lines - 500
     tab.press("8")
     assert drawn() == 0
+    tab.close()
+
+
+@each
+def test_a_line_to_a_match_needs_both_boxes(browser: Any, tmp_path: Path, scenes: list[Scene]) -> None:
+    few = Look(theme=LIGHT, layers=frozenset({"truth", "predictions", "matches"}))
+    write_html(scenes[0], tmp_path / "matches.html", look=few, view="bird")
+    tab = Tab(browser, tmp_path / "matches.html", reduced_motion="reduce")
+    tab.press("n", "g", "u")  # near the nearest pair
+
+    def dark() -> int:
+        """Pixels of the line, which the boxes around it tint a little; no box is so dark."""
+        return int((tab.picture().max(axis=2) < 105).sum())
+
+    assert dark() > 20
+    tab.press("2")
+    assert dark() == 0
+    tab.press("2", "3")
+    assert dark() == 0
+    tab.press("3")
+    assert dark() > 20
     tab.close()
 
 

@@ -501,7 +501,7 @@
       return one;
     }));
     const known = frame.errorNames.map((name, e) => [name, errors[e], frame.errorUnits[e]]).filter((one) => one[1] !== null);
-    $("errors").textContent = known.map(([name, value, unit]) => `${name} ${value.toFixed(2)} ${unit}`.trim()).join(" · ");
+    $("errors").textContent = known.map(([name, value, unit]) => `${name} ${value.toFixed(2)} ${unit}`.trim().replaceAll(" ", "\u00a0")).join(" · ");
     $("errors").title = frame.threshold === null ? "" : `Means over the true positives; a match is within ${frame.threshold}`;
   }
 
@@ -755,6 +755,7 @@
     letters.height = Math.round(height * dpr);
     cloud.material.uniforms.dpr.value = dpr;
     camera.aspect = width / Math.max(height, 1);
+    camera.fov = camera.aspect < 0.8 ? 72 : 50; // a phone held upright would see only a slice
     camera.updateProjectionMatrix();
     draw();
   }
@@ -773,6 +774,7 @@
     picked: () => state.picked,
     under,
     counts: () => summary(),
+    flies: () => flight !== null,
     camera: () => ({ position: camera.position.toArray(), target: controls.target.toArray() }),
     frame: () => frame.frame,
   };
