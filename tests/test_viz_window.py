@@ -215,10 +215,10 @@ needs_screen = pytest.mark.skipif(
 
 @contextmanager
 def screen() -> Iterator[dict[str, str]]:
-    """A virtual screen; gives the environment of its programs."""
+    """A virtual screen; gives the environment of its programs. Without -noreset it forgets all when xdotool leaves."""
     read, write = os.pipe()
     server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(write), "-screen", "0", "1400x900x24", "-nolisten", "tcp"],
+        ["Xvfb", "-displayfd", str(write), "-screen", "0", "1400x900x24", "-nolisten", "tcp", "-noreset"],
         pass_fds=(write,), stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
