@@ -251,7 +251,7 @@ def _write_points(canvas: Canvas, scene: Scene, look: Look) -> None:
     mode = look.point_mode(scene)
     low, top_value = scene.ranges[mode]
     unit = {"height": " m", "distance": " m", "time": " s"}.get(mode, "")
-    ends = (f"{low:.3g}{unit}", f"{top_value:.3g}{unit}")
+    ends = (f"{low + 0.0:.3g}{unit}", f"{top_value:.3g}{unit}")  # no minus before zero
     title = {"height": "height above ground", "time": "age"}.get(mode, mode)
     wide, tall = 200, 2 * high + 22
     left, top = width - 12 - wide, height - 12 - tall
