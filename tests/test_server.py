@@ -6,6 +6,8 @@ import gzip
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -449,3 +451,67 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert not server.left_over()
         assert client.evaluate(pred, dataset="small").state == "succeeded"
         assert len(list(client.evaluations())) == 1
+
+
+def test_errors_of_files_name_the_upload_alone(client: Client, server: Running, tmp_path: Path) -> None:
+    """Also those that come up after the file was read: the server's folders are nobody's business."""
+    truth, pred = serving.boxes()
+    dm.io.parquet.write(truth, tmp_path / "truth.parquet")
+    client.upload_dataset("from.file", tmp_path / "truth.parquet")
+    path = tmp_path / "other.json"
+    for wrong in (pred.take(pred.frames[:-2]), serving.boxes(n_frames=25)[1]):
+        dm.io.nuscenes.write_results(wrong, path)
+        for packed in (False, True):
+            if packed:
+                path.write_bytes(gzip.compress(path.read_bytes()))
+            with pytest.raises(InputError, match=r"other\.json (lacks|has) .*truth of from\.file") as found:
+                client.evaluate(path, dataset="from.file")
+            assert server.settings.storage not in str(found.value)
+            assert "spool" not in str(found.value)
+
+
+AGAIN = """
+import sys
+from detmetrics.protocol import Protocol
+import serving
+from detmetrics_server.client import Client
+rules = Protocol.from_dict({"extends": "nuscenes", "name": "mine"})
+truth, pred = (side.replace(meta={"z": 1, "a": 2, "k": {"y": 3, "b": 4}, "m": 5}) for side in serving.boxes())
+with Client(sys.argv[1]) as client:
+    client.upload_dataset("again", truth)
+    print(client.evaluate(pred, dataset="again", request_id="again", protocol=rules).name)
+"""
+
+
+def test_another_process_that_asks_again_asks_the_same(server: Running) -> None:
+    """The maps of protobuf are laid out anew in every process."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    names = {
+        subprocess.run(
+            [sys.executable, "-c", AGAIN, server.address], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(3)
+    }
+    assert len(names) == 1
+    rules = messages.twin("ProtocolChoice")()
+    convert.put_protocol(rules, dm.Protocol.from_dict({"extends": "nuscenes", "name": "mine"}))
+    _, pred = serving.boxes()
+    fields = {"dataset": "datasets/again", "absent": 1, "request_id": "again"}
+    fields["predictions"] = [convert.to_bytes(pred.replace(meta={"z": 1, "a": 2, "k": {"y": 3, "b": 4}, "m": 5}))]
+    twins = {rules.SerializeToString(deterministic=True), *(rules.SerializeToString() for _ in range(2))}
+    for laid_out in twins:  # also by clients that lay out rules in another order
+        request = messages.twin("EvaluateRequest")(**fields, protocol=[laid_out])
+        with server.client() as client:
+            assert f"{client._unary('EvaluationService', 'Evaluate', request).evaluation.name}\n" in names
+
+
+def test_a_stream_asked_again_must_ask_the_same(client: Client, tmp_path: Path) -> None:
+    truth, pred = serving.boxes()
+    path = tmp_path / "pred.parquet"
+    dm.io.parquet.write(pred, path)
+    client.upload_dataset("same.truth", truth)
+    first = client.evaluate(path, dataset="small", request_id="streamed")
+    assert client.evaluate(path, dataset="small", request_id="streamed", protocol=dm.NUSCENES).name == first.name
+    for other in ({"dataset": "same.truth"}, {"absent": "omit"}, {"protocol": "argoverse2"}):
+        with pytest.raises(InputError, match="request_id must be new"):
+            client.evaluate(path, **{"dataset": "small", **other}, request_id="streamed")

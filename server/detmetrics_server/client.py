@@ -415,7 +415,7 @@ def _choice(protocol: Protocol | str) -> bytes:
         convert.put_protocol(choice, protocol)
     else:
         choice.bundled = protocol
-    data: bytes = choice.SerializeToString()
+    data: bytes = choice.SerializeToString(deterministic=True)
     return data
 
 

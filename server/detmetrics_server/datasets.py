@@ -23,8 +23,11 @@ class DatasetService:
 
     async def UploadDataset(self, stream: AsyncIterator[bytes], context: Any) -> Any:
         """Store a data set that a worker could read."""
+        with Upload(self._core, "UploadDatasetRequest", stream) as upload:
+            return await self._received(upload)
+
+    async def _received(self, upload: Upload) -> Any:
         core = self._core
-        upload = Upload(core, "UploadDatasetRequest", stream)
         header = await upload.header()
         dataset_id = asking.dataset_id(header.dataset_id, "header.dataset_id")
         asking.payload(header.format, header.compression, is_truth=True)

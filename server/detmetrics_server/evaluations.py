@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from detmetrics.errors import DetmetricsError, InputError
+from detmetrics.protocol import Protocol
 from detmetrics_server import asking, convert, jobs, messages
 from detmetrics_server.blobs import Spooled
 from detmetrics_server.core import CALLER, Core, check_owner
@@ -24,7 +25,7 @@ from detmetrics_server.uploads import Upload
 from detmetrics_server.watching import log
 
 MAX_ATTEMPTS = 5
-COLUMNS = 1
+COLUMNS = OFFICIAL = 1
 MAX_PROTOCOL = 256 << 10  # read in the event loop
 
 Event = tuple[str, int, int]
@@ -58,6 +59,7 @@ class EvaluationService:
     async def Evaluate(self, data: bytes, context: Any) -> Any:
         """Evaluate in one call."""
         with self._core.admitted(len(data)):
+            messages.check_fields("EvaluateRequest", data)
             request = messages.parse("EvaluateRequest", data)
             fields = _fields(request)
             predictions, given_truth = b"".join(request.predictions), b"".join(request.truth)
@@ -65,11 +67,11 @@ class EvaluationService:
                 raise InputError("predictions", expected="given")
             if bool(given_truth) == bool(request.dataset):
                 raise InputError("dataset and truth", expected="one of them", got="both" if given_truth else "none")
-            protocol, name = _rules(request)
+            protocol, rules = _rules(request)
             is_stored = not (given_truth or request.stateless)
             known = None
             if is_stored and fields["request_id"]:
-                fields["request_hash"] = await asyncio.to_thread(_sha256, data)
+                fields["request_hash"] = await asyncio.to_thread(_request_hash, fields, rules, predictions)
                 known = await self._core.db(self._core.storage.by_request, fields["owner"], fields["request_id"])
             if known is not None:
                 return messages.twin("EvaluateResponse")(evaluation=await self._answered(known, fields["request_hash"]))
@@ -82,7 +84,7 @@ class EvaluationService:
             done: jobs.Evaluated = await self._core.pool.run(job)
             if is_stored:
                 fields |= {
-                    "protocol_name": name,
+                    "protocol_name": rules.name,
                     "job": _job(COLUMNS, 0, protocol, fields.pop("absent"), "predictions"),
                 }
                 row = await asyncio.shield(self._store(fields, predictions, done))
@@ -92,7 +94,7 @@ class EvaluationService:
                     display_name=fields["display_name"],
                     tags=fields["tags"],
                     state=SUCCEEDED,
-                    protocol=name,
+                    protocol=rules.name,
                     owner=fields["owner"],
                     metrics=done.metrics,
                 )
@@ -123,29 +125,15 @@ class EvaluationService:
     async def _answered(self, row: dict[str, Any], request_hash: str | None) -> Any:
         """Give an evaluation that a request made, if it is the same request."""
         if request_hash and row["request_hash"] != request_hash:
-            raise InputError("request_id", expected="new, or that of the same request", got=row["request_id"])
+            raise _not_the_same(row)
         return await self._message(row, full=True)
 
     async def EvaluateStream(self, stream: AsyncIterator[bytes], context: Any) -> None:
         """Take an upload and tell how its evaluation goes on."""
-        upload = Upload(self._core, "EvaluateStreamRequest", stream)
-        header = await upload.header()
-        fields = _fields(header)
-        asking.payload(header.format, header.compression, is_truth=False)
-        source = asking.text(header.file_name, "header.file_name") or "predictions"
-        protocol, fields["protocol_name"] = _rules(header)
-        fields["job"] = _job(header.format, header.compression, protocol, fields.pop("absent"), source)
-        await self._truth(asking.dataset(header.dataset))
-        row = await self._core.db(self._core.storage.by_request, fields["owner"], fields["request_id"])
-        if row is None:
-            self._core.pool.check_room()
-            spooled = self._core.storage.blobs.new()
-            try:
-                await upload.body(spooled)
-            except BaseException:
-                await self._core.db(spooled.close)
-                raise
-            row = await asyncio.shield(self._accept(fields, spooled))
+        with Upload(self._core, "EvaluateStreamRequest", stream) as upload:
+            fields, row = await self._received(upload)
+        if (row["dataset"], _asked(row["job"])) != (fields["dataset"], _asked(fields["job"])):
+            raise _not_the_same(row)
         running = self._running.get(row["id"])
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
         if running is not None:
@@ -163,6 +151,28 @@ class EvaluationService:
                 raise running.error
         row = await self._core.db(self._core.storage.evaluation, row["id"])
         await context.write(response(evaluation=await self._message(row, full=True)))
+
+    async def _received(self, upload: Upload) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Take an upload; give what was asked and the row of its evaluation, or of the one that this request made."""
+        header = await upload.header()
+        fields = _fields(header)
+        asking.payload(header.format, header.compression, is_truth=False)
+        source = asking.text(header.file_name, "header.file_name") or "predictions"
+        protocol, rules = _rules(header)
+        fields["protocol_name"] = rules.name
+        fields["job"] = _job(header.format, header.compression, protocol, fields.pop("absent"), source)
+        await self._truth(asking.dataset(header.dataset))
+        row = await self._core.db(self._core.storage.by_request, fields["owner"], fields["request_id"])
+        if row is not None:
+            return fields, row
+        self._core.pool.check_room()
+        spooled = self._core.storage.blobs.new()
+        try:
+            await upload.body(spooled)
+        except BaseException:
+            await self._core.db(spooled.close)
+            raise
+        return fields, await asyncio.shield(self._accept(fields, spooled))
 
     async def _accept(self, fields: dict[str, Any], spooled: Spooled) -> dict[str, Any]:
         """Keep an upload and begin its evaluation; from here on nobody needs to wait for it.
@@ -398,16 +408,29 @@ def _fields(request: Any) -> dict[str, Any]:
     }
 
 
-def _rules(request: Any) -> tuple[bytes, str]:
-    """Give the rules of a request, as they came, and their name."""
+def _rules(request: Any) -> tuple[bytes, Protocol]:
+    """Give the rules of a request, as they came and as they are."""
     data = b"".join(request.protocol)
     if len(data) > MAX_PROTOCOL:
         raise InputError("protocol", expected=f"at most {MAX_PROTOCOL:,} bytes", got=len(data))
-    return data, convert.to_protocol(messages.parse("ProtocolChoice", data)).name
+    return data, asking.protocol(convert.to_protocol(messages.parse("ProtocolChoice", data)))
 
 
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _request_hash(fields: dict[str, Any], rules: Protocol, predictions: bytes) -> str:
+    """Give a hash of what a request asks for, however its client laid the message out."""
+    asked = [fields[name] for name in ("dataset", "absent", "display_name", "tags")]
+    return hashlib.sha256(json.dumps([*asked, rules.digest]).encode() + predictions).hexdigest()
+
+
+def _asked(job: str) -> tuple[int, str]:
+    """Give what two requests of one id must have in common, besides the data set."""
+    told = json.loads(job)
+    rules = convert.to_protocol(messages.parse("ProtocolChoice", base64.b64decode(told["protocol"])))
+    return told["absent"] or OFFICIAL, rules.digest
+
+
+def _not_the_same(row: dict[str, Any]) -> InputError:
+    return InputError("request_id", expected="new, or that of the same request", got=row["request_id"])
 
 
 def _job(format_: int, compression: int, protocol: bytes, absent: int, source: str) -> str:

@@ -41,13 +41,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Evaluations that may wait before more are refused.
     max_calls : int
         Calls at a time, of all kinds.
+    max_receiving : int
+        Calls at a time that may still be sending. gRPC holds a message whole before anybody can look at its size, so
+        what the front can be made to hold is ``max_receiving * max_message_bytes + max_pending_bytes``, 4.5 GiB by
+        default and only where every caller sends the largest message at once; nothing is read of a call whose token is
+        not valid.
     max_message_bytes, max_pending_bytes : int
-        Largest message, and all messages at work together.
+        Largest message, and all messages at work together. Larger inputs are uploads, of which two chunks at a time are
+        in memory and the rest is on the disk.
     max_upload_bytes, max_unpacked_bytes, max_spool_bytes : int
         Largest upload as sent and after decompression, and all unfinished uploads together.
-    idle_s, timeout_s, drain_s : float
-        Longest wait for the next part of an upload; longest time of one evaluation; time that work at hand
-        has to finish after SIGTERM.
+    idle_s, upload_s, timeout_s, drain_s : float
+        Longest wait for the next part of an upload; longest time of one upload; longest time of one evaluation; time
+        that work at hand has to finish after SIGTERM.
     cache_bytes, worker_memory_bytes : int
         Of each worker: truth that it keeps, and the most address space it may have (0: no limit).
     metrics_address : str
@@ -65,12 +71,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     workers: int = 0
     max_waiting: int = 256
     max_calls: int = 1000
-    max_message_bytes: int = 64 * MIB
+    max_receiving: int = 128
+    max_message_bytes: int = 32 * MIB
     max_pending_bytes: int = 512 * MIB
     max_upload_bytes: int = 2048 * MIB
     max_unpacked_bytes: int = 4096 * MIB
     max_spool_bytes: int = 8192 * MIB
     idle_s: float = 60.0
+    upload_s: float = 3600.0
     timeout_s: float = 900.0
     drain_s: float = 30.0
     cache_bytes: int = 1024 * MIB
@@ -90,12 +98,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 )
             if self.tokens is False:
                 raise InputError(f"address {self.address}", expected="loopback, or served with tokens")
-        for name in ("max_waiting", "max_calls", "max_upload_bytes", "max_unpacked_bytes"):
+        for name in ("max_waiting", "max_calls", "max_receiving", "max_upload_bytes", "max_unpacked_bytes"):
             if getattr(self, name) < 1:
                 raise InputError(name, expected="at least 1", got=getattr(self, name))
         if self.max_message_bytes < 5 * MIB:
             raise InputError("max_message_bytes", expected=f"at least {5 * MIB}, for chunks of 4 MiB")
-        for name in ("idle_s", "timeout_s"):
+        for name in ("idle_s", "upload_s", "timeout_s"):
             if not getattr(self, name) > 0:
                 raise InputError(name, expected="positive", got=getattr(self, name))
 

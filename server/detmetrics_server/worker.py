@@ -147,7 +147,9 @@ def read(payload: jobs.Payload, report: Report, *, are_predictions: bool) -> Box
         if payload.compression == GZIP:
             _unpack(path, payload)
             path = Path(payload.scratch)
-        return _read_file(path, payload, report, are_predictions)
+        boxes = _read_file(path, payload, report, are_predictions)
+        object.__setattr__(boxes, "source", payload.source)  # what later errors name, too
+        return boxes
     except InputError as error:
         text = str(error)
         for hidden in {payload.path, payload.scratch, str(path)} - {"", "."}:
