@@ -158,10 +158,22 @@ def _short(about: object) -> str:
     return hashlib.sha256(repr(about).encode()).hexdigest()[:12]
 
 
-def position(state: Any) -> tuple[int, int] | None:
+def position(state: Any) -> tuple[float, int] | None:
     """Give the position in a list of evaluations that a page token holds."""
     if state is None:
         return None
-    if not (isinstance(state, list) and len(state) == 2 and all(type(n) is int and 0 <= n < 2**62 for n in state)):
+    if isinstance(state, list) and len(state) == 2:
+        key, seq = state
+        is_key = isinstance(key, float) or (type(key) is int and abs(key) <= MAX_NS)
+        if is_key and type(seq) is int and 0 <= seq < 2**31:
+            return key, seq
+    raise InputError("page_token", expected="one that this server gave")
+
+
+def name_before(state: Any) -> str:
+    """Give the name after which a page begins, from a page token."""
+    if state is None:
+        return ""
+    if not (isinstance(state, str) and _DATASET.fullmatch(state)):
         raise InputError("page_token", expected="one that this server gave")
-    return state[0], state[1]
+    return state

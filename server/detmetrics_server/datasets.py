@@ -76,8 +76,8 @@ class DatasetService:
         """List data sets."""
         request = messages.parse("ListDatasetsRequest", data)
         size = asking.page_size(request.page_size)
-        after = asking.page_state(request.page_token, "datasets") or ""
-        rows = await self._core.db(self._core.storage.datasets, str(after), size + 1)
+        after = asking.name_before(asking.page_state(request.page_token, "datasets"))
+        rows = await self._core.db(self._core.storage.datasets, after, size + 1)
         token = asking.page_token(rows[size - 1]["id"], "datasets") if len(rows) > size else ""
         return messages.twin("ListDatasetsResponse")(
             datasets=[_message(row) for row in rows[:size]], next_page_token=token

@@ -37,11 +37,13 @@ class Running:
 
     def __init__(self) -> None:
         self.task: asyncio.Task[None] | None = None
+        self.at: Event = ("waiting", 0, 0)
         self.error: Exception | None = None
         self.listeners: list[asyncio.Queue[Event | None]] = []
 
     def tell(self, event: Event | None) -> None:
         """Tell all listeners; None is the end."""
+        self.at = event or self.at
         for queue in self.listeners:
             if event is None or queue.empty():  # a slow reader gets the latest, not a backlog
                 queue.put_nowait(event)
@@ -96,7 +98,7 @@ class EvaluationService:
                     state=SUCCEEDED,
                     protocol=rules.name,
                     owner=fields["owner"],
-                    metrics=done.metrics,
+                    metrics={name: value for name, value in done.metrics.items() if value == value},
                 )
                 evaluation.scores.MergeFromString(done.scores)
             return messages.twin("EvaluateResponse")(evaluation=evaluation)
@@ -137,6 +139,7 @@ class EvaluationService:
         running = self._running.get(row["id"])
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
         if running is not None:
+            queue.put_nowait(running.at)
             running.listeners.append(queue)
         response = messages.twin("EvaluateStreamResponse")
         await context.write(response(accepted=await self._message(row, full=False)))
@@ -364,18 +367,21 @@ class EvaluationService:
         if rows[0]["dataset"] != rows[1]["dataset"]:
             names = " and ".join(row["dataset"] for row in rows)
             raise InputError("data set of baseline and candidate", expected="the same", got=names)
-        sides, rules = [], []
+        sides, rules, absents = [], [], set()
         for row, which in zip(rows, ("baseline", "candidate"), strict=True):
             payload, told = self._stored(row, which)
             sides.append(payload)
             rules.append(base64.b64decode(told["protocol"]))
+            absents.add(told["absent"] or OFFICIAL)
         digests = {convert.to_protocol(messages.parse("ProtocolChoice", rule)).digest for rule in rules}
         if len(digests) > 1:
             names = " and ".join(row["protocol_name"] for row in rows)
             raise InputError("protocol of baseline and candidate", expected="the same", got=names)
-        truth = await self._truth(rows[0]["dataset"])
+        if len(absents) > 1:
+            raise InputError("absent of baseline and candidate", expected="the same")
+        job = jobs.Compare(await self._truth(rows[0]["dataset"]), sides[0], sides[1], rules[0], absents.pop(), data)
         try:
-            response = await self._core.pool.run(jobs.Compare(truth, sides[0], sides[1], rules[0], data), kill=True)
+            response = await self._core.pool.run(job, kill=True)
         finally:
             for payload in sides:
                 Path(payload.scratch).unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,7 +58,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cache_bytes, worker_memory_bytes : int
         Of each worker: truth that it keeps, and the most address space it may have (0: no limit).
     metrics_address : str
-        ``host:port`` for Prometheus; empty: none.
+        ``host:port`` for Prometheus; empty: none. Whoever reaches it reads it: names of methods, and numbers.
     """
 
     storage: str
@@ -98,6 +99,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 )
             if self.tokens is False:
                 raise InputError(f"address {self.address}", expected="loopback, or served with tokens")
+        _check_port(self.address, "address")
+        if self.metrics_address:
+            _check_port(self.metrics_address, "metrics_address")
         for name in ("max_waiting", "max_calls", "max_receiving", "max_upload_bytes", "max_unpacked_bytes"):
             if getattr(self, name) < 1:
                 raise InputError(name, expected="at least 1", got=getattr(self, name))
@@ -132,12 +136,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return has_tokens or not (self.is_loopback or self.insecure)
 
     def to_text(self) -> str:
-        """Give one setting a line; passwords in URLs are left out."""
+        """Give one setting a line, as TOML; who logs in to a database, and how, is left out of its URL."""
         values = msgspec.to_builtins(self)
-        if "@" in self.database_url:
-            scheme, _, rest = self.database_url.partition("://")
-            values["database_url"] = f"{scheme}://…@{rest.rpartition('@')[2]}"
-        return "\n".join(f"{name} = {value!r}" for name, value in values.items())
+        scheme, mark, rest = self.database_url.partition("://")
+        if mark:
+            place = rest.partition("?")[0].rpartition("@")
+            values["database_url"] = f"{scheme}://{'…@' if place[1] else ''}{place[2]}{'?…' if '?' in rest else ''}"
+        return "\n".join(_to_toml(name, value) for name, value in values.items())
+
+
+def _check_port(address: str, name: str) -> None:
+    port = address.rpartition(":")[2]
+    if not address.startswith("unix:") and not (port.isascii() and port.isdigit() and int(port) < 1 << 16):
+        raise InputError(name, expected="host:port, the port from 0 to 65535", got=address)
+
+
+def _to_toml(name: str, value: Any) -> str:
+    if value is None:
+        return f"# {name}: not set"
+    if isinstance(value, str):
+        return f"{name} = {json.dumps(value, ensure_ascii=False)}"
+    if not isinstance(value, int) or isinstance(value, bool):
+        return f"{name} = {value!r}".lower()
+    size = f"  # {value / MIB:,.0f} MiB" if name.endswith("_bytes") and value >= MIB else ""
+    return f"{name} = {value:_}{size}"
 
 
 def load(
@@ -176,4 +198,9 @@ def load(
     try:
         return msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
+        cause = error.__cause__
+        if isinstance(cause, InputError):
+            raise cause from None
+        if "storage" not in values:
+            raise InputError("--storage DIR", expected="given: the folder of database and blobs") from None
         raise InputError(f"settings: {error}") from None

@@ -108,7 +108,7 @@ class Worker:
             comparison = verdict.comparison
         else:
             _check_draws(request.draws)
-            comparison = compare(ledgers[0], ledgers[1], progress=advance, **given)
+            comparison = compare(ledgers[0], ledgers[1], absent=convert.ABSENT[job.absent], progress=advance, **given)
         data: bytes = convert.from_comparison(comparison, verdict).SerializeToString()
         return data
 
