@@ -137,7 +137,14 @@ class Storage:
             self.blobs = Blobs(folder, durable=durable)
         except OSError as error:
             raise InputError(f"cannot use {folder} as storage: {error.strerror or error}") from None
-        self.engine = _engine(url or sa.URL.create("sqlite", database=str(folder / "detmetrics.db")))
+        try:
+            self._connect(url or sa.URL.create("sqlite", database=str(folder / "detmetrics.db")), durable)
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _connect(self, url: str | sa.URL, durable: bool) -> None:
+        self.engine = _engine(url)
         if self.engine.dialect.name == "sqlite":
             synchronous = "FULL" if durable else "NORMAL"
             sa.event.listen(self.engine, "connect", lambda connection, _: _prepare_sqlite(connection, synchronous))
@@ -150,9 +157,12 @@ class Storage:
         """Let go of the folder, once nothing is being kept."""
         with self._lock:
             self.engine.dispose()
-            if self._held >= 0:
-                os.close(self._held)
-                self._held = -1
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
 
     @contextmanager
     def _begin(self) -> Iterator[sa.Connection]:
@@ -162,7 +172,7 @@ class Storage:
                 with self.engine.begin() as connection:
                     yield connection
             except sa.exc.OperationalError as error:
-                if "full" in str(error.orig) or "disk I/O" in str(error.orig):
+                if any(sign in str(error.orig) for sign in ("full", "disk I/O", "No space left")):
                     raise FullError("the server's disk is full: nothing was stored") from error
                 raise
 
