@@ -437,7 +437,7 @@ class Client:
                 f"the certificate of {self._address} is not of one that is trusted, or not for this name"
             )
         said = "over TLS" if self._has_tls else "without TLS"
-        return ServiceError(f"no server answers {said} at {self._address}")
+        return ServiceError(f"no server answers at {self._address}, spoken to {said}")
 
 
 def _certificates(path: Path) -> bytes:

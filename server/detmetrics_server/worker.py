@@ -235,7 +235,10 @@ def main(descriptor: int, cache_bytes: int, memory_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     pipe = Connection(descriptor)
     worker = Worker(cache_bytes)
-    warm_up(worker)
+    try:
+        warm_up(worker)
+    except (MemoryError, ImportError) as error:  # a library that finds no room cannot be imported
+        sys.exit(f"worker: {type(error).__name__} {error}")
     last = 0.0
 
     def report(stage: str, done: int, total: int) -> None:
