@@ -149,6 +149,33 @@ def test_settings_come_from_flags_environment_and_file(tmp_path: Path) -> None:
         server_settings.load({}, file=file, environment={})
 
 
+def test_settings_are_printed_as_they_can_be_read(tmp_path: Path) -> None:
+    given = server_settings.Settings(storage='a "b"\\ é', workers=3, idle_s=0.5, max_waiting=1000, durable=False)
+    file = tmp_path / "server.toml"
+    for whole in (given, server_settings.Settings(storage="x", tokens=True, database_url="sqlite:///x.db")):
+        file.write_text(whole.to_text())
+        assert server_settings.load({}, file=file, environment={}) == whole
+    assert "max_message_bytes = 33_554_432  # 32 MiB" in given.to_text()
+    for url in (
+        "postgresql://me:secret@host/db",
+        "postgresql://host/db?user=me&password=secret",
+        "x://a@b:secret@host/db",
+    ):
+        text = server_settings.Settings(storage="x", database_url=url).to_text()
+        assert "secret" not in text
+        assert "host/db" in text
+
+
+@pytest.mark.parametrize(
+    "address", ["localhost", "127.0.0.1:99999", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:-1", "[::1]:1²"]
+)
+def test_addresses_have_a_port(address: str) -> None:
+    with pytest.raises(InputError, match="address must be"):
+        server_settings.Settings(storage="x", address=address)
+    with pytest.raises(InputError, match="metrics_address must be host:port"):
+        server_settings.Settings(storage="x", metrics_address=address)
+
+
 # uploads that are wrong
 
 stream = messages.twin("EvaluateStreamRequest")

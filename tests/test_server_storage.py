@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +101,10 @@ def test_the_same_request_is_one_evaluation_and_leaves_no_blob(storage: Storage)
     assert storage.by_request("me", None) is storage.by_request("me", "other") is None
 
 
-def test_many_at_once_with_one_request_id(storage: Storage) -> None:
+@pytest.mark.parametrize("keeping", [True, False])
+def test_many_at_once_with_one_request_id(storage: Storage, keeping: bool) -> None:
     def one(i: int) -> tuple[str, bool]:
-        with storage.keeping():
+        with storage.keeping() if keeping else nullcontext():
             found, is_new = storage.add_evaluation(row(storage, request_id="race", data=bytes([i])), ["t"], {"NDS": i})
         return found["id"], is_new
 

@@ -88,6 +88,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other."""
+        if not self.address.startswith("unix:"):
+            _check_port(self.address, "address")
+        if self.metrics_address:
+            _check_port(self.metrics_address, "metrics_address")
         if bool(self.tls_cert) != bool(self.tls_key):
             raise InputError("tls_cert and tls_key", expected="both given or none")
         if not self.is_loopback and not self.insecure:
@@ -99,9 +103,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 )
             if self.tokens is False:
                 raise InputError(f"address {self.address}", expected="loopback, or served with tokens")
-        _check_port(self.address, "address")
-        if self.metrics_address:
-            _check_port(self.metrics_address, "metrics_address")
         for name in ("max_waiting", "max_calls", "max_receiving", "max_upload_bytes", "max_unpacked_bytes"):
             if getattr(self, name) < 1:
                 raise InputError(name, expected="at least 1", got=getattr(self, name))
@@ -147,7 +148,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 def _check_port(address: str, name: str) -> None:
     port = address.rpartition(":")[2]
-    if not address.startswith("unix:") and not (port.isascii() and port.isdigit() and int(port) < 1 << 16):
+    if not (":" in address and port.isascii() and port.isdigit() and int(port) < 1 << 16):
         raise InputError(name, expected="host:port, the port from 0 to 65535", got=address)
 
 
