@@ -652,7 +652,8 @@ TlsCa = Annotated[
     Path | None, typer.Option("--tls-ca", metavar="FILE", help="Certificates to trust, PEM; means --tls.")
 ]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Another machine without TLS, all the same.")]
-Store = Annotated[Path, typer.Option("--storage", metavar="DIR", help="The server's folder.")]
+Store = Annotated[Path | None, typer.Option("--storage", metavar="DIR", help="The server's folder.")]
+Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings in TOML; flags win.")]
 
 
 @app.command()
@@ -669,9 +670,16 @@ def serve(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes; default one a core.")] = None,
     metrics: Annotated[str | None, typer.Option("--metrics", metavar="HOST:PORT", help="Serve Prometheus.")] = None,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings in TOML; flags win.")] = None,
+    config: Config = None,
+    more: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; may be repeated.")
+    ] = None,
 ) -> None:
-    """Serve evaluations over gRPC: truth stays here, people submit predictions."""
+    """Serve evaluations over gRPC: truth stays here, people submit predictions.
+
+    The settings are printed at the start, as TOML for --config; DETMETRICS_SERVER_… in the environment sets one, too.
+    """
+    _quiet_grpc()
     with _extra("server"):
         from detmetrics_server import main, settings
     flags: dict[str, Any] = {
@@ -683,6 +691,11 @@ def serve(
     }
     flags |= {"tokens": tokens, "workers": workers, "metrics_address": metrics}
     texts = {name: str(value) if isinstance(value, Path) else value for name, value in flags.items()}
+    for entry in more or ():
+        name, mark, text = entry.partition("=")
+        if not mark:
+            raise InputError("--set", expected="NAME=VALUE", got=entry)
+        texts[name] = text
     main.run(settings.load(texts, file=config))
 
 
@@ -750,20 +763,21 @@ app.add_typer(token_app, name="token")
 @token_app.command("add")
 def token_add(
     name: Annotated[str, typer.Argument(help="Whose it is.")],
-    storage: Store,
+    storage: Store = None,
     role: Annotated[str, typer.Option(help="reader, submitter or admin.")] = "submitter",
     days: Annotated[float | None, typer.Option(min=0, help="How long it is valid; default: for ever.")] = None,
+    config: Config = None,
 ) -> None:
     """Make a token and print it, once: only its hash is kept."""
     expires_ns = None if days is None else time.time_ns() + int(days * 86_400e9)
     kind: Any = role
-    typer.echo(_storage(storage).add_token(name, kind, expires_ns))
+    typer.echo(_storage(storage, config, must_exist=False).add_token(name, kind, expires_ns))
 
 
 @token_app.command("list")
-def token_list(storage: Store) -> None:
+def token_list(storage: Store = None, config: Config = None) -> None:
     """List the tokens, without what they are."""
-    for row in _storage(storage).tokens():
+    for row in _storage(storage, config).tokens():
         until = (
             "" if row["expires_ns"] is None else time.strftime(" until %F %T", time.localtime(row["expires_ns"] / 1e9))
         )
@@ -771,9 +785,11 @@ def token_list(storage: Store) -> None:
 
 
 @token_app.command("revoke")
-def token_revoke(name: Annotated[str, typer.Argument(help="Whose it is.")], storage: Store) -> None:
+def token_revoke(
+    name: Annotated[str, typer.Argument(help="Whose it is.")], storage: Store = None, config: Config = None
+) -> None:
     """Make a token invalid."""
-    _storage(storage).delete_token(name)
+    _storage(storage, config).delete_token(name)
 
 
 def main() -> None:
@@ -819,16 +835,26 @@ def _extra(name: str) -> Iterator[None]:
         raise
 
 
+def _quiet_grpc() -> None:
+    """Keep gRPC's own log lines away: what went wrong is said once, by us."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
 def _client(server: str, token: str | None, tls: bool, tls_ca: Path | None, insecure: bool) -> Any:
+    _quiet_grpc()
     with _extra("client"):
         from detmetrics_server.client import Client
     return Client(server, token=token, tls=tls_ca or tls, insecure=insecure, patience_s=10.0)
 
 
-def _storage(folder: Path) -> Any:
+def _storage(folder: Path | None, config: Path | None, *, must_exist: bool = True) -> Any:
     with _extra("server"):
+        from detmetrics_server import settings
         from detmetrics_server.storage import Storage
-    return Storage(folder, exclusive=False)
+    told = settings.load({"storage": None if folder is None else str(folder)}, file=config)
+    if must_exist and not Path(told.storage).is_dir():
+        raise InputError(f"there is no folder {told.storage}")
+    return Storage(Path(told.storage), url=told.database_url, exclusive=False)
 
 
 @contextmanager
