@@ -78,7 +78,7 @@ bench: .venv/dev .venv-parity/dev
 	@touch $@
 
 .venv/dev: .venv/core
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[parquet,report,server]' --group dev
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[parquet,report,server,detector]' --group dev
 	@touch $@
 
 .venv/fuzz: .venv/dev
