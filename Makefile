@@ -9,11 +9,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 ARGS ?=
 CHROMIUM := DEBIAN_FRONTEND=noninteractive timeout 600 apt-get install -y -qq --no-install-recommends chromium fonts-liberation
 
-.PHONY: help demo test browser lint proto parity goldens soak bench clean
+.PHONY: help demo test browser lint proto docs parity goldens soak bench clean
 
 help:
 	@echo "make demo     a synthetic data set, predictions for it, and their scores"
 	@echo "make test     all tests of the gate"
+	@echo "make docs     the documentation, as pages to read in build/docs/index.html"
 	@echo "make parity   the official evaluators as oracles, on hundreds of data sets"
 	@echo "make soak     the long tests"
 	@echo "make bench    the benchmarks beside the official evaluator, at full size"
@@ -41,6 +42,10 @@ lint: .venv/dev
 
 proto: .venv/dev
 	$(BIN)/python proto/generate.py
+
+docs: .venv/docs
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
+	@echo "open build/docs/index.html"
 
 parity: .venv-parity/dev
 	$(PARITY)/python -m pytest -m parity $(ARGS)
@@ -71,6 +76,10 @@ bench: .venv/dev .venv-parity/dev
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[parquet,report,server]' --group dev
 	@touch $@
 
+.venv/docs: .venv/core
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[parquet,report,server]' --group docs
+	@touch $@
+
 .venv/fuzz: .venv/dev
 	$(BIN)/python -m pip install -q -c constraints.txt --group fuzz
 	@touch $@
@@ -85,5 +94,5 @@ bench: .venv/dev .venv-parity/dev
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-parity demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+	rm -rf .venv .venv-parity demo build docs/_made .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
 	find detmetrics tests -name __pycache__ -prune -exec rm -rf {} +
