@@ -7,9 +7,13 @@ PARITY := .venv-parity/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # the tests of one room at a time: make test ARGS="tests/test_boxes.py -k take"
 ARGS ?=
-CHROMIUM := DEBIAN_FRONTEND=noninteractive timeout 600 apt-get install -y -qq --no-install-recommends chromium fonts-liberation
+INSTALL := DEBIAN_FRONTEND=noninteractive timeout 600 apt-get install -y -qq --no-install-recommends
+CHROMIUM := $(INSTALL) chromium fonts-liberation
+# what Open3D asks of the system (detmetrics_viz.opening.PACKAGES), and a virtual screen with hands
+VIEWER := libgl1 libegl1 libgl1-mesa-dri libusb-1.0-0 libx11-6 libgomp1 libudev1 libidn2-0
+SCREEN := $(INSTALL) $(VIEWER) xvfb xdotool
 
-.PHONY: help demo test browser lint proto docs parity goldens soak bench clean
+.PHONY: help demo test browser screen lint proto docs parity goldens soak bench clean
 
 help:
 	@echo "make demo     a synthetic data set, predictions for it, and their scores"
@@ -26,7 +30,7 @@ demo: .venv/core
 	  --json demo/scores.json --details demo/curves.json
 	@echo "numbers: demo/scores.json   curves: demo/curves.json"
 
-test: .venv/dev lint browser
+test: .venv/dev lint browser screen
 	$(BIN)/python -m pytest -m "not parity and not soak" $(ARGS)
 
 # Debian's Chromium for the tests that open a report: installed where we are root, else those tests are skipped
@@ -34,6 +38,12 @@ browser:
 	@command -v chromium >/dev/null \
 	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { $(CHROMIUM) || { timeout 120 apt-get update -qq && $(CHROMIUM); }; } >/dev/null 2>&1; } \
 	|| echo "no chromium, so the tests that open a report are skipped; to run them: sudo apt-get install chromium fonts-liberation"
+
+# the same for the viewer, and a virtual screen for the test of its window
+screen:
+	@{ command -v Xvfb && command -v xdotool && dpkg -s $(VIEWER); } >/dev/null 2>&1 \
+	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { $(SCREEN) || { timeout 120 apt-get update -qq && $(SCREEN); }; } >/dev/null 2>&1; } \
+	|| echo "tests of the viewer are skipped or fail; to run them: sudo apt-get install $(VIEWER) xvfb xdotool"
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -1,0 +1,300 @@
+"""The first five minutes: the commands from nothing to a scored, seen and served detector, run one by one and shown.
+
+Every step is a command of ours that anyone can type; ``commands.sh`` holds them all. What a step leaves is kept, so a
+second run only does again what changed. The server runs while its steps do, and no longer.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from detmetrics import __version__
+from detmetrics.errors import DetmetricsError, InputError
+from detmetrics.files import whole_file
+
+#: Of the world: no other seed in the project is this one, so the bundled detector never saw its streets.
+SEED = 2026
+_SIZE = ("--train-scenes", "0", "--val-scenes", "12", "--samples", "16", "--sweeps", "4")
+SPLIT = "synth_val"
+_NEEDS_BYTES = 2_000_000_000
+_WAIT_S = 60
+
+GATE = """\
+# What a candidate has to hold, to take the baseline's place.
+[[rule]]
+metric = "NDS"                  # no significant drop
+[[rule]]
+metric = "mAP"
+tolerance = 0.01
+[[rule]]
+metric = "AVE"                  # velocities: what a planner lives on
+"""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command.
+
+    Attributes
+    ----------
+    title, why : str
+        What is done, and a line of explanation.
+    arguments : tuple of str
+        Of ``detmetrics``.
+    makes : tuple of str
+        Files or folders in the demo's folder: there already from the same command, it is not run again.
+    needs_server : bool
+    codes : tuple of int
+        Exit codes that are right; the gate's no is 3.
+    """
+
+    title: str
+    why: str
+    arguments: tuple[str, ...]
+    makes: tuple[str, ...] = ()
+    needs_server: bool = False
+    codes: tuple[int, ...] = (0,)
+
+
+def steps(out: Path, server: str) -> list[Step]:
+    """Give the commands of the demo that go into ``out`` and talk to ``server`` (HOST:PORT)."""
+    data, good, weak = str(out / "data"), out / "results.json", out / "results_weak.json"
+    of_data = ("--data", data, "--split", SPLIT)
+
+    def submit(results: Path, name: str) -> tuple[str, ...]:
+        return ("submit", str(results), "--dataset", "demo", "--name", name, "--bootstrap", "1000", "--server", server)
+
+    return [
+        Step(
+            "A data set",
+            "Driving scenes with lidar clouds in the nuScenes format, of a seed that the detector never saw.",
+            ("synth", data, *_SIZE, "--seed", str(SEED)),
+            ("data",),
+        ),
+        Step(
+            "Predictions",
+            "The bundled detector looks at every cloud, five of them joined, on whatever this machine has.",
+            ("detector", "predict", *of_data, "--out", str(good)),
+            ("results.json",),
+        ),
+        Step(
+            "The truth goes to the server",
+            "It stays there: whoever submits gets scores, never boxes.",
+            ("upload-dataset", "demo", *of_data, "--server", server),
+            needs_server=True,
+        ),
+        Step(
+            "The predictions are submitted",
+            "Over the wire; the table comes back, with intervals: how far would it move on other streets?",
+            submit(good, "bundled"),
+            needs_server=True,
+        ),
+        Step(
+            "A weaker detector",
+            "The same one, shown a single cloud: things far away are thin, and nothing tells how fast they move.",
+            ("detector", "predict", *of_data, "--sweeps", "1", "--out", str(weak)),
+            ("results_weak.json",),
+        ),
+        Step(
+            "It is submitted too",
+            "The same truth, the same rules.",
+            submit(weak, "one-cloud"),
+            needs_server=True,
+        ),
+        Step(
+            "May it take the other's place?",
+            "The same draws of scenes for both: what got worse, where, is it chance? Exit code 3: the gate says no.",
+            (
+                *("compare", str(good), str(weak), *of_data, "--gate", str(out / "gate.toml"), "--by", "range=0,20,40"),
+                *("--markdown", str(out / "comparison.md"), "--json", str(out / "comparison.json")),
+            ),
+            codes=(0, 3),
+        ),
+        Step(
+            "Frames to look at",
+            "Best and worst frames: green found, red missed, orange wrong.",
+            ("view", *of_data, "--predictions", str(good), "--worst", "6", "--save", str(out / "worst.png")),
+            ("worst.png",),
+        ),
+        Step(
+            "One frame to turn around in a browser",
+            "All in one file, to send to a colleague.",
+            ("view", *of_data, "--predictions", str(good), "--worst", "6", "--html", str(out / "worst.html")),
+            ("worst.html",),
+        ),
+        Step(
+            "The report",
+            "Scores, slices, causes, calibration, worst frames with pictures, and the comparison of the two.",
+            (
+                *("report", str(good), str(weak), *of_data, "--name", "bundled", "--name", "one cloud"),
+                *("--by", "range=0,20,40", "--by", "weather", "-o", str(out / "report.html")),
+            ),
+            ("report.html",),
+        ),
+    ]
+
+
+def run(out: Path, say: Callable[[str], None]) -> None:
+    """Run the demo into a folder, which is made.
+
+    Parameters
+    ----------
+    out : Path
+        What an earlier run left there is used again.
+    say : callable
+        Called with each line; the commands themselves print to the terminal.
+
+    Raises
+    ------
+    InputError
+        Where the folder is in use by another run or the disk is too full.
+    DetmetricsError
+        Where a command failed; what it said stands above.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with _alone(out):
+        _check_room(out)
+        with whole_file(out / "gate.toml") as file:
+            file.write(GATE.encode())
+        server = f"localhost:{_free_port()}"
+        todo = steps(out, server)
+        _write_script(out, todo, server)
+        shutil.rmtree(out / "server", ignore_errors=True)
+        began, took = time.perf_counter(), []
+        with _serving(out, server) as start:
+            stamp = __version__
+            for number, step in enumerate(todo, 1):
+                say(f"\n[bold]{number}. {step.title}[/bold]\n{step.why}")
+                if step.needs_server:
+                    start(say)
+                # a step is done again where it, or one before it, is not what it was
+                stamp = hashlib.sha256(f"{stamp} {step.arguments}".encode()).hexdigest() if step.makes else stamp
+                say(f"[dim]$ {shlex.join(('detmetrics', *step.arguments))}[/dim]")
+                begin = time.perf_counter()
+                if step.makes and _is_done(out, step, stamp):
+                    say("there already, from an earlier run")
+                else:
+                    _run(step)
+                    _mark(out, step, stamp)
+                took.append((step.title, time.perf_counter() - begin))
+        for title, seconds in took:
+            say(f"{seconds:7.1f} s  {title}")
+        say(f"{time.perf_counter() - began:7.1f} s  in all; the server is stopped, nothing is left running")
+
+
+def _run(step: Step) -> None:
+    code = subprocess.run([sys.executable, "-m", "detmetrics", *step.arguments], check=False).returncode
+    if code not in step.codes:
+        raise DetmetricsError(f"'detmetrics {step.arguments[0]}' ended with code {code}; what it said stands above")
+
+
+def _marks(out: Path) -> Path:
+    return out / ".done.json"
+
+
+def _is_done(out: Path, step: Step, stamp: str) -> bool:
+    try:
+        marks = json.loads(_marks(out).read_text())
+    except (OSError, ValueError):
+        return False
+    return marks.get(step.makes[0]) == stamp and all((out / name).exists() for name in step.makes)
+
+
+def _mark(out: Path, step: Step, stamp: str) -> None:
+    if not step.makes:
+        return
+    marks = json.loads(_marks(out).read_text()) if _marks(out).exists() else {}
+    with whole_file(_marks(out)) as file:
+        file.write(json.dumps(marks | {step.makes[0]: stamp}).encode())
+
+
+def _write_script(out: Path, todo: list[Step], server: str) -> None:
+    """Write the commands, as they are run, to copy."""
+    serve = ("serve", "--storage", str(out / "server"), "--address", server)
+    lines = ["#!/bin/sh", "# What 'detmetrics demo' ran: every line can be typed.", ""]
+    lines += [f"{_line(serve)} &", "trap 'kill $!' EXIT", ""]
+    for step in todo:
+        lines += [f"# {step.title}. {step.why}", _line(step.arguments), ""]
+    with whole_file(out / "commands.sh") as file:
+        file.write("\n".join(lines).encode())
+
+
+def _line(arguments: tuple[str, ...]) -> str:
+    return shlex.join(("detmetrics", *arguments))
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold the folder for this run."""
+    with open(out / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{out}: another demo is running there; wait for it, or name another folder") from None
+        yield
+
+
+def _check_room(out: Path) -> None:
+    free = shutil.disk_usage(out).free
+    if free < _NEEDS_BYTES and not (out / "data").exists():
+        raise InputError(f"{out}", expected=f"{_NEEDS_BYTES / 1e9:.0f} GB of free disk", got=f"{free / 1e9:.1f} GB")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def _serving(out: Path, server: str) -> Iterator[Callable[[Callable[[str], None]], None]]:
+    """Give what starts the server the first time it is called; stop it at the end, whatever happens."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(say: Callable[[str], None]) -> None:
+        if running:
+            return
+        arguments = ("serve", "--storage", str(out / "server"), "--address", server)
+        say(f"[dim]$ {_line(arguments)} &[/dim]")
+        with open(out / "server.log", "wb") as log:
+            running.append(
+                subprocess.Popen([sys.executable, "-m", "detmetrics", *arguments], stdout=log, stderr=subprocess.STDOUT)
+            )
+        _wait_for(server, running[0], out / "server.log")
+
+    try:
+        yield start
+    finally:
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_for(server: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    host, port = server.rsplit(":", 1)
+    end = time.monotonic() + _WAIT_S
+    while time.monotonic() < end and process.poll() is None:
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            if probe.connect_ex((host, int(port))) == 0:
+                return
+        time.sleep(0.1)
+    said = log.read_text(errors="replace").strip().splitlines()
+    raise DetmetricsError(f"the server did not start: {said[-1] if said else 'it said nothing'}")
