@@ -13,11 +13,12 @@ CHROMIUM := $(INSTALL) chromium fonts-liberation
 VIEWER := libgl1 libegl1 libgl1-mesa-dri libusb-1.0-0 libx11-6 libgomp1 libudev1 libidn2-0
 SCREEN := $(INSTALL) $(VIEWER) xvfb xdotool
 
-.PHONY: help demo test browser screen lint proto parity goldens soak bench clean
+.PHONY: help demo test browser screen lint proto docs parity goldens soak bench clean
 
 help:
 	@echo "make demo     a synthetic data set, predictions for it, and their scores"
 	@echo "make test     all tests of the gate"
+	@echo "make docs     the documentation, as pages to read in build/docs/index.html"
 	@echo "make parity   the official evaluators as oracles, on hundreds of data sets"
 	@echo "make soak     the long tests"
 	@echo "make bench    the benchmarks beside the official evaluator, at full size"
@@ -52,6 +53,10 @@ lint: .venv/dev
 proto: .venv/dev
 	$(BIN)/python proto/generate.py
 
+docs: .venv/docs
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
+	@echo "open build/docs/index.html"
+
 parity: .venv-parity/dev
 	$(PARITY)/python -m pytest -m parity $(ARGS)
 	$(PARITY)/python -m pytest -m "not parity and not soak" --ignore=tests/test_house.py $(ARGS)
@@ -81,6 +86,10 @@ bench: .venv/dev .venv-parity/dev
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[parquet,report,server,detector]' --group dev
 	@touch $@
 
+.venv/docs: .venv/core
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[parquet,report,server]' --group docs
+	@touch $@
+
 .venv/fuzz: .venv/dev
 	$(BIN)/python -m pip install -q -c constraints.txt --group fuzz
 	@touch $@
@@ -95,5 +104,5 @@ bench: .venv/dev .venv-parity/dev
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-parity demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+	rm -rf .venv .venv-parity demo build docs/_made .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
 	find detmetrics tests -name __pycache__ -prune -exec rm -rf {} +
