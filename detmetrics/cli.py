@@ -867,6 +867,9 @@ def detector_predict(
     device: Device = "auto",
     batch: Annotated[int, typer.Option(min=1, help="Samples at a time.")] = 4,
     workers: Loaders = 1,
+    sweeps: Annotated[
+        int | None, typer.Option(min=1, help="Clouds joined, at most; default: as many as it was trained with.")
+    ] = None,
 ) -> None:
     """Find the objects of a split, for detmetrics evaluate."""
     with _extra("detector"):
@@ -874,9 +877,19 @@ def detector_predict(
     with _progress() as step, step("predicting") as advance:
         line = commands.run_prediction(
             data, split, out, weights=weights, version=version, device=device, batch=batch, workers=workers,
-            progress=advance,
+            sweeps=sweeps, progress=advance,
         )  # fmt: skip
     _console().print(line)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Argument(help="Folder for everything that it makes.")] = Path("demo"),
+) -> None:
+    """From nothing to a scored, seen and served detector, in a few minutes: every command is shown."""
+    from detmetrics import demo as tour
+
+    tour.run(out, _console().print)
 
 
 def main() -> None:
