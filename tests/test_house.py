@@ -52,6 +52,7 @@ ALLOWED = {
     "operating": {"diagnosis", "errors", "kernels", "ledger", "protocol", "reporting", "slicing", "weights"},
     "framing": {"errors", "kernels", "ledger", "operating", "scoring", "weights"},
     "exporting": {"boxes", "diagnosis", "errors", "ledger", "slicing"},
+    "demo": {"errors", "files"},
     "gate": {"errors", "ledger", "protocol", "reporting", "resampling", "scoring", "slicing"},
 }
 ROOMS = {
