@@ -882,6 +882,56 @@ def detector_predict(
     _console().print(line)
 
 
+@detector.command("check")
+def detector_check(
+    data: Root,
+    train: Annotated[str, typer.Option(metavar="S", help="Split to train on.")] = "synth_train",
+    val: Annotated[str, typer.Option(metavar="S", help="Split to validate on.")] = "synth_val",
+    version: Version = None,
+    clouds: Annotated[bool, typer.Option(help="Also look for clouds that are nearly alike.")] = True,
+) -> None:
+    """Look for leaks between two splits, and for shifts; exit code 3 where there is a leak."""
+    with _extra("detector"):
+        from detmetrics.detector import leaks
+    with _progress() as step, step("reading both splits") as advance:
+        found = leaks.check(data, train, val, version, clouds=clouds, progress=advance)
+    typer.echo(found.to_text())
+    if found.refusals:
+        raise typer.Exit(3)
+
+
+@detector.command("curves")
+def detector_curves(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]) -> None:
+    """Draw the curves of a run anew, and say what they say."""
+    with _extra("detector"):
+        from detmetrics.detector import page
+
+        told = page.write_page(run)
+    typer.echo(f"{told.kind}: {told.words}\n{told.advice}")
+
+
+@detector.command("plain")
+def detector_plain(
+    data: Root,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Result JSON, or Parquet by its ending.")],
+    split: Annotated[str, typer.Option("--split", metavar="S", help="Predefined split, or one of splits.json.")],
+    version: Version = None,
+    sweeps: Annotated[int, typer.Option(min=1, help="Clouds that boxes are followed through.")] = 3,
+) -> None:
+    """Find objects without learning (cluster, fit, classify by size): what a detector has to beat."""
+    target = check_output(out, "--out")
+    with _extra("detector"):
+        from detmetrics import io
+        from detmetrics.detector import plain
+    with _progress() as step, step("clustering") as advance:
+        boxes = plain.predict(data, split, version, n_sweeps=sweeps, progress=advance)
+    if target.suffix == ".parquet":
+        io.parquet.write(boxes, target)
+    else:
+        io.nuscenes.write_results(boxes, target)
+    _console().print(f"{out}: {len(boxes):,} boxes in {boxes.n_frames:,} samples")
+
+
 @app.command()
 def demo(
     out: Annotated[Path, typer.Argument(help="Folder for everything that it makes.")] = Path("demo"),
