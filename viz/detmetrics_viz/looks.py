@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: What can be shown and hidden; "uncounted" are the boxes that matching did not count.
 LAYERS = ("points", "truth", "predictions", "uncounted", "matches", "velocity", "rings", "ego", "labels", "legend")
 
-#: Where one can look from; see :func:`detmetrics_viz.orbit.viewpoint`.
+#: Where one can look from; see :func:`detmetrics_viz.viewpoint`.
 VIEWS = ("behind", "bird", "follow")
 
 

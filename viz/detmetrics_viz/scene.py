@@ -124,7 +124,7 @@ class Scene:
     velocity : float32 (B, 2)
         Metres per second, NaN where unknown.
     nodes : float32 (B, 10, 3)
-        See :data:`EDGES`; the first eight are the corners.
+        See :data:`detmetrics_viz.scene.EDGES`; the first eight are the corners.
     n_points : int32 (B,)
         Points of this cloud in the box.
     cutoff : float32 (K,)

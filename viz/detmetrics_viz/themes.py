@@ -34,7 +34,8 @@ class Theme:
     classes : tuple of str
         Colours of classes in their order, used again where there are more.
     ramps : dict of str to tuple of str
-        Stops of the colour ramps, lowest first, evenly spaced; one for each of :data:`POINT_MODES`, and ``score``.
+        Stops of the colour ramps, lowest first, evenly spaced; one for each of
+        :data:`detmetrics_viz.themes.POINT_MODES`, and ``score``.
     """
 
     name: str
