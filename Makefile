@@ -7,13 +7,18 @@ PARITY := .venv-parity/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # the tests of one room at a time: make test ARGS="tests/test_boxes.py -k take"
 ARGS ?=
-CHROMIUM := DEBIAN_FRONTEND=noninteractive timeout 600 apt-get install -y -qq --no-install-recommends chromium fonts-liberation
+INSTALL := DEBIAN_FRONTEND=noninteractive timeout 600 apt-get install -y -qq --no-install-recommends
+CHROMIUM := $(INSTALL) chromium fonts-liberation
+# what Open3D asks of the system (detmetrics_viz.opening.PACKAGES), and a virtual screen with hands
+VIEWER := libgl1 libegl1 libgl1-mesa-dri libusb-1.0-0 libx11-6 libgomp1 libudev1 libidn2-0
+SCREEN := $(INSTALL) $(VIEWER) xvfb xdotool
 
-.PHONY: help demo test browser lint proto parity goldens soak bench clean
+.PHONY: help demo test browser screen lint proto docs parity goldens soak bench clean
 
 help:
 	@echo "make demo     a synthetic data set, predictions for it, and their scores"
 	@echo "make test     all tests of the gate"
+	@echo "make docs     the documentation, as pages to read in build/docs/index.html"
 	@echo "make parity   the official evaluators as oracles, on hundreds of data sets"
 	@echo "make soak     the long tests"
 	@echo "make bench    the benchmarks beside the official evaluator, at full size"
@@ -25,7 +30,7 @@ demo: .venv/core
 	  --json demo/scores.json --details demo/curves.json
 	@echo "numbers: demo/scores.json   curves: demo/curves.json"
 
-test: .venv/dev lint browser
+test: .venv/dev lint browser screen
 	$(BIN)/python -m pytest -m "not parity and not soak" $(ARGS)
 
 # Debian's Chromium for the tests that open a report: installed where we are root, else those tests are skipped
@@ -34,6 +39,12 @@ browser:
 	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { $(CHROMIUM) || { timeout 120 apt-get update -qq && $(CHROMIUM); }; } >/dev/null 2>&1; } \
 	|| echo "no chromium, so the tests that open a report are skipped; to run them: sudo apt-get install chromium fonts-liberation"
 
+# the same for the viewer, and a virtual screen for the test of its window
+screen:
+	@{ command -v Xvfb && command -v xdotool && dpkg -s $(VIEWER); } >/dev/null 2>&1 \
+	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { $(SCREEN) || { timeout 120 apt-get update -qq && $(SCREEN); }; } >/dev/null 2>&1; } \
+	|| echo "tests of the viewer are skipped or fail; to run them: sudo apt-get install $(VIEWER) xvfb xdotool"
+
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -41,6 +52,10 @@ lint: .venv/dev
 
 proto: .venv/dev
 	$(BIN)/python proto/generate.py
+
+docs: .venv/docs
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
+	@echo "open build/docs/index.html"
 
 parity: .venv-parity/dev
 	$(PARITY)/python -m pytest -m parity $(ARGS)
@@ -71,6 +86,10 @@ bench: .venv/dev .venv-parity/dev
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[parquet,report,server,detector]' --group dev
 	@touch $@
 
+.venv/docs: .venv/core
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[parquet,report,server]' --group docs
+	@touch $@
+
 .venv/fuzz: .venv/dev
 	$(BIN)/python -m pip install -q -c constraints.txt --group fuzz
 	@touch $@
@@ -85,5 +104,5 @@ bench: .venv/dev .venv-parity/dev
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-parity demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+	rm -rf .venv .venv-parity demo build docs/_made .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
 	find detmetrics tests -name __pycache__ -prune -exec rm -rf {} +

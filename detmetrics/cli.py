@@ -258,6 +258,13 @@ def report(
     link: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Where a frame can be seen, with {frame} for its name.")
     ] = "",
+    draw: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DATAROOT",
+            help="Draw the worst frames of the last run, and write a page of each beside the report.",
+        ),
+    ] = None,
     cache: Cache = True,
 ) -> None:
     """Write one HTML file to read and to forward: how good, where, why not better, how sure, what changed."""
@@ -268,6 +275,8 @@ def report(
     page.environment()
     if link and "{frame}" not in link:
         raise InputError("--link", expected="an address with {frame} in it", got=link)
+    if draw is not None and (link or images is not None):
+        raise InputError("--draw makes pictures and links: give it without --images and --link")
     pictures = {} if images is None else _pictures(images)
     names = page.named([str(path) for path in results], name or None)
     with _progress() as step:
@@ -276,10 +285,15 @@ def report(
         links = (
             {frame: link.replace("{frame}", quote(frame, safe="")) for frame in ledgers[0].truth.frames} if link else {}
         )
-        with step.several() as advance:
+        with ExitStack() as stack:
+            shown: Any = pictures
+            if draw is not None:
+                shown = stack.enter_context(_gallery(draw, version, ledgers[-1], target))
+                links = shown.links()
+            advance = stack.enter_context(step.several())
             page.report(
                 ledgers, target, names=names, title=title, by=by, n=n, unit=unit, seed=seed, n_worst=worst,
-                images=pictures, links=links, progress=advance,
+                images=shown, links=links, progress=advance,
             )  # fmt: skip
     _console().print(f"{output}: {target.stat().st_size / 1e6:.1f} MB, {listing(names)}")
 
@@ -346,6 +360,98 @@ def worst(
     if "--json" in outputs:
         _write_json(outputs["--json"], list(found.to_rows()))
     _console().print(frames_table(found, n))
+
+
+@app.command()
+def view(
+    cloud: Annotated[
+        Path | None,
+        typer.Argument(help="One cloud instead of --data: .bin, .pcd.bin, .pcd, .ply, .npy, .npz, .feather."),
+    ] = None,
+    data: Data = None,
+    version: Version = None,
+    split: Split = None,
+    scene: Scene = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option("--predictions", metavar="FILE", help="Predictions or a ledger; for one cloud KITTI's results."),
+    ] = None,
+    protocol: Rules = None,
+    frame: Annotated[str | None, typer.Option(metavar="NAME", help="Only this frame.")] = None,
+    worst: Annotated[int, typer.Option(min=0, metavar="N", help="Only the N frames with most mistakes.")] = 0,
+    per_class: Annotated[
+        bool, typer.Option("--per-class", help="For each class the frame with most mistakes.")
+    ] = False,
+    save: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a picture or a sheet (.png) or a film (.mp4, .gif).")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page that turns in any browser.")] = None,
+    camera: Annotated[
+        str, typer.Option(metavar="CHANNEL", help="Draw on the picture of a camera, e.g. CAM_FRONT; with --save.")
+    ] = "",
+    shape: Annotated[str, typer.Option(help="On the picture of a camera: 3d or 2d.")] = "3d",
+    boxes: Annotated[
+        Path | None,
+        typer.Option("--boxes", metavar="FILE", help="Boxes of the one cloud: KITTI's .txt, feather, Parquet."),
+    ] = None,
+    calib: Annotated[Path | None, typer.Option(metavar="FILE", help="KITTI's calibration of the one cloud.")] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option("--format", help="Of the one cloud: nuscenes, kitti, vod, vod-radar, argoverse2, pcd, …"),
+    ] = None,
+    sweeps: Annotated[int, typer.Option(min=1, help="Sweeps to join for each frame.")] = 1,
+    lidar: Annotated[str, typer.Option(metavar="CHANNEL", help="Which lidar of the tables.")] = "LIDAR_TOP",
+    points: Annotated[str, typer.Option(help="Colour of points: height, intensity, distance, time.")] = "height",
+    color: Annotated[
+        str, typer.Option(help="Colour of boxes: outcome, class, score; default outcome, without predictions class.")
+    ] = "",
+    min_score: Annotated[
+        float | None, typer.Option(help="Least score shown; default: that of the best F1 of each class.")
+    ] = None,
+    labels: Annotated[str, typer.Option(help="Labels of mistakes or all.")] = "mistakes",
+    look_from: Annotated[
+        str, typer.Option("--from", help="Look from behind (ego), bird (above) or follow.")
+    ] = "behind",
+    theme: Annotated[str, typer.Option(help="dark or light.")] = "dark",
+    size: Annotated[str, typer.Option(metavar="WxH", help="Of pictures and films, pixels.")] = "1280x720",
+    fps: Annotated[float, typer.Option(help="Frames a second of a film.")] = 4.0,
+    cache: Cache = True,
+) -> None:
+    """Look at boxes on lidar clouds: in a window; with --save in a picture, sheet or film, with --html on a page."""
+    outputs = _writable(**{"--save": save, "--html": html})
+    _refuse_inputs(outputs, cloud, predictions, boxes, calib, protocol)
+    from detmetrics_viz import looks, themes, viewing, window
+
+    if not outputs:
+        window.check_display()
+    words: Any = {"points": points, "boxes": color or "outcome", "labels": labels}
+    look = looks.Look(theme=themes.theme_of(theme), min_score=min_score, **words)
+    kind: Any = shape
+    request = viewing.Request(
+        look, look_from, frame, worst, per_class, save, html, camera, kind, viewing.size_of(size), fps
+    )
+    with _progress() as step:
+        if cloud is not None:
+            stray = {"--data": data, "--split": split, "--scene": scene, "--camera": camera, "--protocol": protocol}
+            if given := [option for option, value in stray.items() if value]:
+                raise InputError(f"{given[0]} goes with a data set, not with one cloud")
+            footage = viewing.open_cloud(cloud, boxes, predictions, calib, format_, frame)
+        else:
+            stray = {"--boxes": boxes, "--calib": calib, "--format": format_}
+            if given := [option for option, value in stray.items() if value]:
+                raise InputError(f"{given[0]} goes with one cloud" + ("" if data else ": boxes without a cloud"))
+            footage = _footage(
+                _Source(data, version, split, scene, None, cache, protocol), predictions, lidar, sweeps, step
+            )
+        if not color and not footage.has_predictions:
+            request = request.by_class()
+        cameras = viewing.cameras_of(data, version) if camera and data is not None else None
+        with step("drawing") as advance:
+            lines = viewing.view(footage, request, cameras=cameras, progress=advance)
+    for line in lines:
+        _console().print(line)
+    if not outputs:
+        viewing.show(footage, request)
 
 
 @app.command()
@@ -546,7 +652,8 @@ TlsCa = Annotated[
     Path | None, typer.Option("--tls-ca", metavar="FILE", help="Certificates to trust, PEM; means --tls.")
 ]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Another machine without TLS, all the same.")]
-Store = Annotated[Path, typer.Option("--storage", metavar="DIR", help="The server's folder.")]
+Store = Annotated[Path | None, typer.Option("--storage", metavar="DIR", help="The server's folder.")]
+Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings in TOML; flags win.")]
 
 
 @app.command()
@@ -563,9 +670,16 @@ def serve(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes; default one a core.")] = None,
     metrics: Annotated[str | None, typer.Option("--metrics", metavar="HOST:PORT", help="Serve Prometheus.")] = None,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings in TOML; flags win.")] = None,
+    config: Config = None,
+    more: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; may be repeated.")
+    ] = None,
 ) -> None:
-    """Serve evaluations over gRPC: truth stays here, people submit predictions."""
+    """Serve evaluations over gRPC: truth stays here, people submit predictions.
+
+    The settings are printed at the start, as TOML for --config; DETMETRICS_SERVER_… in the environment sets one, too.
+    """
+    _quiet_grpc()
     with _extra("server"):
         from detmetrics_server import main, settings
     flags: dict[str, Any] = {
@@ -577,6 +691,11 @@ def serve(
     }
     flags |= {"tokens": tokens, "workers": workers, "metrics_address": metrics}
     texts = {name: str(value) if isinstance(value, Path) else value for name, value in flags.items()}
+    for entry in more or ():
+        name, mark, text = entry.partition("=")
+        if not mark:
+            raise InputError("--set", expected="NAME=VALUE", got=entry)
+        texts[name] = text
     main.run(settings.load(texts, file=config))
 
 
@@ -644,20 +763,21 @@ app.add_typer(token_app, name="token")
 @token_app.command("add")
 def token_add(
     name: Annotated[str, typer.Argument(help="Whose it is.")],
-    storage: Store,
+    storage: Store = None,
     role: Annotated[str, typer.Option(help="reader, submitter or admin.")] = "submitter",
     days: Annotated[float | None, typer.Option(min=0, help="How long it is valid; default: for ever.")] = None,
+    config: Config = None,
 ) -> None:
     """Make a token and print it, once: only its hash is kept."""
     expires_ns = None if days is None else time.time_ns() + int(days * 86_400e9)
     kind: Any = role
-    typer.echo(_storage(storage).add_token(name, kind, expires_ns))
+    typer.echo(_storage(storage, config, must_exist=False).add_token(name, kind, expires_ns))
 
 
 @token_app.command("list")
-def token_list(storage: Store) -> None:
+def token_list(storage: Store = None, config: Config = None) -> None:
     """List the tokens, without what they are."""
-    for row in _storage(storage).tokens():
+    for row in _storage(storage, config).tokens():
         until = (
             "" if row["expires_ns"] is None else time.strftime(" until %F %T", time.localtime(row["expires_ns"] / 1e9))
         )
@@ -665,9 +785,11 @@ def token_list(storage: Store) -> None:
 
 
 @token_app.command("revoke")
-def token_revoke(name: Annotated[str, typer.Argument(help="Whose it is.")], storage: Store) -> None:
+def token_revoke(
+    name: Annotated[str, typer.Argument(help="Whose it is.")], storage: Store = None, config: Config = None
+) -> None:
     """Make a token invalid."""
-    _storage(storage).delete_token(name)
+    _storage(storage, config).delete_token(name)
 
 
 detector = typer.Typer(name="detector", help="The bundled baseline detector.", no_args_is_help=True)
@@ -745,6 +867,9 @@ def detector_predict(
     device: Device = "auto",
     batch: Annotated[int, typer.Option(min=1, help="Samples at a time.")] = 4,
     workers: Loaders = 1,
+    sweeps: Annotated[
+        int | None, typer.Option(min=1, help="Clouds joined, at most; default: as many as it was trained with.")
+    ] = None,
 ) -> None:
     """Find the objects of a split, for detmetrics evaluate."""
     with _extra("detector"):
@@ -752,9 +877,69 @@ def detector_predict(
     with _progress() as step, step("predicting") as advance:
         line = commands.run_prediction(
             data, split, out, weights=weights, version=version, device=device, batch=batch, workers=workers,
-            progress=advance,
+            sweeps=sweeps, progress=advance,
         )  # fmt: skip
     _console().print(line)
+
+
+@detector.command("check")
+def detector_check(
+    data: Root,
+    train: Annotated[str, typer.Option(metavar="S", help="Split to train on.")] = "synth_train",
+    val: Annotated[str, typer.Option(metavar="S", help="Split to validate on.")] = "synth_val",
+    version: Version = None,
+    clouds: Annotated[bool, typer.Option(help="Also look for clouds that are nearly alike.")] = True,
+) -> None:
+    """Look for leaks between two splits, and for shifts; exit code 3 where there is a leak."""
+    with _extra("detector"):
+        from detmetrics.detector import leaks
+    with _progress() as step, step("reading both splits") as advance:
+        found = leaks.check(data, train, val, version, clouds=clouds, progress=advance)
+    typer.echo(found.to_text())
+    if found.refusals:
+        raise typer.Exit(3)
+
+
+@detector.command("curves")
+def detector_curves(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]) -> None:
+    """Draw the curves of a run anew, and say what they say."""
+    with _extra("detector"):
+        from detmetrics.detector import page
+
+        told = page.write_page(run)
+    typer.echo(f"{told.kind}: {told.words}\n{told.advice}")
+
+
+@detector.command("plain")
+def detector_plain(
+    data: Root,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Result JSON, or Parquet by its ending.")],
+    split: Annotated[str, typer.Option("--split", metavar="S", help="Predefined split, or one of splits.json.")],
+    version: Version = None,
+    sweeps: Annotated[int, typer.Option(min=1, help="Clouds that boxes are followed through.")] = 3,
+) -> None:
+    """Find objects without learning (cluster, fit, classify by size): what a detector has to beat."""
+    target = check_output(out, "--out")
+    with _extra("detector"):
+        from detmetrics import io
+        from detmetrics.detector import plain
+    with _progress() as step, step("clustering") as advance:
+        boxes = plain.predict(data, split, version, n_sweeps=sweeps, progress=advance)
+    if target.suffix == ".parquet":
+        io.parquet.write(boxes, target)
+    else:
+        io.nuscenes.write_results(boxes, target)
+    _console().print(f"{out}: {len(boxes):,} boxes in {boxes.n_frames:,} samples")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Argument(help="Folder for everything that it makes.")] = Path("demo"),
+) -> None:
+    """From nothing to a scored, seen and served detector, in a few minutes: every command is shown."""
+    from detmetrics import demo as tour
+
+    tour.run(out, _console().print)
 
 
 def main() -> None:
@@ -802,16 +987,26 @@ def _extra(name: str) -> Iterator[None]:
         raise
 
 
+def _quiet_grpc() -> None:
+    """Keep gRPC's own log lines away: what went wrong is said once, by us."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
 def _client(server: str, token: str | None, tls: bool, tls_ca: Path | None, insecure: bool) -> Any:
+    _quiet_grpc()
     with _extra("client"):
         from detmetrics_server.client import Client
     return Client(server, token=token, tls=tls_ca or tls, insecure=insecure, patience_s=10.0)
 
 
-def _storage(folder: Path) -> Any:
+def _storage(folder: Path | None, config: Path | None, *, must_exist: bool = True) -> Any:
     with _extra("server"):
+        from detmetrics_server import settings
         from detmetrics_server.storage import Storage
-    return Storage(folder, exclusive=False)
+    told = settings.load({"storage": None if folder is None else str(folder)}, file=config)
+    if must_exist and not Path(told.storage).is_dir():
+        raise InputError(f"there is no folder {told.storage}")
+    return Storage(Path(told.storage), url=told.database_url, exclusive=False)
 
 
 @contextmanager
@@ -924,6 +1119,50 @@ def _ledgers(paths: list[Path], source: _Source, step: Step) -> tuple[list[Ledge
             found.append(match(truth, pred, rules))
             seconds += time.perf_counter() - start
     return found, seconds
+
+
+def _footage(source: _Source, predictions: Path | None, lidar: str, sweeps: int, step: Step) -> Any:
+    """Open a data set to look at it; of truth and predictions the frames that both have."""
+    from detmetrics.io import ledgers
+    from detmetrics_viz.footage import Footage
+
+    if source.data is None:
+        raise InputError("give either a cloud or --data DATAROOT")
+    truth = ledger = None
+    if predictions is not None and ledgers.is_ledger(predictions):
+        with step(f"reading {predictions.name}"):
+            ledger = ledgers.load(predictions)
+        truth = ledger.truth
+    else:
+        truth = source.read(step)
+    if predictions is not None and ledger is None:
+        pred = _predictions(predictions, step)
+        shared = [name for name in truth.frames if name in pred.frame_index]
+        if not shared:
+            raise InputError(
+                f"{predictions} and {truth.source} have no frame in common", hint="is it another split? see --split"
+            )
+        if len(shared) < truth.n_frames:
+            step.say(f"{truth.n_frames - len(shared)} frames without predictions are left out")
+        from detmetrics.matching import match
+
+        with step("matching"):
+            ledger = match(truth.take(shared), pred.take(shared), _protocol(source.protocol or "nuscenes"))
+        truth = ledger.truth
+    with step("reading poses"):
+        footage = Footage.of_data(
+            source.data, truth, None, ledger, version=source.version, channel=lidar, n_sweeps=sweeps
+        )
+    return footage.only(source.scenes) if source.scenes else footage
+
+
+def _gallery(data: Path, version: str | None, ledger: Ledger, report: Path) -> Any:
+    """Pictures of frames, drawn when asked for, and pages of them in a folder beside the report."""
+    from detmetrics_viz.footage import Footage
+    from detmetrics_viz.gallery import Gallery
+
+    footage = Footage.of_data(data, ledger.truth, None, ledger, version=version)
+    return Gallery(footage, report.with_name(f"{report.stem}_frames"))
 
 
 def _refuse_inputs(outputs: dict[str, Path], *inputs: Path | str | None) -> None:

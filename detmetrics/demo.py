@@ -75,7 +75,7 @@ def steps(out: Path, server: str) -> list[Step]:
     of_data = ("--data", data, "--split", SPLIT)
 
     def submit(results: Path, name: str) -> tuple[str, ...]:
-        return ("submit", str(results), "--dataset", "demo", "--name", name, "--bootstrap", "1000", "--server", server)
+        return ("submit", str(results), "--dataset", "demo", "--name", name, "--server", server)
 
     return [
         Step(
@@ -98,9 +98,15 @@ def steps(out: Path, server: str) -> list[Step]:
         ),
         Step(
             "The predictions are submitted",
-            "Over the wire; the table comes back, with intervals: how far would it move on other streets?",
+            "Over the wire; the table comes back.",
             submit(good, "bundled"),
             needs_server=True,
+        ),
+        Step(
+            "How sure is that?",
+            "The same numbers here, bit for bit, with intervals: how far would they move on other streets?",
+            ("evaluate", str(good), *of_data, "--bootstrap", "1000", "--ledger", str(out / "bundled.ledger")),
+            ("bundled.ledger",),
         ),
         Step(
             "A weaker detector",
@@ -137,10 +143,11 @@ def steps(out: Path, server: str) -> list[Step]:
         ),
         Step(
             "The report",
-            "Scores, slices, causes, calibration, worst frames with pictures, and the comparison of the two.",
+            "Scores, slices, causes, calibration, the comparison of the two, and the worst frames, drawn.",
             (
                 *("report", str(good), str(weak), *of_data, "--name", "bundled", "--name", "one cloud"),
-                *("--by", "range=0,20,40", "--by", "weather", "-o", str(out / "report.html")),
+                *("--by", "range=0,20,40", "--by", "weather", "--worst", "8", "--draw", data),
+                *("-o", str(out / "report.html")),
             ),
             ("report.html",),
         ),

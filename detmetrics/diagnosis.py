@@ -123,8 +123,8 @@ class Diagnosis:
     ledger : Ledger
     rules : Rules
     event_cause : int8 (T, E)
-        Cause of each event at each threshold, a code of :data:`CAUSES`; 0 for a match without fault. Faults of matches
-        (size, yaw, flip, vertical) stand at the threshold of the errors only.
+        Cause of each event at each threshold, a code of :data:`detmetrics.diagnosis.CAUSES`; 0 for a match without
+        fault. Faults of matches (size, yaw, flip, vertical) stand at the threshold of the errors only.
     event_truth : int64 (T, E)
         Row of the missed truth that a wrong or misplaced prediction meant, or -1.
     truth_cause : int8 (T, N_truth)

@@ -56,7 +56,7 @@ def _nothing_matches(ledger: Ledger) -> list[str]:
     if not len(evaluated):
         return [f"no truth is of a class of the protocol: its labels are {listing(truth.labels or ())}"]
     frames = {name: code for code, name in enumerate(pred.frames)}
-    nearest, same_class, looked_at = np.inf, False, 0
+    nearest, looked_at = np.inf, 0
     for code in np.unique(truth.frame[evaluated]).tolist():
         other = frames.get(truth.frames[code])
         if other is None or looked_at > SAMPLE:
@@ -68,15 +68,15 @@ def _nothing_matches(ledger: Ledger) -> list[str]:
         looked_at += len(p)
         apart = np.hypot(*np.moveaxis(pred.center_m[p, None, :2] - truth.center_m[None, t, :2], -1, 0))
         nearest = min(nearest, float(apart.min()))
-        same_class = same_class or bool(apart.min() < limit)
     if not np.isfinite(nearest):
         return ["nothing matches: no frame has both truth and predictions"]
-    if nearest >= limit:
-        return [f"nothing matches: the nearest truth is {nearest:.0f} m away: are these boxes in another frame?"]
+    if nearest >= limit:  # coarse: a server tells these notes to those who may not see the truth
+        far = max(limit, 10.0 ** np.floor(np.log10(nearest)))
+        return [f"nothing matches: no truth is within {far:,g} m of a prediction: are these boxes in another frame?"]
     if not len(ledger.event_pred) or not len(ledger.truth_rows):
         side = "predictions" if not len(ledger.event_pred) else "truths"
         return [f"nothing matches: all {side} are dropped as out of range, without points or in an ignore region"]
-    return [f"nothing matches although a truth is {nearest:.1f} m away: are the classes named alike on both sides?"]
+    return [f"nothing matches although a truth is within {limit:g} m: are the classes named alike on both sides?"]
 
 
 def _swapped_sides(ledger: Ledger) -> list[str]:

@@ -91,7 +91,8 @@ def frames(
     cost : bool
         Whether to score the set once without each frame. A val-sized ledger takes some 20 s on 2 cores.
     among : int, optional
-        Only without each of so many frames, those that :func:`first_order` thinks dearest; default: all.
+        Only without each of so many frames, those that :func:`detmetrics.framing.first_order` thinks dearest; default:
+        all.
     absent : {"official", "omit"}
         What a class without truth counts.
     threads : int, optional

@@ -77,6 +77,22 @@ def rotation_of_yaw(yaw_rad: ArrayLike) -> Floats:
     return np.stack([np.cos(half), zero, zero, np.sin(half)], axis=-1)
 
 
+def rotations_of_matrices(matrices: ArrayLike) -> Floats:
+    """Quaternions (N, 4), real part first and not negative, of rotation matrices (N, 3, 3).
+
+    Of a matrix that is a rotation only nearly, as calibrations are with few digits, the nearest one: the eigenvector
+    of the largest eigenvalue (Bar-Itzhack 2000, "New method for extracting the quaternion from a rotation matrix").
+    """
+    m = np.asarray(matrices, dtype=np.float64).reshape(-1, 3, 3)
+    k = np.empty((len(m), 4, 4))
+    trace = np.trace(m, axis1=1, axis2=2)
+    k[:, 0, 0] = trace
+    k[:, 1:, 1:] = m + m.transpose(0, 2, 1) - trace[:, None, None] * np.eye(3)
+    k[:, 0, 1:] = k[:, 1:, 0] = np.stack([m[:, 2, 1] - m[:, 1, 2], m[:, 0, 2] - m[:, 2, 0], m[:, 1, 0] - m[:, 0, 1]], 1)
+    quaternions: Floats = np.linalg.eigh(k)[1][:, :, -1]
+    return np.where(quaternions[:, :1] < 0, -quaternions, quaternions)
+
+
 def ground_corners(center_m: ArrayLike, size_lwh_m: ArrayLike, yaw_rad: ArrayLike) -> Floats:
     """Corners on the ground, counter-clockwise from front left.
 

@@ -106,7 +106,7 @@ class TpError(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     key : str
         Name in the official result files, e.g. ``trans_err``.
     kind : str
-        A word of the closed table :data:`detmetrics.kernels.ERROR`.
+        A word of the closed table ``detmetrics.kernels.ERROR``.
     unit : str
         Unit to print.
     worst : float
@@ -158,7 +158,7 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tasks : tuple of Task
         The classes, in the order of tables and results.
     affinity, assignment, curve, errors, composite
-        See the classes; ``assignment`` is a word of :data:`detmetrics.kernels.ASSIGN`: ``nearest_free`` gives each
+        See the classes; ``assignment`` is a word of ``detmetrics.kernels.ASSIGN``: ``nearest_free`` gives each
         prediction, best score first, the nearest truth that is still free; with ``nearest_then_first`` each prediction
         claims its nearest truth, however far, and only the best claim on a truth can match.
     range_kind : str

@@ -157,7 +157,7 @@ class Scores:
         return np.linspace(0, 1, self.protocol.curve.n_samples)
 
     def to_flat_dict(self, prefix: str = "") -> dict[str, float]:
-        """Give all numbers under stable names, for loggers; see :func:`metric_names`.
+        """Give all numbers under stable names, for loggers; see :func:`detmetrics.scoring.metric_names`.
 
         Parameters
         ----------

@@ -15,6 +15,7 @@ import detmetrics as dm
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = sorted(path for path in (ROOT / "detmetrics").rglob("*.py") if "v1" not in path.parts)  # v1 is generated
 SERVER = sorted((ROOT / "server" / "detmetrics_server").glob("*.py"))
+VIZ = sorted((ROOT / "viz" / "detmetrics_viz").glob("*.py"))
 TEMPLATES = {"jinja2", "markupsafe"}  # the report only
 TORCH = {"torch", "safetensors", "matplotlib"}  # the detector only
 HEAVY = TORCH | {"grpc", "open3d", "pandas", "scipy", "shapely", "google", "sqlalchemy", "prometheus_client"}
@@ -51,6 +52,7 @@ ALLOWED = {
     "operating": {"diagnosis", "errors", "kernels", "ledger", "protocol", "reporting", "slicing", "weights"},
     "framing": {"errors", "kernels", "ledger", "operating", "scoring", "weights"},
     "exporting": {"boxes", "diagnosis", "errors", "ledger", "slicing"},
+    "demo": {"errors", "files"},
     "gate": {"errors", "ledger", "protocol", "reporting", "resampling", "scoring", "slicing"},
 }
 ROOMS = {
@@ -140,6 +142,26 @@ def test_the_server_imports_no_heavy_library_of_others(path: Path) -> None:
     assert heavy <= allowed
     if path.stem == "worker":
         assert "grpc" not in heavy, "workers know nothing of the wire but messages"
+
+
+@pytest.mark.parametrize("path", VIZ, ids=lambda path: path.name)
+def test_the_viewer_stays_in_its_room(path: Path) -> None:
+    rooms = {name.split(".")[0] for name in imported(path)}
+    assert rooms & HEAVY <= ({"open3d"} if path.stem == "opening" else set())
+    assert "detmetrics_server" not in rooms
+    assert "cli" not in parts(imported(path))
+
+
+@pytest.mark.parametrize("path", [*LIBRARY, *SERVER], ids=lambda path: path.name)
+def test_only_the_command_line_knows_the_viewer(path: Path) -> None:
+    knows = "detmetrics_viz" in {name.split(".")[0] for name in imported(path)}
+    assert not knows or path.stem == "cli"
+
+
+def test_the_makefile_installs_what_the_viewer_asks_for() -> None:
+    from detmetrics_viz.opening import PACKAGES
+
+    assert f"VIEWER := {PACKAGES}\n" in (ROOT / "Makefile").read_text()
 
 
 @pytest.mark.parametrize("module", ENGINE)

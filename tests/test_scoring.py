@@ -180,13 +180,13 @@ def at_side(distance_m: float) -> np.ndarray:
 @pytest.mark.parametrize(
     ("truth", "pred", "message"),
     [
-        ({"center_m": at_side(812)}, {}, "the nearest truth is 812 m away: are these boxes in another frame?"),
+        ({"center_m": at_side(812)}, {}, "no truth is within 100 m of a prediction: are these boxes in another frame?"),
         (
             {},
             {"size_lwh_m": np.tile((2.0, 4.0, 1.5), (10, 1))},
             "length and width look swapped: sizes overlap 33%, and 100% the other way",
         ),
-        ({}, {"label": ["bus"] * 10}, "a truth is 0.0 m away: are the classes named alike"),
+        ({}, {"label": ["bus"] * 10}, "a truth is within 4 m: are the classes named alike"),
         ({"label": ["thing"] * 10}, {}, "no truth is of a class of the protocol: its labels are 'thing'"),
         ({"num_points": np.zeros(10)}, {}, "all truths are dropped as out of range, without points"),
         ({"label": ["car"] * 9 + ["thing"]}, {}, "truth of classes that the protocol does not know is left out"),

@@ -6,11 +6,16 @@ import gzip
 import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import detmetrics as dm
@@ -22,10 +27,19 @@ pytest.importorskip("grpc", reason="detmetrics[server] is not installed")
 import grpc
 
 import serving
+from detmetrics_server import asking, convert, evaluations, messages, statuses
 from detmetrics_server import client as clients
-from detmetrics_server import convert, messages, statuses
+from detmetrics_server import storage as storages
 from detmetrics_server.client import Client
-from detmetrics_server.errors import BusyError, ExistsError, LimitError, NotFoundError, ServiceError, StateError
+from detmetrics_server.errors import (
+    BusyError,
+    ExistsError,
+    FullError,
+    LimitError,
+    NotFoundError,
+    ServiceError,
+    StateError,
+)
 from serving import EVALUATIONS, Running
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "nuscenes"
@@ -449,3 +463,203 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert not server.left_over()
         assert client.evaluate(pred, dataset="small").state == "succeeded"
         assert len(list(client.evaluations())) == 1
+
+
+def test_errors_of_files_name_the_upload_alone(client: Client, server: Running, tmp_path: Path) -> None:
+    """Also those that come up after the file was read: the server's folders are nobody's business."""
+    truth, pred = serving.boxes()
+    dm.io.parquet.write(truth, tmp_path / "truth.parquet")
+    client.upload_dataset("from.file", tmp_path / "truth.parquet")
+    path = tmp_path / "other.json"
+    for wrong in (pred.take(pred.frames[:-2]), serving.boxes(n_frames=25)[1]):
+        dm.io.nuscenes.write_results(wrong, path)
+        for packed in (False, True):
+            if packed:
+                path.write_bytes(gzip.compress(path.read_bytes()))
+            with pytest.raises(InputError, match=r"other\.json (lacks|has) .*truth of from\.file") as found:
+                client.evaluate(path, dataset="from.file")
+            assert server.settings.storage not in str(found.value)
+            assert "spool" not in str(found.value)
+
+
+AGAIN = """
+import sys
+from detmetrics.protocol import Protocol
+import serving
+from detmetrics_server.client import Client
+rules = Protocol.from_dict({"extends": "nuscenes", "name": "mine"})
+truth, pred = (side.replace(meta={"z": 1, "a": 2, "k": {"y": 3, "b": 4}, "m": 5}) for side in serving.boxes())
+with Client(sys.argv[1]) as client:
+    client.upload_dataset("again", truth)
+    print(client.evaluate(pred, dataset="again", request_id="again", protocol=rules).name)
+"""
+
+
+def test_another_process_that_asks_again_asks_the_same(server: Running) -> None:
+    """The maps of protobuf are laid out anew in every process."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    names = {
+        subprocess.run(
+            [sys.executable, "-c", AGAIN, server.address], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(3)
+    }
+    assert len(names) == 1
+    rules = messages.twin("ProtocolChoice")()
+    convert.put_protocol(rules, dm.Protocol.from_dict({"extends": "nuscenes", "name": "mine"}))
+    _, pred = serving.boxes()
+    fields = {"dataset": "datasets/again", "absent": 1, "request_id": "again"}
+    fields["predictions"] = [convert.to_bytes(pred.replace(meta={"z": 1, "a": 2, "k": {"y": 3, "b": 4}, "m": 5}))]
+    twins = {rules.SerializeToString(deterministic=True), *(rules.SerializeToString() for _ in range(2))}
+    for laid_out in twins:  # also by clients that lay out rules in another order
+        request = messages.twin("EvaluateRequest")(**fields, protocol=[laid_out])
+        with server.client() as client:
+            assert f"{client._unary('EvaluationService', 'Evaluate', request).evaluation.name}\n" in names
+
+
+def test_a_stream_asked_again_must_ask_the_same(client: Client, tmp_path: Path) -> None:
+    truth, pred = serving.boxes()
+    path = tmp_path / "pred.parquet"
+    dm.io.parquet.write(pred, path)
+    client.upload_dataset("same.truth", truth)
+    first = client.evaluate(path, dataset="small", request_id="streamed")
+    assert client.evaluate(path, dataset="small", request_id="streamed", protocol=dm.NUSCENES).name == first.name
+    for other in ({"dataset": "same.truth"}, {"absent": "omit"}, {"protocol": "argoverse2"}):
+        with pytest.raises(InputError, match="request_id must be new"):
+            client.evaluate(path, **{"dataset": "small", **other}, request_id="streamed")
+
+
+def test_waiting_is_told(client: Client, server: Running, tmp_path: Path) -> None:
+    _, pred = serving.boxes()
+    path = tmp_path / "pred.parquet"
+    dm.io.parquet.write(pred, path)
+    stages: list[str] = []
+    pid = server.pool.pids()[0]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(1) as threads:
+            run = threads.submit(
+                client.evaluate, path, dataset="small", progress=lambda stage, *_: stages.append(stage)
+            )
+            serving.wait_until(lambda: "waiting" in stages)
+            os.kill(pid, signal.SIGCONT)
+            assert run.result().state == "succeeded"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert stages[0] == "uploading"
+
+
+def test_what_both_left_out_is_left_out_of_their_comparison(client: Client) -> None:
+    truth, pred = serving.boxes()
+    present = truth.replace(label=np.zeros(len(truth), np.int32), labels=["car"])  # the other classes have no truth
+    client.upload_dataset("few", present)
+    sides = (pred, pred.replace(center_m=pred.center_m + 0.3))
+    runs = [client.evaluate(side, dataset="few", absent="omit").name for side in sides]
+    ledgers = [dm.match(present, side, dm.NUSCENES) for side in sides]
+    omitted, official = (dm.compare(*ledgers, n=20, absent=absent) for absent in ("omit", "official"))
+    assert omitted["NDS"].difference != official["NDS"].difference
+    compared = client.compare(*runs, n=20)
+    for name, one in omitted:
+        assert repr(compared.differences[name]) == repr(one)
+    other = client.evaluate(pred, dataset="few").name
+    with pytest.raises(InputError, match="absent of baseline and candidate must be the same"):
+        client.compare(runs[0], other)
+
+
+def test_lists_by_protocol_and_time(client: Client) -> None:
+    _, pred = serving.boxes()
+    first, second = (client.evaluate(pred, dataset="small", tags=["timed"]) for _ in range(2))
+    rules = dm.Protocol.from_dict({"extends": "nuscenes", "name": "mine"})
+    mine = client.evaluate(pred, dataset="small", tags=["timed"], protocol=rules).name
+
+    def names(**more: object) -> list[str]:
+        return [run.name for run in client.evaluations(tag="timed", order_by="create_time", **more)]
+
+    assert names(protocol="nuscenes") == [first.name, second.name] == names(protocol=dm.NUSCENES.name)
+    assert names(protocol="mine") == [mine]
+    assert names(since=second.created + timedelta(microseconds=1)) == [mine]
+    assert names(until=second.created - timedelta(microseconds=1)) == [first.name]
+    stored = client.get(first.name)
+    assert set(stored.metrics) == {name for name, value in stored.scores.to_flat_dict().items() if value == value}
+
+
+def test_names_of_rules_are_checked(client: Client) -> None:
+    truth, pred = serving.boxes()
+    for change in ({"name": "x" * 201}, {"name": "a\x1b[2J"}):
+        with pytest.raises(InputError, match=r"protocol\.name must be"):
+            client.evaluate(pred, truth=truth, protocol=dm.Protocol.from_dict({"extends": "nuscenes", **change}))
+
+
+def test_pages_of_others_are_refused(client: Client) -> None:
+    for state in ("\ud800", "a\0b", 5, None, ["a"], "x" * 70):
+        token = asking.page_token(state, "datasets")
+        if state is not None:
+            with pytest.raises(InputError, match="page_token must be one that this server gave"):
+                client._unary("DatasetService", "ListDatasets", {"page_token": token})
+    query = asking.query(messages.twin("ListEvaluationsRequest")())
+    for state in ([1], "x", [1, 2, 3], ["x", 1], [1, "x"], [2**70, 1], [1, 2**40], [True, True], {"a": 1}):
+        with pytest.raises(InputError, match="page_token must be one that this server gave"):
+            client._unary("EvaluationService", "ListEvaluations", {"page_token": asking.page_token(state, query)})
+
+
+def test_where_no_server_answers_one_sentence_says_so(server: Running, tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        away = f"127.0.0.1:{probe.getsockname()[1]}"
+    with Client(away, patience_s=0) as client, pytest.raises(ServiceError) as found:
+        client.info()
+    assert str(found.value) == f"no server answers at {away}, spoken to without TLS"
+    with Client(server.address, tls=True, patience_s=0) as client, pytest.raises(ServiceError) as found:
+        client.info()
+    assert str(found.value) == f"no server answers at {server.address}, spoken to over TLS"
+    (tmp_path / "none.pem").write_text("hello")
+    with pytest.raises(InputError, match="must be certificates, PEM"):
+        Client(server.address, tls=tmp_path / "none.pem")
+    with pytest.raises(InputError, match="must be on this machine, or spoken to over TLS"):
+        Client("example.org:1")
+
+
+def test_all_uploads_together_are_limited(tmp_path: Path) -> None:
+    truth, _ = serving.boxes()
+    with serving.serving(tmp_path, max_spool_bytes=10_000) as server, server.client() as client:
+        client.upload_dataset("small", truth.take(truth.frames[:2]))
+        with pytest.raises(BusyError, match="too much is being uploaded at a time"):
+            client.upload_dataset("large", serving.boxes(n_frames=200)[0])
+        assert server.server.core.spool_bytes == 0
+        assert not server.left_over()
+
+
+def test_what_ends_the_server_each_time_is_given_up(tmp_path: Path) -> None:
+    """An evaluation that was at work at five ends of the server is not begun a sixth time."""
+    truth, pred = serving.boxes()
+    with serving.serving(tmp_path) as server, server.client() as client:
+        client.upload_dataset("small", truth)
+        name = client.evaluate(pred, dataset="small").name
+        with server.storage._begin() as c:
+            c.execute(storages.EVALUATIONS.update().values(state=1, attempts=evaluations.MAX_ATTEMPTS - 1, report=None))
+    with serving.serving(tmp_path) as server, server.client() as client:
+        run = client.get(name)
+        assert (run.state, run.error) == ("failed", "the server ended 5 times while it worked on this")
+
+
+def test_what_was_not_kept_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker may find the scores before the upload is kept; if it is never kept, they are never told."""
+    truth, pred = serving.boxes()
+    path = tmp_path / "pred.parquet"
+    dm.io.parquet.write(pred, path)
+    with serving.serving(tmp_path / "x") as server, server.client() as client:
+        client.upload_dataset("small", truth)
+        before = sorted(server.storage.blobs.listed())
+
+        def fails(upload: object) -> str:
+            serving.wait_until(lambda: server.pool.running == 0)
+            raise FullError("the server's disk is full: nothing was stored")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(server.storage.blobs, "keep", fails)
+            with pytest.raises(BusyError, match="disk is full"):
+                client.evaluate(path, dataset="small")
+        serving.wait_until(lambda: not server.server._evaluations._running)
+        assert not list(client.evaluations())
+        assert sorted(server.storage.blobs.listed()) == before
+        assert not server.left_over()

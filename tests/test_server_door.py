@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -28,7 +29,7 @@ import grpc
 import serving
 from detmetrics_server import access, convert, messages
 from detmetrics_server import settings as server_settings
-from detmetrics_server.errors import ForbiddenError, UnauthenticatedError
+from detmetrics_server.errors import BusyError, ForbiddenError, UnauthenticatedError
 from detmetrics_server.storage import ROLES
 from serving import DATASETS, EVALUATIONS, INFO, Running
 
@@ -146,6 +147,33 @@ def test_settings_come_from_flags_environment_and_file(tmp_path: Path) -> None:
     file.write_text("storage = ")
     with pytest.raises(InputError, match="is not TOML"):
         server_settings.load({}, file=file, environment={})
+
+
+def test_settings_are_printed_as_they_can_be_read(tmp_path: Path) -> None:
+    given = server_settings.Settings(storage='a "b"\\ é', workers=3, idle_s=0.5, max_waiting=1000, durable=False)
+    file = tmp_path / "server.toml"
+    for whole in (given, server_settings.Settings(storage="x", tokens=True, database_url="sqlite:///x.db")):
+        file.write_text(whole.to_text())
+        assert server_settings.load({}, file=file, environment={}) == whole
+    assert "max_message_bytes = 33_554_432  # 32 MiB" in given.to_text()
+    for url in (
+        "postgresql://me:secret@host/db",
+        "postgresql://host/db?user=me&password=secret",
+        "x://a@b:secret@host/db",
+    ):
+        text = server_settings.Settings(storage="x", database_url=url).to_text()
+        assert "secret" not in text
+        assert "host/db" in text
+
+
+@pytest.mark.parametrize(
+    "address", ["localhost", "127.0.0.1:99999", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:-1", "[::1]:1²"]
+)
+def test_addresses_have_a_port(address: str) -> None:
+    with pytest.raises(InputError, match="address must be"):
+        server_settings.Settings(storage="x", address=address)
+    with pytest.raises(InputError, match="metrics_address must be host:port"):
+        server_settings.Settings(storage="x", metrics_address=address)
 
 
 # uploads that are wrong
@@ -315,6 +343,102 @@ def test_requests_that_would_hold_up_everybody(channel: Any) -> None:
         with pytest.raises(grpc.RpcError, match=text) as found:
             serving.raw(channel, method, data)
         assert found.value.code().name == "INVALID_ARGUMENT"
+
+
+def test_a_request_in_millions_of_pieces(open_server: Running, channel: Any) -> None:
+    """Each empty piece is two bytes on the wire and an object when read: refused before it is read."""
+    noticed = []
+    for tag in (b"\x1a", b"\x3a", b"\x22", b"\xfa\x01"):  # predictions, tags, protocol, nothing known
+        start = time.monotonic()
+        with pytest.raises(grpc.RpcError, match="EvaluateRequest must be of at most 1,000 fields"):
+            serving.raw(channel, f"{EVALUATIONS}/Evaluate", (tag + b"\0") * (8 << 20))
+        noticed.append(time.monotonic() - start)
+    assert max(noticed) < 2, "the loop read them"
+    many = messages.twin("EvaluateHeader")(tags=[""] * 600_000).SerializeToString()
+    with pytest.raises(grpc.RpcError, match="header must be at most"):
+        serving.upload(channel, [stream(header=messages.twin("EvaluateHeader").FromString(many)).SerializeToString()])
+
+
+@given(st.binary(max_size=60), st.integers(0, 3))
+@settings(max_examples=300, deadline=None)
+def test_fields_are_counted_as_the_contract_reads_them(data: bytes, n: int) -> None:
+    """What protobuf reads, the count lets pass; groups, which no proto3 message has, apart."""
+    data = VALID_BYTES * n + data
+    kind = messages.contract("EvaluateRequest")
+    try:
+        kind.FromString(data)
+    except Exception:
+        return
+    try:
+        messages.check_fields("EvaluateRequest", data)
+    except InputError:
+        assert any(byte & 7 in (3, 4) for byte in data)
+
+
+def test_only_so_many_send_at_a_time(tmp_path: Path) -> None:
+    """gRPC holds a message whole before its length is known, so those who send are counted before they are read."""
+    with (
+        serving.serving(tmp_path, max_receiving=3, idle_s=2.0) as server,
+        grpc.insecure_channel(server.address) as channel,
+        server.client() as client,
+    ):
+        gone = threading.Event()
+
+        def half() -> Iterator[bytes]:
+            yield header().SerializeToString()
+            gone.wait(10)
+
+        def nothing() -> Iterator[bytes]:
+            gone.wait(10)
+            yield from ()
+
+        client.upload_dataset("small", serving.boxes()[0])
+        calls = [channel.stream_stream(f"{EVALUATIONS}/EvaluateStream")(half()) for _ in range(2)]
+        calls.append(channel.stream_unary(f"{EVALUATIONS}/Evaluate").future(nothing()))
+        counted = server.server.core.n_receiving
+        serving.wait_until(lambda: counted[False] == 3)
+        with pytest.raises(BusyError, match="too many are sending"):
+            client.info()
+        assert serving.raw(channel, "/grpc.health.v1.Health/Check") == b"\x08\x01"
+        assert serving.code_of(lambda: calls[2].result()) == "INVALID_ARGUMENT", "nothing came for 2 s"
+        assert client.info()["workers"] == 1
+        gone.set()
+        for call in calls[:2]:
+            assert serving.code_of(lambda c=call: list(c)) == "INVALID_ARGUMENT"
+        assert counted == {False: 0, True: 0}
+
+
+def test_an_upload_that_never_ends(tmp_path: Path) -> None:
+    with serving.serving(tmp_path, upload_s=0.5) as server, grpc.insecure_channel(server.address) as channel:
+
+        def drops() -> Iterator[bytes]:
+            yield header().SerializeToString()
+            for i in range(100):
+                time.sleep(0.05)
+                yield chunk(b"x", i).SerializeToString()
+
+        with server.client() as client:
+            client.upload_dataset("small", serving.boxes()[0])
+        with pytest.raises(grpc.RpcError, match=r"upload must be whole after 0\.5 s"):
+            list(channel.stream_stream(f"{EVALUATIONS}/EvaluateStream")(drops()))
+        serving.wait_until(lambda: not server.left_over())
+
+
+def test_nothing_is_read_of_a_call_without_a_token(tmp_path: Path) -> None:
+    """A large message of a stranger stays where it is: outside."""
+    with serving.serving(tmp_path, tokens=True) as server, grpc.insecure_channel(server.address) as channel:
+        seen = []
+        front = server.server.core.receiving
+
+        def noted(**more: Any) -> Any:
+            seen.append(more)
+            return front(**more)
+
+        server.server.core.receiving = noted
+        for method in (*UNARY, *STREAMS):
+            code = serving.code_of(lambda m=method: serving.raw(channel, m, bytes(30 << 20), "dm_wrong"))
+            assert code == "UNAUTHENTICATED", method
+        assert not seen
 
 
 def test_a_compressed_message_that_is_large(open_server: Running) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import ssl
@@ -29,6 +28,7 @@ import serving
 from detmetrics.errors import DetmetricsError
 from detmetrics_server.client import Client
 from serving import Process
+from test_docs import DOCS, blocks
 
 ROOT = Path(__file__).resolve().parent.parent
 BUF = shutil.which("buf", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
@@ -301,8 +301,11 @@ def test_a_missing_extra_is_named(tmp_path: Path) -> None:
     assert "pip install 'detmetrics[server]'" in done.stderr
 
 
-BLOCKS = dict(re.findall(r"```(json|sh|js|py)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
-REQUEST = json.loads(BLOCKS["json"])
+PAGE = blocks(DOCS / "server.md")
+(REQUEST_TEXT,) = [block.text for block in PAGE if block.language == "json"]
+(JS,) = [block.text for block in PAGE if block.language == "js"]
+(CURL,) = [block.text for block in PAGE if block.text.startswith("buf curl")]
+REQUEST = json.loads(REQUEST_TEXT)
 
 
 def local_nds() -> float:
@@ -315,20 +318,12 @@ def local_nds() -> float:
     return dm.evaluate(*sides, dm.NUSCENES).nds
 
 
-def test_the_python_of_the_readme(server: Process) -> None:
-    truth, pred = serving.boxes()
-    names = {"truth": truth, "pred": pred}
-    exec(BLOCKS["py"].replace("localhost:50051", server.address), names)
-    serving.same(dm.evaluate(truth, pred, dm.NUSCENES), names["run"].scores)
-    serving.same(names["scores"], names["run"].scores)
-
-
 @pytest.mark.skipif(BUF is None, reason="buf is not installed (buf-bin)")
 @pytest.mark.parametrize("schema", ["reflection", "files"])
-def test_buf_curl_of_the_readme(server: Process, tmp_path: Path, schema: str) -> None:
+def test_buf_curl_of_the_page(server: Process, tmp_path: Path, schema: str) -> None:
     assert BUF is not None
-    (tmp_path / "request.json").write_text(BLOCKS["json"])
-    words = BLOCKS["sh"].replace("localhost:50051", server.address).split()
+    (tmp_path / "request.json").write_text(REQUEST_TEXT)
+    words = CURL.replace("localhost:50051", server.address).split()
     assert words[:2] == ["buf", "curl"]
     words[2:2] = ["--schema", str(ROOT / "proto")] if schema == "files" else []
     done = subprocess.run([BUF, *words[1:]], cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -336,7 +331,7 @@ def test_buf_curl_of_the_readme(server: Process, tmp_path: Path, schema: str) ->
     assert json.loads(done.stdout)["evaluation"]["metrics"]["NDS"] == local_nds()
 
 
-def test_the_node_client_of_the_readme(server: Process, tmp_path: Path) -> None:
+def test_the_node_client_of_the_page(server: Process, tmp_path: Path) -> None:
     npm, node = shutil.which("npm"), shutil.which("node")
     if npm is None or node is None:
         pytest.skip("node and npm are not installed")
@@ -347,9 +342,9 @@ def test_the_node_client_of_the_readme(server: Process, tmp_path: Path) -> None:
         pytest.skip("npm does not answer")
     if done.returncode:
         pytest.skip(f"npm cannot install: {done.stderr[-200:]}")
-    (tmp_path / "request.json").write_text(BLOCKS["json"])
+    (tmp_path / "request.json").write_text(REQUEST_TEXT)
     (tmp_path / "proto").symlink_to(ROOT / "proto")
-    (tmp_path / "client.js").write_text(BLOCKS["js"].replace("localhost:50051", server.address))
+    (tmp_path / "client.js").write_text(JS.replace("localhost:50051", server.address))
     done = subprocess.run([node, "client.js"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == local_nds()

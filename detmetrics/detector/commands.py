@@ -104,6 +104,7 @@ def run_prediction(
     device: str,
     batch: int,
     workers: int,
+    sweeps: int | None = None,
     min_score: float = MIN_SCORE,
     progress: Callable[[int, int], None],
 ) -> str:
@@ -111,7 +112,9 @@ def run_prediction(
     target = check_output(out, "--out")
     model, _note = checkpoint.load_model(weights)
     where = device_named(device)
-    samples = Samples(data, split, model.config, version=version)
+    config = model.config if sweeps is None else replace(model.config, n_sweeps=sweeps)
+    config.check()
+    samples = Samples(data, split, config, version=version)
     try:
         boxes = predict(
             model, samples, device=where, batch=batch, workers=workers, min_score=min_score, progress=progress

@@ -1,4 +1,4 @@
-"""Readers and writers: one module per format, file to Boxes and back, lidar clouds, and saved ledgers."""
+"""Readers and writers: one module per format, file to Boxes and back, lidar clouds, cameras, and saved ledgers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,26 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from detmetrics.boxes import Boxes
-    from detmetrics.io import argoverse2, clouds, ledgers, nuscenes, parquet, truckscenes
+    from detmetrics.io import argoverse2, cameras, clouds, kitti, ledgers, nuscenes, parquet, truckscenes
 
-__all__ = ["argoverse2", "clouds", "ledgers", "load", "load_truth", "nuscenes", "parquet", "truckscenes"]
+_MODULES = ("argoverse2", "cameras", "clouds", "kitti", "ledgers", "nuscenes", "parquet", "truckscenes")
+
+__all__ = [
+    "argoverse2",
+    "cameras",
+    "clouds",
+    "kitti",
+    "ledgers",
+    "load",
+    "load_truth",
+    "nuscenes",
+    "parquet",
+    "truckscenes",
+]
 
 
 def __getattr__(name: str) -> object:
-    if name in ("argoverse2", "clouds", "ledgers", "nuscenes", "parquet", "truckscenes"):
+    if name in _MODULES:
         return import_module(f"detmetrics.io.{name}")
     raise AttributeError(f"module 'detmetrics.io' has no attribute {name!r}")
 

@@ -29,6 +29,7 @@ TAG_GROUPS: dict[str, tuple[str, ...]] = {
     "structure": ("tunnel", "bridge", "underpass", "overpass", "regular"),
     "construction": ("roadworks", "unchanged"),
 }
+#: Every tag, ``group.name``.
 TAG_NAMES = tuple(f"{group}.{name}" for group, names in TAG_GROUPS.items() for name in names)
 
 
@@ -100,7 +101,7 @@ def has_tag(truth: Boxes, tag: str) -> NDArray[np.int64]:
     truth : Boxes
         With the frame column ``description``.
     tag : str
-        One of :data:`TAG_NAMES`, e.g. ``"weather.rain"``.
+        One of :data:`detmetrics.io.truckscenes.TAG_NAMES`, e.g. ``"weather.rain"``.
 
     Raises
     ------

@@ -7,12 +7,16 @@ Formulas. AP of a class and distance: precision at the recalls 0.11, 0.12, … 1
 divided by 0.9; mAP is the mean over classes and the four distances. The errors are means over recall 0.11 … the last
 recall reached of the running mean of each error. NDS = (5 mAP + Σ max(0, 1 - error)) / 10.
 
-Reproduced, since official numbers depend on it: among equal scores the later box of the file goes first; a distance
-equal to the threshold is no match; a class without truth has AP 0 and errors 1, and both are averaged; unknown
-predicted velocities are left out of AVE, leading ones count as error 0; a class whose truth has no attribute has AAE 1;
-a true positive of score exactly 0 reads as recall not reached; 0.10 recall scores nothing; the grid is
-``np.linspace(0, 1, 101)``, above i/100 at ten places; truth and predictions are filtered apart, so a pair across the
-range limit is a false positive or a miss.
+Reproduced, since official numbers depend on it:
+
+- among equal scores the later box of the file goes first;
+- a distance equal to the threshold is no match;
+- a class without truth has AP 0 and errors 1, and both are averaged;
+- unknown predicted velocities are left out of AVE, leading ones count as error 0;
+- a class whose truth has no attribute has AAE 1;
+- a true positive of score exactly 0 reads as recall not reached;
+- 0.10 recall scores nothing; the grid is ``np.linspace(0, 1, 101)``, above i/100 at ten places;
+- truth and predictions are filtered apart, so a pair across the range limit is a false positive or a miss.
 
 Refused instead of reproduced: a sample token inside a box other than the one that it is filed under, negative scores,
 sizes that are not positive, zero quaternions. A detector that finds nothing at all scores 0 (officially: a crash).

@@ -23,7 +23,7 @@ from math import pi
 
 from detmetrics.protocol import Affinity, Composite, Curve, Protocol, Task, TpError
 
-#: Too rare: scored NaN (``eval/detection/evaluate.py: evaluate``).
+#: Scored NaN, since they are too rare (``eval/detection/evaluate.py: evaluate``).
 UNDEFINED_TAGS = (
     "weather.other_weather",
     "weather.snow",

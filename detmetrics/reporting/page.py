@@ -72,7 +72,8 @@ def report(
     n_worst : int
         How many frames to list.
     images : mapping of str to bytes or path, optional
-        PNG, JPEG or WebP pictures by name of the frame; those of the worst frames are put in.
+        PNG, JPEG or WebP pictures by name of the frame; those of the worst frames are put in, and only they are asked
+        for, so a mapping may draw them on request.
     links : mapping of str to str, optional
         Web addresses or relative paths by name of the frame.
     options : mapping of str to str, optional
@@ -106,7 +107,7 @@ def report(
         settings,
         title=title or " against ".join(reversed(called[:1] + called[-1:] if len(called) > 1 else called)),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        images={name: _address(name, picture) for name, picture in (images or {}).items() if name in listed},
+        images={name: _address(name, images[name]) for name in sorted(listed) if name in images} if images else {},
         links=addresses,
         options={"drawn by": f"Plotly's JavaScript {PLOTLY}", **(options or {})},
     )

@@ -47,8 +47,12 @@ class WorldPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     Attributes
     ----------
     world_version : int
-    seed, train_scenes, val_scenes, samples_per_scene : int
-        See :class:`detmetrics.synth.scenes.Plan`.
+    seed : int
+        The same seed gives the same bytes.
+    train_scenes, val_scenes : int
+        Scenes of the splits ``synth_train`` and ``synth_val``.
+    samples_per_scene : int
+        Key frames a scene, at 2 Hz.
     sweeps : int
         Clouds between two key frames, evenly in time, 0 to 9; nuScenes has 9 (20 Hz).
     """

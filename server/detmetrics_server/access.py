@@ -42,6 +42,7 @@ _BY_ROLE: dict[Role, tuple[str, ...]] = {
 NEEDS: dict[str, Role] = {method: role for role, methods in _BY_ROLE.items() for method in methods}
 EVALUATE = f"/{PACKAGE}.EvaluationService/Evaluate"
 MAX_QUESTION = 1 << 20  # of every request but this one, since the event loop reads it
+PUBLIC_IDLE_S = 5.0
 PUBLIC = ("/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch")
 
 
@@ -61,27 +62,36 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         handler = await continuation(details)
         if handler is None:
             return None
-        kinds = {
-            (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
-            (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
-            (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
-            (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
-        }
-        kind, make = kinds[bool(handler.request_streaming), bool(handler.response_streaming)]
-        behaviour, method = getattr(handler, kind), details.method
+        sides = [
+            "stream" if streams else "unary" for streams in (handler.request_streaming, handler.response_streaming)
+        ]
+        behaviour, method = getattr(handler, "_".join(sides)), details.method
+        if not handler.request_streaming:
+            behaviour = self._with_one(behaviour, method)
+        elif not method.startswith(f"/{PACKAGE}."):  # reflection; our own streams count themselves
+            behaviour = self._with_all(behaviour)
         metadata = dict(details.invocation_metadata)
 
-        async def around(request: Any, context: Any) -> Any:
-            return await self._call(behaviour, request, context, method, metadata)
+        async def around(stream: Any, context: Any) -> Any:
+            return await self._call(behaviour, stream, context, method, metadata)
 
-        return make(around, handler.request_deserializer, handler.response_serializer)
+        # a stream to gRPC, whatever it is: so that nothing of a message is read before its caller is known
+        make = {"unary": grpc.stream_unary_rpc_method_handler, "stream": grpc.stream_stream_rpc_method_handler}
+        return make[sides[1]](around, handler.request_deserializer, handler.response_serializer)
 
-    async def _call(self, behaviour: Any, request: Any, context: Any, method: str, metadata: Any) -> Any:
-        start, request_id, name, code = time.perf_counter(), uuid.uuid4().hex, "", grpc.StatusCode.OK
-        try:
-            caller = await self._caller(method, metadata, request_id)
-            name = caller.name
-            CALLER.set(caller)
+    def _with_one(self, behaviour: Any, method: str) -> Any:
+        """Make a handler of one message one of a stream, of which it takes the first."""
+        is_public = method in PUBLIC
+        idle_s = min(self._core.settings.idle_s, PUBLIC_IDLE_S if is_public else float("inf"))
+
+        async def one(stream: Any, context: Any) -> Any:
+            try:
+                with self._core.receiving(is_public=is_public):
+                    request = await asyncio.wait_for(anext(stream, None), idle_s)
+            except TimeoutError:
+                raise InputError(f"request: nothing came for {idle_s:g} s") from None
+            if request is None:
+                raise InputError("request", expected="one message", got="none")
             if isinstance(request, bytes) and len(request) > MAX_QUESTION and method != EVALUATE:
                 raise InputError("request", expected=f"at most {MAX_QUESTION:,} bytes", got=len(request))
             answer = behaviour(request, context)
@@ -90,6 +100,26 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             async for message in answer:
                 await context.write(message)
             return None
+
+        return one
+
+    def _with_all(self, behaviour: Any) -> Any:
+        """Make a handler of a stream count as one that sends until its end."""
+
+        async def all_of(stream: Any, context: Any) -> None:
+            with self._core.receiving():
+                async for message in behaviour(stream, context):
+                    await context.write(message)
+
+        return all_of
+
+    async def _call(self, behaviour: Any, stream: Any, context: Any, method: str, metadata: Any) -> Any:
+        start, request_id, name, code = time.perf_counter(), uuid.uuid4().hex, "", grpc.StatusCode.OK
+        try:
+            caller = await self._caller(method, metadata, request_id)
+            name = caller.name
+            CALLER.set(caller)
+            return await behaviour(stream, context)
         except asyncio.CancelledError:
             code = grpc.StatusCode.CANCELLED
             raise

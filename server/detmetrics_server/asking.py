@@ -9,12 +9,15 @@ import re
 from typing import Any
 
 from detmetrics.errors import InputError
+from detmetrics.protocol import Protocol
+from detmetrics.protocols import PROTOCOLS, by_name
+from detmetrics.scoring import metric_names
 from detmetrics_server.storage import Query
 
 _DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _EVALUATION = re.compile(r"[0-9a-f]{32}")
 _REQUEST = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_ORDER = re.compile(r"([^\s,][^,]{0,199}?)( desc| asc)?")
+_ORDER = re.compile(r"([^\s,\x00-\x1f][^,\x00-\x1f]{0,199}?)( desc| asc)?")
 MAX_PAGE, DEFAULT_PAGE = 1000, 50
 MAX_TAGS, MAX_TAG, MAX_TEXT = 16, 63, 200
 MAX_NS = 2**63 - 1
@@ -71,6 +74,14 @@ def tags(values: Any) -> list[str]:
     return sorted(set(values))
 
 
+def protocol(rules: Protocol) -> Protocol:
+    """Check the names of rules: they are kept, listed, and sorted by."""
+    text(rules.name, "protocol.name")
+    for name in metric_names(rules):
+        text(name, "name of a metric of the protocol")
+    return rules
+
+
 def absent(value: int) -> int:
     """Check what a class without truth counts."""
     if value not in (0, 1, 2):
@@ -111,9 +122,10 @@ def query(request: Any) -> Query:
             if not 0 <= stamp.nanos < 10**9:
                 raise InputError(f"{field}.nanos", expected="from 0 to 999,999,999", got=stamp.nanos)
             times[field] = max(min(stamp.seconds * 10**9 + stamp.nanos, MAX_NS), -MAX_NS)
+    protocol = text(request.protocol, "protocol")
     return Query(
         dataset=dataset(request.dataset) if request.dataset else "",
-        protocol=text(request.protocol, "protocol"),
+        protocol=by_name(protocol).name if protocol in PROTOCOLS else protocol,
         tag=text(request.tag, "tag", MAX_TAG),
         from_ns=times["create_time_from"],
         until_ns=times["create_time_until"],
@@ -146,10 +158,22 @@ def _short(about: object) -> str:
     return hashlib.sha256(repr(about).encode()).hexdigest()[:12]
 
 
-def position(state: Any) -> tuple[int, int] | None:
+def position(state: Any) -> tuple[float, int] | None:
     """Give the position in a list of evaluations that a page token holds."""
     if state is None:
         return None
-    if not (isinstance(state, list) and len(state) == 2 and all(type(n) is int and 0 <= n < 2**62 for n in state)):
+    if isinstance(state, list) and len(state) == 2:
+        key, seq = state
+        is_key = isinstance(key, float) or (type(key) is int and abs(key) <= MAX_NS)
+        if is_key and type(seq) is int and 0 <= seq < 2**31:
+            return key, seq
+    raise InputError("page_token", expected="one that this server gave")
+
+
+def name_before(state: Any) -> str:
+    """Give the name after which a page begins, from a page token."""
+    if state is None:
+        return ""
+    if not (isinstance(state, str) and _DATASET.fullmatch(state)):
         raise InputError("page_token", expected="one that this server gave")
-    return state[0], state[1]
+    return state

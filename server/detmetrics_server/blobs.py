@@ -111,10 +111,13 @@ class Blobs:
         upload.flush(durable=self.durable)
         path = self.path(upload.sha256)
         try:
+            is_new = not path.parent.exists()
             path.parent.mkdir(exist_ok=True)
             os.replace(upload.path, path)
             if self.durable:
                 _sync_folder(path.parent)
+                if is_new:
+                    _sync_folder(self.folder)
         except OSError as error:
             raise of_os_error(error) from error
         return upload.sha256

@@ -26,9 +26,10 @@ from detmetrics.protocol import Protocol
 from detmetrics.resampling import Difference
 from detmetrics.scoring import Absent, Scores
 from detmetrics_server import convert, messages
+from detmetrics_server.errors import ServiceError
 from detmetrics_server.messages import PACKAGE
 from detmetrics_server.settings import Settings
-from detmetrics_server.statuses import from_rpc_error, retry_delay_s
+from detmetrics_server.statuses import from_rpc_error, has_details, retry_delay_s
 
 T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
@@ -130,12 +131,13 @@ class Client:
         patience_s: float = 30.0,
     ) -> None:
         if not tls and not insecure and not Settings(storage="", address=address, insecure=True).is_loopback:
-            raise InputError(f"server {address}", expected="on this machine, or spoken to over TLS", got="neither")
+            raise InputError(f"server {address}", expected="on this machine, or spoken to over TLS")
+        self._address, self._has_tls = address, bool(tls)
         self._metadata = [("authorization", f"Bearer {token}")] if token else []
         self._timeout_s, self._patience_s = timeout_s, patience_s
         options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
         if tls:
-            roots = None if tls is True else open_file(Path(str(tls))).read()
+            roots = None if tls is True else _certificates(Path(str(tls)))
             self._channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(roots), options)
         else:
             self._channel = grpc.insecure_channel(address, options)
@@ -272,12 +274,29 @@ class Client:
         dataset: str | None = None,
         protocol: str = "",
         tag: str = "",
+        since: datetime | None = None,
+        until: datetime | None = None,
         order_by: str = "create_time desc",
         page_size: int = 0,
     ) -> Iterator[Run]:
-        """List evaluations, without scores; ``order_by="NDS desc"`` is the ranking."""
-        fields = {"protocol": protocol, "tag": tag, "order_by": order_by, "page_size": page_size}
+        """List evaluations, without scores; ``order_by="NDS desc"`` is the ranking.
+
+        Parameters
+        ----------
+        dataset, protocol, tag : str, optional
+            Only of these.
+        since, until : datetime, optional
+            Only those accepted at this time or later, and before this time; without a time zone: local time.
+        order_by : str
+            ``create_time`` or the name of a metric, and ``desc``.
+        page_size : int
+            Evaluations a call, by default 50.
+        """
+        fields: dict[str, Any] = {"protocol": protocol, "tag": tag, "order_by": order_by, "page_size": page_size}
         fields["dataset"] = f"datasets/{dataset}" if dataset else ""
+        for name, moment in (("create_time_from", since), ("create_time_until", until)):
+            if moment is not None:
+                fields[name] = moment.astimezone(UTC)
         token = ""
         while True:
             page = self._unary("EvaluationService", "ListEvaluations", {**fields, "page_token": token})
@@ -404,9 +423,29 @@ class Client:
                 delay_s = retry_delay_s(error)
                 is_away = error.code() is grpc.StatusCode.UNAVAILABLE
                 if not (delay_s or is_away) or time.monotonic() + max(delay_s, pause_s) > end:
-                    raise from_rpc_error(error) from None
+                    raise self._away(error) or from_rpc_error(error) from None
                 time.sleep(max(delay_s, pause_s))
                 pause_s = min(2 * pause_s, 5.0)
+
+    def _away(self, error: grpc.RpcError) -> ServiceError | None:
+        """Say what is wrong where it was not the server that answered."""
+        if error.code() is not grpc.StatusCode.UNAVAILABLE or has_details(error):
+            return None
+        text = error.details() or ""
+        if "CERTIFICATE_VERIFY_FAILED" in text:
+            return ServiceError(
+                f"the certificate of {self._address} is not of one that is trusted, or not for this name"
+            )
+        said = "over TLS" if self._has_tls else "without TLS"
+        return ServiceError(f"no server answers at {self._address}, spoken to {said}")
+
+
+def _certificates(path: Path) -> bytes:
+    with open_file(path) as file:
+        data: bytes = file.read()
+    if b"-----BEGIN CERTIFICATE-----" not in data:
+        raise InputError(str(path), expected="certificates, PEM")
+    return data
 
 
 def _choice(protocol: Protocol | str) -> bytes:
@@ -415,7 +454,7 @@ def _choice(protocol: Protocol | str) -> bytes:
         convert.put_protocol(choice, protocol)
     else:
         choice.bundled = protocol
-    data: bytes = choice.SerializeToString()
+    data: bytes = choice.SerializeToString(deterministic=True)
     return data
 
 

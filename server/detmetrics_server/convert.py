@@ -116,8 +116,8 @@ def from_boxes(boxes: Boxes) -> Any:
 
 
 def to_bytes(boxes: Boxes) -> bytes:
-    """Give a ``Boxes`` message serialised: the same message, each column copied once."""
-    pieces: list[Any] = [_all_but_columns(boxes).SerializeToString()]
+    """Give a ``Boxes`` message serialised: each column copied once, and the same bytes in every process."""
+    pieces: list[Any] = [_all_but_columns(boxes).SerializeToString(deterministic=True)]
     for name, values, dtype in _packed(boxes):
         data = np.ascontiguousarray(values, dtype).reshape(-1).view(np.uint8).data
         tag = messages.Boxes.DESCRIPTOR.fields_by_name[name].number << 3 | 2

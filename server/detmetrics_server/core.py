@@ -15,6 +15,7 @@ from detmetrics_server.storage import Role, Storage
 from detmetrics_server.watching import Numbers
 
 T = TypeVar("T")
+MAX_PUBLIC = 16
 
 
 class Caller(NamedTuple):
@@ -42,6 +43,7 @@ class Core:
         self.settings, self.storage, self.pool = settings, storage, pool
         self.numbers = Numbers()
         self.pending_bytes = self.spool_bytes = 0
+        self.n_receiving = {False: 0, True: 0}  # by whether anyone may call
         self.numbers.gauge("detmetrics_waiting", "Evaluations that wait.", lambda: pool.waiting)
         self.numbers.gauge("detmetrics_running", "Evaluations at work.", lambda: pool.running)
         self.numbers.gauge("detmetrics_spool_bytes", "Bytes of unfinished uploads.", lambda: self.spool_bytes)
@@ -54,6 +56,25 @@ class Core:
     async def db(self, call: Callable[..., T], *arguments: Any, **more: Any) -> T:
         """Call something that waits for the disk, beside the event loop."""
         return await asyncio.to_thread(call, *arguments, **more)
+
+    @contextmanager
+    def receiving(self, *, is_public: bool = False) -> Iterator[None]:
+        """Count a call while it may still be sending: gRPC holds a message whole before we see its length.
+
+        What anyone may call is counted by itself, so that a health check is answered while all others send.
+
+        Raises
+        ------
+        BusyError
+            Where as many as may are sending.
+        """
+        if self.n_receiving[is_public] >= (MAX_PUBLIC if is_public else self.settings.max_receiving):
+            raise BusyError("too many are sending at a time")
+        self.n_receiving[is_public] += 1
+        try:
+            yield
+        finally:
+            self.n_receiving[is_public] -= 1
 
     @contextmanager
     def admitted(self, size: int) -> Iterator[None]:

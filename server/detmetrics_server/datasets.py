@@ -23,8 +23,11 @@ class DatasetService:
 
     async def UploadDataset(self, stream: AsyncIterator[bytes], context: Any) -> Any:
         """Store a data set that a worker could read."""
+        with Upload(self._core, "UploadDatasetRequest", stream) as upload:
+            return await self._received(upload)
+
+    async def _received(self, upload: Upload) -> Any:
         core = self._core
-        upload = Upload(core, "UploadDatasetRequest", stream)
         header = await upload.header()
         dataset_id = asking.dataset_id(header.dataset_id, "header.dataset_id")
         asking.payload(header.format, header.compression, is_truth=True)
@@ -73,8 +76,8 @@ class DatasetService:
         """List data sets."""
         request = messages.parse("ListDatasetsRequest", data)
         size = asking.page_size(request.page_size)
-        after = asking.page_state(request.page_token, "datasets") or ""
-        rows = await self._core.db(self._core.storage.datasets, str(after), size + 1)
+        after = asking.name_before(asking.page_state(request.page_token, "datasets"))
+        rows = await self._core.db(self._core.storage.datasets, after, size + 1)
         token = asking.page_token(rows[size - 1]["id"], "datasets") if len(rows) > size else ""
         return messages.twin("ListDatasetsResponse")(
             datasets=[_message(row) for row in rows[:size]], next_page_token=token

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from detmetrics.errors import DetmetricsError, InputError
+from detmetrics.protocol import Protocol
 from detmetrics_server import asking, convert, jobs, messages
 from detmetrics_server.blobs import Spooled
 from detmetrics_server.core import CALLER, Core, check_owner
@@ -24,7 +25,7 @@ from detmetrics_server.uploads import Upload
 from detmetrics_server.watching import log
 
 MAX_ATTEMPTS = 5
-COLUMNS = 1
+COLUMNS = OFFICIAL = 1
 MAX_PROTOCOL = 256 << 10  # read in the event loop
 
 Event = tuple[str, int, int]
@@ -36,11 +37,13 @@ class Running:
 
     def __init__(self) -> None:
         self.task: asyncio.Task[None] | None = None
+        self.at: Event = ("waiting", 0, 0)
         self.error: Exception | None = None
         self.listeners: list[asyncio.Queue[Event | None]] = []
 
     def tell(self, event: Event | None) -> None:
         """Tell all listeners; None is the end."""
+        self.at = event or self.at
         for queue in self.listeners:
             if event is None or queue.empty():  # a slow reader gets the latest, not a backlog
                 queue.put_nowait(event)
@@ -58,6 +61,7 @@ class EvaluationService:
     async def Evaluate(self, data: bytes, context: Any) -> Any:
         """Evaluate in one call."""
         with self._core.admitted(len(data)):
+            messages.check_fields("EvaluateRequest", data)
             request = messages.parse("EvaluateRequest", data)
             fields = _fields(request)
             predictions, given_truth = b"".join(request.predictions), b"".join(request.truth)
@@ -65,11 +69,11 @@ class EvaluationService:
                 raise InputError("predictions", expected="given")
             if bool(given_truth) == bool(request.dataset):
                 raise InputError("dataset and truth", expected="one of them", got="both" if given_truth else "none")
-            protocol, name = _rules(request)
+            protocol, rules = _rules(request)
             is_stored = not (given_truth or request.stateless)
             known = None
             if is_stored and fields["request_id"]:
-                fields["request_hash"] = await asyncio.to_thread(_sha256, data)
+                fields["request_hash"] = await asyncio.to_thread(_request_hash, fields, rules, predictions)
                 known = await self._core.db(self._core.storage.by_request, fields["owner"], fields["request_id"])
             if known is not None:
                 return messages.twin("EvaluateResponse")(evaluation=await self._answered(known, fields["request_hash"]))
@@ -82,7 +86,7 @@ class EvaluationService:
             done: jobs.Evaluated = await self._core.pool.run(job)
             if is_stored:
                 fields |= {
-                    "protocol_name": name,
+                    "protocol_name": rules.name,
                     "job": _job(COLUMNS, 0, protocol, fields.pop("absent"), "predictions"),
                 }
                 row = await asyncio.shield(self._store(fields, predictions, done))
@@ -92,9 +96,9 @@ class EvaluationService:
                     display_name=fields["display_name"],
                     tags=fields["tags"],
                     state=SUCCEEDED,
-                    protocol=name,
+                    protocol=rules.name,
                     owner=fields["owner"],
-                    metrics=done.metrics,
+                    metrics={name: value for name, value in done.metrics.items() if value == value},
                 )
                 evaluation.scores.MergeFromString(done.scores)
             return messages.twin("EvaluateResponse")(evaluation=evaluation)
@@ -123,32 +127,19 @@ class EvaluationService:
     async def _answered(self, row: dict[str, Any], request_hash: str | None) -> Any:
         """Give an evaluation that a request made, if it is the same request."""
         if request_hash and row["request_hash"] != request_hash:
-            raise InputError("request_id", expected="new, or that of the same request", got=row["request_id"])
+            raise _not_the_same(row)
         return await self._message(row, full=True)
 
     async def EvaluateStream(self, stream: AsyncIterator[bytes], context: Any) -> None:
         """Take an upload and tell how its evaluation goes on."""
-        upload = Upload(self._core, "EvaluateStreamRequest", stream)
-        header = await upload.header()
-        fields = _fields(header)
-        asking.payload(header.format, header.compression, is_truth=False)
-        source = asking.text(header.file_name, "header.file_name") or "predictions"
-        protocol, fields["protocol_name"] = _rules(header)
-        fields["job"] = _job(header.format, header.compression, protocol, fields.pop("absent"), source)
-        await self._truth(asking.dataset(header.dataset))
-        row = await self._core.db(self._core.storage.by_request, fields["owner"], fields["request_id"])
-        if row is None:
-            self._core.pool.check_room()
-            spooled = self._core.storage.blobs.new()
-            try:
-                await upload.body(spooled)
-            except BaseException:
-                await self._core.db(spooled.close)
-                raise
-            row = await asyncio.shield(self._accept(fields, spooled))
+        with Upload(self._core, "EvaluateStreamRequest", stream) as upload:
+            fields, row = await self._received(upload)
+        if (row["dataset"], _asked(row["job"])) != (fields["dataset"], _asked(fields["job"])):
+            raise _not_the_same(row)
         running = self._running.get(row["id"])
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
         if running is not None:
+            queue.put_nowait(running.at)
             running.listeners.append(queue)
         response = messages.twin("EvaluateStreamResponse")
         await context.write(response(accepted=await self._message(row, full=False)))
@@ -163,6 +154,28 @@ class EvaluationService:
                 raise running.error
         row = await self._core.db(self._core.storage.evaluation, row["id"])
         await context.write(response(evaluation=await self._message(row, full=True)))
+
+    async def _received(self, upload: Upload) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Take an upload; give what was asked and the row of its evaluation, or of the one that this request made."""
+        header = await upload.header()
+        fields = _fields(header)
+        asking.payload(header.format, header.compression, is_truth=False)
+        source = asking.text(header.file_name, "header.file_name") or "predictions"
+        protocol, rules = _rules(header)
+        fields["protocol_name"] = rules.name
+        fields["job"] = _job(header.format, header.compression, protocol, fields.pop("absent"), source)
+        await self._truth(asking.dataset(header.dataset))
+        row = await self._core.db(self._core.storage.by_request, fields["owner"], fields["request_id"])
+        if row is not None:
+            return fields, row
+        self._core.pool.check_room()
+        spooled = self._core.storage.blobs.new()
+        try:
+            await upload.body(spooled)
+        except BaseException:
+            await self._core.db(spooled.close)
+            raise
+        return fields, await asyncio.shield(self._accept(fields, spooled))
 
     async def _accept(self, fields: dict[str, Any], spooled: Spooled) -> dict[str, Any]:
         """Keep an upload and begin its evaluation; from here on nobody needs to wait for it.
@@ -354,18 +367,21 @@ class EvaluationService:
         if rows[0]["dataset"] != rows[1]["dataset"]:
             names = " and ".join(row["dataset"] for row in rows)
             raise InputError("data set of baseline and candidate", expected="the same", got=names)
-        sides, rules = [], []
+        sides, rules, absents = [], [], set()
         for row, which in zip(rows, ("baseline", "candidate"), strict=True):
             payload, told = self._stored(row, which)
             sides.append(payload)
             rules.append(base64.b64decode(told["protocol"]))
+            absents.add(told["absent"] or OFFICIAL)
         digests = {convert.to_protocol(messages.parse("ProtocolChoice", rule)).digest for rule in rules}
         if len(digests) > 1:
             names = " and ".join(row["protocol_name"] for row in rows)
             raise InputError("protocol of baseline and candidate", expected="the same", got=names)
-        truth = await self._truth(rows[0]["dataset"])
+        if len(absents) > 1:
+            raise InputError("absent of baseline and candidate", expected="the same")
+        job = jobs.Compare(await self._truth(rows[0]["dataset"]), sides[0], sides[1], rules[0], absents.pop(), data)
         try:
-            response = await self._core.pool.run(jobs.Compare(truth, sides[0], sides[1], rules[0], data), kill=True)
+            response = await self._core.pool.run(job, kill=True)
         finally:
             for payload in sides:
                 Path(payload.scratch).unlink(missing_ok=True)
@@ -398,16 +414,29 @@ def _fields(request: Any) -> dict[str, Any]:
     }
 
 
-def _rules(request: Any) -> tuple[bytes, str]:
-    """Give the rules of a request, as they came, and their name."""
+def _rules(request: Any) -> tuple[bytes, Protocol]:
+    """Give the rules of a request, as they came and as they are."""
     data = b"".join(request.protocol)
     if len(data) > MAX_PROTOCOL:
         raise InputError("protocol", expected=f"at most {MAX_PROTOCOL:,} bytes", got=len(data))
-    return data, convert.to_protocol(messages.parse("ProtocolChoice", data)).name
+    return data, asking.protocol(convert.to_protocol(messages.parse("ProtocolChoice", data)))
 
 
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _request_hash(fields: dict[str, Any], rules: Protocol, predictions: bytes) -> str:
+    """Give a hash of what a request asks for, however its client laid the message out."""
+    asked = [fields[name] for name in ("dataset", "absent", "display_name", "tags")]
+    return hashlib.sha256(json.dumps([*asked, rules.digest]).encode() + predictions).hexdigest()
+
+
+def _asked(job: str) -> tuple[int, str]:
+    """Give what two requests of one id must have in common, besides the data set."""
+    told = json.loads(job)
+    rules = convert.to_protocol(messages.parse("ProtocolChoice", base64.b64decode(told["protocol"])))
+    return told["absent"] or OFFICIAL, rules.digest
+
+
+def _not_the_same(row: dict[str, Any]) -> InputError:
+    return InputError("request_id", expected="new, or that of the same request", got=row["request_id"])
 
 
 def _job(format_: int, compression: int, protocol: bytes, absent: int, source: str) -> str:

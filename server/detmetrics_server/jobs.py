@@ -71,6 +71,7 @@ class Compare(NamedTuple):
     baseline: Payload
     candidate: Payload
     protocol: bytes
+    absent: int
     request: bytes
 
 

@@ -28,6 +28,8 @@ from detmetrics.v1 import (
 )
 
 PACKAGE = "detmetrics.v1"
+CHUNK_TAG = 0x12  # field 2 of the stream's part
+MAX_FIELDS = 1000  # of a large message, in pieces
 MAX_COLUMNS = 1000  # of boxes, and of frames
 MODULES = (boxes_pb2, scores_pb2, uploads_pb2, evaluation_service_pb2, dataset_service_pb2, server_service_pb2)
 SERVICES = ("EvaluationService", "DatasetService", "ServerService")
@@ -90,6 +92,28 @@ def parse(name: str, data: bytes) -> Any:
     return message
 
 
+def check_fields(name: str, data: bytes) -> None:
+    """Refuse a message in so many pieces that to read it would take long: each empty piece is two bytes.
+
+    Raises
+    ------
+    InputError
+    """
+    view, at = memoryview(data), 0
+    for _ in range(MAX_FIELDS):
+        if at == len(view):
+            return
+        tag, at = _varint(view, at)
+        size = {1: 8, 2: -1, 5: 4}.get(tag & 7, 0)
+        if size <= 0:
+            size, after = _varint(view, at)
+            at, size = after, (size if tag & 7 == 2 else 0)
+        if tag < 0 or tag & 7 in (3, 4) or size < 0 or at + size > len(view):
+            raise InputError(f"request is no {name} message, or is damaged")
+        at += size
+    raise InputError(f"{name}", expected=f"of at most {MAX_FIELDS:,} fields")
+
+
 def _is_loose(boxes: Any) -> bool:
     """Whether a client did not pack the columns."""
     columns = (boxes.box_columns, boxes.frame_columns)
@@ -107,7 +131,7 @@ def chunk_of(data: bytes) -> tuple[int, memoryview] | None:
     view = memoryview(data)
     tag, at = _varint(view, 0)
     size, at = _varint(view, at)
-    if tag != 0x12 or size != len(data) - at:  # field 2 of the stream's part, up to the end
+    if tag != CHUNK_TAG or size != len(data) - at:  # field 2 of the stream's part, up to the end
         return None
     offset = 0
     tag, after = _varint(view, at)
@@ -115,7 +139,7 @@ def chunk_of(data: bytes) -> tuple[int, memoryview] | None:
         offset, at = _varint(view, after)
         tag, after = _varint(view, at)
     size, start = _varint(view, after)
-    if tag != 0x12 or size != len(data) - start or offset < 0:  # data, up to the end
+    if tag != 0x12 or size != len(data) - start or not 0 <= offset < 1 << 63:  # data, up to the end
         return None
     return offset, view[start:]
 
@@ -133,7 +157,7 @@ def varint(value: int) -> bytes:
 def _varint(view: memoryview, at: int) -> tuple[int, int]:
     """Give a number and where it ends; (-1, …) where there is none."""
     value = 0
-    for shift in range(0, 63, 7):
+    for shift in range(0, 70, 7):
         if at >= len(view):
             break
         byte = view[at]

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Any
 
+from detmetrics.errors import InputError
 from detmetrics_server import jobs
 from detmetrics_server.errors import BusyError, DrainingError, LimitError, WorkerLostError
 
@@ -109,9 +110,21 @@ class Pool:
         self.is_closed = False
 
     async def start(self) -> None:
-        """Start all workers."""
+        """Start all workers.
+
+        Raises
+        ------
+        InputError
+            Where one ends at once.
+        """
         loop = asyncio.get_running_loop()
-        await asyncio.gather(*(loop.run_in_executor(self._threads, slot.start) for slot in self._slots))
+        starts = [loop.run_in_executor(self._threads, slot.start) for slot in self._slots]
+        for failure in await asyncio.gather(*starts, return_exceptions=True):
+            if isinstance(failure, (EOFError, ConnectionError)):
+                hint = "is worker_memory_bytes, or the machine, too small?"
+                raise InputError("a worker process cannot start", hint=hint) from None
+            if failure is not None:
+                raise failure
         for slot in self._slots:
             self._free.put_nowait(slot)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,11 +102,14 @@ class Server:
         try:
             if settings.tls_cert:
                 pair = (Path(settings.tls_key).read_bytes(), Path(settings.tls_cert).read_bytes())
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key)
                 credentials = grpc.ssl_server_credentials([pair])
                 return int(self._server.add_secure_port(settings.address, credentials))
             return int(self._server.add_insecure_port(settings.address))
+        except ssl.SSLError:
+            raise InputError("tls_cert and tls_key", expected="a certificate and its key, PEM") from None
         except RuntimeError:
-            raise InputError(f"cannot listen on {settings.address}") from None
+            raise InputError(f"cannot listen on {settings.address}: is another server there?") from None
         except OSError as error:
             raise InputError(f"cannot read {error.filename}: {error.strerror}") from None
 

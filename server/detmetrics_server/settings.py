@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,17 +42,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Evaluations that may wait before more are refused.
     max_calls : int
         Calls at a time, of all kinds.
+    max_receiving : int
+        Calls at a time that may still be sending. gRPC holds a message whole before anybody can look at its size, so
+        what the front can be made to hold is ``max_receiving * max_message_bytes + max_pending_bytes``, 4.5 GiB by
+        default and only where every caller sends the largest message at once; nothing is read of a call whose token is
+        not valid.
     max_message_bytes, max_pending_bytes : int
-        Largest message, and all messages at work together.
+        Largest message, and all messages at work together. Larger inputs are uploads, of which two chunks at a time are
+        in memory and the rest is on the disk.
     max_upload_bytes, max_unpacked_bytes, max_spool_bytes : int
         Largest upload as sent and after decompression, and all unfinished uploads together.
-    idle_s, timeout_s, drain_s : float
-        Longest wait for the next part of an upload; longest time of one evaluation; time that work at hand
-        has to finish after SIGTERM.
+    idle_s, upload_s, timeout_s, drain_s : float
+        Longest wait for the next part of an upload; longest time of one upload; longest time of one evaluation; time
+        that work at hand has to finish after SIGTERM.
     cache_bytes, worker_memory_bytes : int
         Of each worker: truth that it keeps, and the most address space it may have (0: no limit).
     metrics_address : str
-        ``host:port`` for Prometheus; empty: none.
+        ``host:port`` for Prometheus; empty: none. Whoever reaches it reads it: names of methods, and numbers.
     """
 
     storage: str
@@ -65,12 +72,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     workers: int = 0
     max_waiting: int = 256
     max_calls: int = 1000
-    max_message_bytes: int = 64 * MIB
+    max_receiving: int = 128
+    max_message_bytes: int = 32 * MIB
     max_pending_bytes: int = 512 * MIB
     max_upload_bytes: int = 2048 * MIB
     max_unpacked_bytes: int = 4096 * MIB
     max_spool_bytes: int = 8192 * MIB
     idle_s: float = 60.0
+    upload_s: float = 3600.0
     timeout_s: float = 900.0
     drain_s: float = 30.0
     cache_bytes: int = 1024 * MIB
@@ -79,6 +88,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other."""
+        if not self.address.startswith("unix:"):
+            _check_port(self.address, "address")
+        if self.metrics_address:
+            _check_port(self.metrics_address, "metrics_address")
         if bool(self.tls_cert) != bool(self.tls_key):
             raise InputError("tls_cert and tls_key", expected="both given or none")
         if not self.is_loopback and not self.insecure:
@@ -90,12 +103,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 )
             if self.tokens is False:
                 raise InputError(f"address {self.address}", expected="loopback, or served with tokens")
-        for name in ("max_waiting", "max_calls", "max_upload_bytes", "max_unpacked_bytes"):
+        for name in ("max_waiting", "max_calls", "max_receiving", "max_upload_bytes", "max_unpacked_bytes"):
             if getattr(self, name) < 1:
                 raise InputError(name, expected="at least 1", got=getattr(self, name))
         if self.max_message_bytes < 5 * MIB:
             raise InputError("max_message_bytes", expected=f"at least {5 * MIB}, for chunks of 4 MiB")
-        for name in ("idle_s", "timeout_s"):
+        for name in ("idle_s", "upload_s", "timeout_s"):
             if not getattr(self, name) > 0:
                 raise InputError(name, expected="positive", got=getattr(self, name))
 
@@ -124,12 +137,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return has_tokens or not (self.is_loopback or self.insecure)
 
     def to_text(self) -> str:
-        """Give one setting a line; passwords in URLs are left out."""
+        """Give one setting a line, as TOML; who logs in to a database, and how, is left out of its URL."""
         values = msgspec.to_builtins(self)
-        if "@" in self.database_url:
-            scheme, _, rest = self.database_url.partition("://")
-            values["database_url"] = f"{scheme}://…@{rest.rpartition('@')[2]}"
-        return "\n".join(f"{name} = {value!r}" for name, value in values.items())
+        scheme, mark, rest = self.database_url.partition("://")
+        if mark:
+            place = rest.partition("?")[0].rpartition("@")
+            values["database_url"] = f"{scheme}://{'…@' if place[1] else ''}{place[2]}{'?…' if '?' in rest else ''}"
+        return "\n".join(_to_toml(name, value) for name, value in values.items())
+
+
+def _check_port(address: str, name: str) -> None:
+    port = address.rpartition(":")[2]
+    if not (":" in address and port.isascii() and port.isdigit() and int(port) < 1 << 16):
+        raise InputError(name, expected="host:port, the port from 0 to 65535", got=address)
+
+
+def _to_toml(name: str, value: Any) -> str:
+    if value is None:
+        return f"# {name}: not set"
+    if isinstance(value, str):
+        return f"{name} = {json.dumps(value, ensure_ascii=False)}"
+    if not isinstance(value, int) or isinstance(value, bool):
+        return f"{name} = {value!r}".lower()
+    size = f"  # {value / MIB:,.0f} MiB" if name.endswith("_bytes") and value >= MIB else ""
+    return f"{name} = {value:_}{size}"
 
 
 def load(
@@ -168,4 +199,9 @@ def load(
     try:
         return msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
+        cause = error.__cause__
+        if isinstance(cause, InputError):
+            raise cause from None
+        if "storage" not in values:
+            raise InputError("--storage DIR", expected="given: the folder of database and blobs") from None
         raise InputError(f"settings: {error}") from None

@@ -111,6 +111,11 @@ def from_rpc_error(error: grpc.RpcError) -> Exception:
     return kind(text if kind is not ServiceError else f"{code.name}: {text}")
 
 
+def has_details(error: grpc.RpcError) -> bool:
+    """Whether it was our server that refused: it always says more than gRPC does."""
+    return rpc_status.from_call(error) is not None
+
+
 def retry_delay_s(error: grpc.RpcError) -> float:
     """Seconds after which the server asks to be tried again; 0 where it does not."""
     status = rpc_status.from_call(error)

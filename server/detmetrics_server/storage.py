@@ -85,6 +85,8 @@ TOKENS = sa.Table(
     sa.Column("created_ns", sa.BigInteger, nullable=False),
     sa.Column("expires_ns", sa.BigInteger),
 )
+_REVOKED = -1
+_IS_REVOKED = sa.func.coalesce(TOKENS.c.expires_ns, 0) == _REVOKED
 
 
 class Query(NamedTuple):
@@ -100,10 +102,10 @@ class Query(NamedTuple):
 
 
 class Page(NamedTuple):
-    """A page of rows and where the next one begins, or None."""
+    """A page of rows, and key and seq of its last one where more follow."""
 
     rows: list[dict[str, Any]]
-    next: tuple[int, int] | None
+    next: tuple[float, int] | None
 
 
 class Storage:
@@ -135,15 +137,29 @@ class Storage:
             self.blobs = Blobs(folder, durable=durable)
         except OSError as error:
             raise InputError(f"cannot use {folder} as storage: {error.strerror or error}") from None
-        self.engine = sa.create_engine(url or sa.URL.create("sqlite", database=str(folder / "detmetrics.db")))
+        try:
+            self._connect(url or sa.URL.create("sqlite", database=str(folder / "detmetrics.db")), durable)
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _connect(self, url: str | sa.URL, durable: bool) -> None:
+        self.engine = _engine(url)
         if self.engine.dialect.name == "sqlite":
             synchronous = "FULL" if durable else "NORMAL"
             sa.event.listen(self.engine, "connect", lambda connection, _: _prepare_sqlite(connection, synchronous))
-        META.create_all(self.engine)
+        try:
+            META.create_all(self.engine)
+        except sa.exc.DBAPIError as error:
+            raise InputError(f"cannot use the database: {str(error.orig).splitlines()[0]}") from None
 
     def close(self) -> None:
-        """Let go of the folder."""
-        self.engine.dispose()
+        """Let go of the folder, once nothing is being kept."""
+        with self._lock:
+            self.engine.dispose()
+            self._let_go()
+
+    def _let_go(self) -> None:
         if self._held >= 0:
             os.close(self._held)
             self._held = -1
@@ -156,7 +172,7 @@ class Storage:
                 with self.engine.begin() as connection:
                     yield connection
             except sa.exc.OperationalError as error:
-                if "full" in str(error.orig) or "disk I/O" in str(error.orig):
+                if any(sign in str(error.orig) for sign in ("full", "disk I/O", "No space left")):
                     raise FullError("the server's disk is full: nothing was stored") from error
                 raise
 
@@ -322,14 +338,16 @@ class Storage:
             found = c.execute(query).mappings().first()
             return None if found is None else _with_parts(c, [dict(found)])[0]
 
-    def evaluations(self, query: Query, limit: int, start: tuple[int, int] | None) -> Page:
-        """List evaluations; ``start`` is (rows to skip, last seq that counts) of the page before."""
+    def evaluations(self, query: Query, limit: int, after: tuple[float, int] | None) -> Page:
+        """List evaluations; ``after`` is what the page before gave.
+
+        What is deleted or added between two pages moves no other row to another page.
+        """
         e = EVALUATIONS.c
-        key: Any = e.created_ns
-        select = sa.select(EVALUATIONS)
+        key: Any = METRICS.c.value if query.metric else e.created_ns
+        select = sa.select(EVALUATIONS, key.label("key"))
         if query.metric:
             select = select.join(METRICS, (METRICS.c.seq == e.seq) & (METRICS.c.name == query.metric))
-            key = METRICS.c.value
         if query.tag:
             select = select.join(TAGS, (TAGS.c.seq == e.seq) & (TAGS.c.tag == query.tag))
         for column, value in ((e.dataset, query.dataset), (e.protocol_name, query.protocol)):
@@ -340,14 +358,14 @@ class Storage:
         if query.until_ns is not None:
             select = select.where(e.created_ns < query.until_ns)
         order = (key.desc(), e.seq.desc()) if query.descending else (key.asc(), e.seq.asc())
+        if after is not None:
+            further, on = (key < after[0], e.seq < after[1]) if query.descending else (key > after[0], e.seq > after[1])
+            select = select.where(further | ((key == after[0]) & on))
         with self._begin() as c:
-            if start is None:
-                start = (0, c.execute(sa.select(sa.func.max(e.seq))).scalar() or 0)
-            skip, last = start
-            select = select.where(e.seq <= last).order_by(*order).offset(skip).limit(limit + 1)
-            rows = [dict(row) for row in c.execute(select).mappings()]
-            more = len(rows) > limit
-            return Page(_with_parts(c, rows[:limit]), (skip + limit, last) if more else None)
+            rows = [dict(row) for row in c.execute(select.order_by(*order).limit(limit + 1)).mappings()]
+            keys = [row.pop("key") for row in rows]
+            is_last = len(rows) <= limit
+            return Page(_with_parts(c, rows[:limit]), None if is_last else (keys[limit - 1], rows[limit - 1]["seq"]))
 
     def running(self) -> list[dict[str, Any]]:
         """Evaluations that a stopped or killed server left behind; each call counts as an attempt."""
@@ -387,12 +405,13 @@ class Storage:
         """
         if role not in ROLES:
             raise InputError("role", expected=f"one of {ROLES}", got=role)
-        if not name or name == "anonymous" or len(name) > 200:
-            raise InputError("name of a token", expected="1 to 200 characters, not 'anonymous'", got=name)
+        if not name.isprintable() or not 0 < len(name) <= 200 or name == "anonymous":
+            raise InputError("name of a token", expected="1 to 200 characters that print, not 'anonymous'", got=name)
         token = f"dm_{secrets.token_urlsafe(32)}"  # 256 random bits: nothing to guess, so one SHA-256 is enough
         row = {"name": name, "sha256": _hashed(token), "role": role, "created_ns": time.time_ns()}
         try:
             with self._begin() as c:
+                c.execute(TOKENS.delete().where((TOKENS.c.name == name) & _IS_REVOKED))
                 c.execute(TOKENS.insert().values(**row, expires_ns=expires_ns))
         except sa.exc.IntegrityError:
             raise InputError(f"there is a token {name!r} already") from None
@@ -408,14 +427,15 @@ class Storage:
         return row["name"], row["role"]
 
     def has_tokens(self) -> bool:
-        """Whether any token was made."""
+        """Whether any token was ever made: revoking the last one lets nobody in."""
         with self._begin() as c:
             return c.execute(sa.select(TOKENS.c.name).limit(1)).first() is not None
 
     def tokens(self) -> list[dict[str, Any]]:
         """List tokens, without what they are."""
         with self._begin() as c:
-            return [dict(row) for row in c.execute(sa.select(TOKENS).order_by(TOKENS.c.name)).mappings()]
+            query = sa.select(TOKENS).where(~_IS_REVOKED).order_by(TOKENS.c.name)
+            return [dict(row) for row in c.execute(query).mappings()]
 
     def delete_token(self, name: str) -> None:
         """Revoke a token.
@@ -426,8 +446,18 @@ class Storage:
             Where there is none of the name.
         """
         with self._begin() as c:
-            if not c.execute(TOKENS.delete().where(TOKENS.c.name == name)).rowcount:
+            change = TOKENS.update().where((TOKENS.c.name == name) & ~_IS_REVOKED)
+            if not c.execute(change.values(sha256=f"revoked {secrets.token_hex(16)}", expires_ns=_REVOKED)).rowcount:
                 raise InputError(f"there is no token {name!r}")
+
+
+def _engine(url: str | sa.URL) -> sa.Engine:
+    try:
+        return sa.create_engine(url)
+    except sa.exc.ArgumentError:
+        raise InputError("database_url", expected="a URL as SQLAlchemy reads it, e.g. postgresql+psycopg://…") from None
+    except ModuleNotFoundError as error:
+        raise InputError(f"database_url: this database needs {error.name}: pip install it") from None
 
 
 def _add_metrics(c: sa.Connection, seq: int, metrics: dict[str, float]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from detmetrics.errors import InputError
 from detmetrics_server import messages
@@ -14,6 +15,7 @@ from detmetrics_server.errors import BusyError, LimitError
 
 MAX_CHUNK = 4 << 20
 MAX_PART = MAX_CHUNK + 1024
+MAX_OTHER = 1 << 20  # a header or footer
 
 
 class Chunk(NamedTuple):
@@ -24,7 +26,7 @@ class Chunk(NamedTuple):
 
 
 class Upload:
-    """One stream of requests.
+    """One stream of requests; inside ``with`` it counts as one that sends.
 
     Parameters
     ----------
@@ -36,10 +38,23 @@ class Upload:
 
     def __init__(self, core: Core, name: str, stream: AsyncIterator[bytes]) -> None:
         self._core, self._name, self._stream = core, name, stream
+        self._place = core.receiving()
+        self._end = time.monotonic() + core.settings.upload_s
+
+    def __enter__(self) -> Self:
+        """Take a place among those that send."""
+        self._place.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Give the place back."""
+        self._place.__exit__(None, None, None)
 
     async def _next(self) -> tuple[str, Any]:
         """Give the kind of the next part and the part."""
         idle_s = self._core.settings.idle_s
+        if time.monotonic() > self._end:
+            raise InputError("upload", expected=f"whole after {self._core.settings.upload_s:g} s")
         try:
             data = await asyncio.wait_for(anext(self._stream, None), idle_s)
         except TimeoutError:
@@ -51,6 +66,8 @@ class Upload:
         chunk = messages.chunk_of(data)
         if chunk is not None:
             return "chunk", Chunk(*chunk)
+        if len(data) > MAX_OTHER and data[0] != messages.CHUNK_TAG:
+            raise InputError("header", expected=f"at most {MAX_OTHER:,} bytes", got=len(data))
         part = messages.parse(self._name, data)
         kind = part.WhichOneof("part")
         return (kind, getattr(part, kind)) if kind else ("an empty part", None)

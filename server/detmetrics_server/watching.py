@@ -10,6 +10,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from detmetrics.errors import InputError
+
 LOG = logging.getLogger("detmetrics_server")
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -60,7 +62,10 @@ class Numbers:
     def serve(self, address: str) -> Callable[[], None]:
         """Serve the numbers over HTTP; give what ends that."""
         host, _, port = address.rpartition(":")
-        server, thread = start_http_server(int(port), addr=host.strip("[]") or "127.0.0.1", registry=self.registry)
+        try:
+            server, thread = start_http_server(int(port), addr=host.strip("[]") or "127.0.0.1", registry=self.registry)
+        except OSError as error:
+            raise InputError(f"cannot serve metrics on {address}: {error.strerror or error}") from None
 
         def stop() -> None:
             server.shutdown()

@@ -108,7 +108,7 @@ class Worker:
             comparison = verdict.comparison
         else:
             _check_draws(request.draws)
-            comparison = compare(ledgers[0], ledgers[1], progress=advance, **given)
+            comparison = compare(ledgers[0], ledgers[1], absent=convert.ABSENT[job.absent], progress=advance, **given)
         data: bytes = convert.from_comparison(comparison, verdict).SerializeToString()
         return data
 
@@ -147,7 +147,9 @@ def read(payload: jobs.Payload, report: Report, *, are_predictions: bool) -> Box
         if payload.compression == GZIP:
             _unpack(path, payload)
             path = Path(payload.scratch)
-        return _read_file(path, payload, report, are_predictions)
+        boxes = _read_file(path, payload, report, are_predictions)
+        object.__setattr__(boxes, "source", payload.source)  # what later errors name, too
+        return boxes
     except InputError as error:
         text = str(error)
         for hidden in {payload.path, payload.scratch, str(path)} - {"", "."}:
@@ -233,7 +235,10 @@ def main(descriptor: int, cache_bytes: int, memory_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     pipe = Connection(descriptor)
     worker = Worker(cache_bytes)
-    warm_up(worker)
+    try:
+        warm_up(worker)
+    except (MemoryError, ImportError) as error:  # a library that finds no room cannot be imported
+        sys.exit(f"worker: {type(error).__name__} {error}")
     last = 0.0
 
     def report(stage: str, done: int, total: int) -> None:

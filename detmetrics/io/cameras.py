@@ -1,0 +1,146 @@
+"""Cameras of a data set in the nuScenes format: where each stood, its intrinsics and its picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from detmetrics.errors import InputError, listing
+from detmetrics.geometry import Pose
+from detmetrics.io import _tables
+
+__all__ = ["Camera", "NuscenesCameras"]
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """One picture of one camera.
+
+    Attributes
+    ----------
+    name : str
+        Its channel, e.g. ``CAM_FRONT``.
+    intrinsic : float64 (3, 3)
+        From the camera's axes (x right, y down, z ahead) to pixels, homogeneous; undistorted.
+    pose : Pose
+        From the camera's axes to the global frame when the picture was taken.
+    width_px, height_px : int
+        Of the picture.
+    path : Path
+        The picture's file.
+    timestamp_us : int
+        When it was taken, microseconds.
+    """
+
+    name: str
+    intrinsic: NDArray[np.float64]
+    pose: Pose
+    width_px: int
+    height_px: int
+    path: Path
+    timestamp_us: int
+
+
+class _Shot(msgspec.Struct, gc=False, frozen=True):
+    sample_token: str
+    ego_pose_token: str
+    calibrated_sensor_token: str
+    timestamp: float
+    is_key_frame: bool
+    filename: str
+    width: int | None = None
+    height: int | None = None
+
+
+class _Placed(msgspec.Struct, gc=False, frozen=True):
+    token: str
+    translation: tuple[float, float, float]
+    rotation: tuple[float, float, float, float]
+
+
+class _Calibrated(_Placed, gc=False, frozen=True):
+    sensor_token: str
+    camera_intrinsic: list[list[float]] = []
+
+
+class _Sensor(msgspec.Struct, gc=False, frozen=True):
+    token: str
+    channel: str
+    modality: str = ""
+
+
+class NuscenesCameras:
+    """The cameras at the key frames of a data set in the nuScenes format; the tables are read once.
+
+    Parameters
+    ----------
+    dataroot : path
+        Folder that holds the version folder with the tables.
+    version : str, optional
+        E.g. ``v1.0-trainval``; default: the only ``v1.*-*`` there.
+
+    Raises
+    ------
+    InputError
+        Missing folder, table or pose; tables that are not JSON; intrinsics that are not 3 by 3 numbers.
+    """
+
+    def __init__(self, dataroot: str | Path, version: str | None = None) -> None:
+        root = _tables._root(Path(dataroot), version)
+        channels = {row.token: row.channel for row in _tables._all(root, "sensor", _Sensor) if row.modality == "camera"}
+        calibrated = {
+            row.token: row
+            for row in _tables._all(root, "calibrated_sensor", _Calibrated)
+            if row.sensor_token in channels
+        }
+        shots = [
+            row
+            for piece in _tables.rows(root.table("sample_data"), _Shot)
+            for row in piece
+            if row.is_key_frame and row.calibrated_sensor_token in calibrated
+        ]
+        wanted = {row.ego_pose_token for row in shots}
+        ego = {
+            row.token: Pose.of_quaternion(row.rotation, row.translation)
+            for piece in _tables.rows(root.table("ego_pose"), _Placed)
+            for row in piece
+            if row.token in wanted
+        }
+        if wanted - ego.keys():
+            raise InputError(f"{root.table('ego_pose')} lacks {listing(sorted(wanted - ego.keys()))}")
+        intrinsics = {row.token: _intrinsic(row, root.table("calibrated_sensor")) for row in calibrated.values()}
+        self._of_sample: dict[str, list[Camera]] = {}
+        for shot in shots:
+            sensor = calibrated[shot.calibrated_sensor_token]
+            camera = Camera(
+                name=channels[sensor.sensor_token],
+                intrinsic=intrinsics[sensor.token],
+                pose=ego[shot.ego_pose_token].after(Pose.of_quaternion(sensor.rotation, sensor.translation)),
+                width_px=shot.width or 0,
+                height_px=shot.height or 0,
+                path=root.dataroot / shot.filename,
+                timestamp_us=round(shot.timestamp),
+            )
+            self._of_sample.setdefault(shot.sample_token, []).append(camera)
+        #: Tokens of the samples that have pictures, in the order of the table.
+        self.samples = list(self._of_sample)
+
+    def of(self, sample_token: str) -> list[Camera]:
+        """Give the cameras of a sample, by name; none where it has no pictures."""
+        return sorted(self._of_sample.get(sample_token, []), key=lambda camera: camera.name)
+
+
+def _intrinsic(row: _Calibrated, table: Path) -> NDArray[np.float64]:
+    try:
+        matrix = np.array(row.camera_intrinsic, np.float64)
+    except ValueError:
+        matrix = np.zeros(0)
+    if matrix.shape != (3, 3):
+        raise InputError(
+            f"{table}: camera_intrinsic of {row.token!r}", expected="3 by 3 numbers", got=row.camera_intrinsic
+        )
+    return matrix
