@@ -309,6 +309,7 @@ def test_a_deadline_before_the_answer_leaves_nothing(client: Client, server: Run
     try:
         with server.client(timeout_s=0.3) as hasty, pytest.raises(ServiceError, match="DEADLINE"):
             hasty.evaluate(pred, dataset="small")
+        serving.wait_until(lambda: server.server.core.pending_bytes == 0)  # the server has noticed, too
     finally:
         os.kill(pid, signal.SIGCONT)
     serving.wait_until(lambda: server.pool.running == 0)
@@ -663,3 +664,49 @@ def test_what_was_not_kept_is_not_told(tmp_path: Path, monkeypatch: pytest.Monke
         assert not list(client.evaluations())
         assert sorted(server.storage.blobs.listed()) == before
         assert not server.left_over()
+
+
+def test_a_stream_lost_while_its_upload_is_being_kept(
+    client: Client, server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once an upload is whole it is kept and evaluated, whether or not somebody is left to be told."""
+    _, pred = serving.boxes()
+    before = {run.name for run in client.evaluations()}
+    keep, begun, lost = server.storage.blobs.keep, threading.Event(), threading.Event()
+
+    def slow(upload: object) -> str:
+        begun.set()
+        assert lost.wait(10)
+        return keep(upload)
+
+    with monkeypatch.context() as patch, grpc.insecure_channel(server.address) as channel:
+        patch.setattr(server.storage.blobs, "keep", slow)
+        stream = channel.stream_stream(f"{EVALUATIONS}/EvaluateStream")(iter(pieces(pred, request_id="kept")))
+        assert begun.wait(10)
+        stream.cancel()
+        serving.wait_until(lambda: server.server.core.n_receiving[False] == 0)
+        lost.set()
+        serving.wait_until(lambda: not server.server._evaluations._running)
+    [kept] = [run for run in client.evaluations() if run.name not in before]
+    assert kept.state == "succeeded"
+    serving.same(client.evaluate(pred, dataset="small").scores, client.get(kept.name).scores)
+
+
+def test_the_end_waits_for_what_nobody_listens_to(tmp_path: Path) -> None:
+    truth, pred = serving.boxes()
+    server = Running(tmp_path)
+    with server.client() as client:
+        client.upload_dataset("small", truth)
+    pid = server.pool.pids()[0]
+    os.kill(pid, signal.SIGSTOP)
+    with grpc.insecure_channel(server.address) as channel:
+        stream = channel.stream_stream(f"{EVALUATIONS}/EvaluateStream")(iter(pieces(pred)))
+        name = messages.parse("EvaluateStreamResponse", next(stream)).accepted.name
+        stream.cancel()
+    go_on = threading.Timer(1.0, os.kill, (pid, signal.SIGCONT))
+    go_on.start()
+    server.stop(drain_s=20)
+    go_on.join()
+    storage = storages.Storage(tmp_path)
+    assert storage.evaluation(name.split("/")[1])["state"] == storages.SUCCEEDED, "not left for the next start"
+    storage.close()
