@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -28,7 +29,7 @@ pytest.importorskip("grpc", reason="detmetrics[server] is not installed")
 import grpc
 
 import serving
-from detmetrics_server import asking, convert, evaluations, messages, statuses
+from detmetrics_server import asking, blobs, convert, evaluations, messages, statuses
 from detmetrics_server import client as clients
 from detmetrics_server import storage as storages
 from detmetrics_server.client import Client
@@ -436,8 +437,6 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import errno
     import io
 
-    from detmetrics_server import blobs
-
     class Full(io.FileIO):
         room = 0
 
@@ -715,3 +714,27 @@ def test_the_end_waits_for_what_nobody_listens_to(tmp_path: Path) -> None:
     storage = storages.Storage(tmp_path)
     assert storage.evaluation(name.split("/")[1])["state"] == storages.SUCCEEDED, "not left for the next start"
     storage.close()
+
+
+def test_a_worker_that_is_faster_than_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads an upload while that goes to the disk; what it found is written down only after the upload."""
+    truth, pred = serving.boxes()
+    path = tmp_path / "pred.parquet"
+    dm.io.parquet.write(pred, path)
+    with serving.serving(tmp_path / "x", durable=True) as server, server.client() as client:
+        client.upload_dataset("small", truth)
+        client.evaluate(pred, dataset="small")
+        flush, slow = blobs.Spooled.flush, []
+
+        def slowly(upload: Any, *, durable: bool) -> None:
+            if durable and not slow:
+                slow.append(upload)
+                serving.wait_until(lambda: server.pool.running == 0)
+                time.sleep(0.3)
+            flush(upload, durable=durable)
+
+        monkeypatch.setattr(blobs.Spooled, "flush", slowly)
+        run = client.evaluate(path, dataset="small")
+        assert slow
+        assert run.state == "succeeded"
+        serving.same(dm.evaluate(truth, pred, dm.NUSCENES), run.scores)
