@@ -75,7 +75,7 @@ def steps(out: Path, server: str) -> list[Step]:
     of_data = ("--data", data, "--split", SPLIT)
 
     def submit(results: Path, name: str) -> tuple[str, ...]:
-        return ("submit", str(results), "--dataset", "demo", "--name", name, "--bootstrap", "1000", "--server", server)
+        return ("submit", str(results), "--dataset", "demo", "--name", name, "--server", server)
 
     return [
         Step(
@@ -98,9 +98,15 @@ def steps(out: Path, server: str) -> list[Step]:
         ),
         Step(
             "The predictions are submitted",
-            "Over the wire; the table comes back, with intervals: how far would it move on other streets?",
+            "Over the wire; the table comes back.",
             submit(good, "bundled"),
             needs_server=True,
+        ),
+        Step(
+            "How sure is that?",
+            "The same numbers here, bit for bit, with intervals: how far would they move on other streets?",
+            ("evaluate", str(good), *of_data, "--bootstrap", "1000", "--ledger", str(out / "bundled.ledger")),
+            ("bundled.ledger",),
         ),
         Step(
             "A weaker detector",
@@ -137,10 +143,11 @@ def steps(out: Path, server: str) -> list[Step]:
         ),
         Step(
             "The report",
-            "Scores, slices, causes, calibration, worst frames with pictures, and the comparison of the two.",
+            "Scores, slices, causes, calibration, the comparison of the two, and the worst frames, drawn.",
             (
                 *("report", str(good), str(weak), *of_data, "--name", "bundled", "--name", "one cloud"),
-                *("--by", "range=0,20,40", "--by", "weather", "-o", str(out / "report.html")),
+                *("--by", "range=0,20,40", "--by", "weather", "--worst", "8", "--draw", data),
+                *("-o", str(out / "report.html")),
             ),
             ("report.html",),
         ),
@@ -187,6 +194,7 @@ def run(out: Path, say: Callable[[str], None]) -> None:
                 if step.makes and _is_done(out, step, stamp):
                     say("there already, from an earlier run")
                 else:
+                    _clear(out, step)
                     _run(step)
                     _mark(out, step, stamp)
                 took.append((step.title, time.perf_counter() - begin))
@@ -205,20 +213,33 @@ def _marks(out: Path) -> Path:
     return out / ".done.json"
 
 
-def _is_done(out: Path, step: Step, stamp: str) -> bool:
+def _marked(out: Path) -> dict[str, str]:
+    """Give what earlier runs made, and the stamps of the commands that did."""
     try:
-        marks = json.loads(_marks(out).read_text())
+        return dict(json.loads(_marks(out).read_text()))
     except (OSError, ValueError):
-        return False
-    return marks.get(step.makes[0]) == stamp and all((out / name).exists() for name in step.makes)
+        return {}
+
+
+def _is_done(out: Path, step: Step, stamp: str) -> bool:
+    return _marked(out).get(step.makes[0]) == stamp and all((out / name).exists() for name in step.makes)
+
+
+def _clear(out: Path, step: Step) -> None:
+    """Remove a folder that an earlier version made; refuse one that is not ours."""
+    for name in step.makes:
+        if not (out / name).is_dir():
+            continue
+        if name not in _marked(out):
+            raise InputError(f"{out / name} was not made by this demo; remove it, or name another folder")
+        shutil.rmtree(out / name)
 
 
 def _mark(out: Path, step: Step, stamp: str) -> None:
     if not step.makes:
         return
-    marks = json.loads(_marks(out).read_text()) if _marks(out).exists() else {}
     with whole_file(_marks(out)) as file:
-        file.write(json.dumps(marks | {step.makes[0]: stamp}).encode())
+        file.write(json.dumps(_marked(out) | {step.makes[0]: stamp}).encode())
 
 
 def _write_script(out: Path, todo: list[Step], server: str) -> None:

@@ -462,6 +462,23 @@ def blame(
                 truth[out[e, 1], 2] = 1
 
 
+@kernel
+def keep_far(center: Floats, label: Ints, radius: Floats, keep: NDArray[np.bool_]) -> None:
+    """Write which rows stay: one goes where a row before it that stays, of its label, is nearer than the radius.
+
+    ``center`` (N, 2), the best first; ``radius`` (n_labels,) is that of each label.
+    """
+    for i in range(len(label)):
+        square = radius[label[i]] * radius[label[i]]
+        keep[i] = True
+        for k in range(i):
+            if keep[k] and label[k] == label[i]:
+                dx, dy = center[i, 0] - center[k, 0], center[i, 1] - center[k, 1]
+                if dx * dx + dy * dy < square:
+                    keep[i] = False
+                    break
+
+
 class ErrorRule(NamedTuple):
     """A true-positive error: its kernel and the column of :class:`detmetrics.Boxes` that it compares."""
 

@@ -635,3 +635,12 @@ def bca(value: float, replicates: Sequence[float], left_out: Sequence[float], le
         z = normal.inv_cdf(tail)
         limits.append(quantile(replicates, normal.cdf(z0 + (z0 + z) / (1 - a * (z0 + z)))))
     return limits[0], limits[1]
+
+
+def keep_far(center: Sequence[Sequence[float]], label: Sequence[int], radius: Sequence[float]) -> list[bool]:
+    """Which boxes, the best first, stay: none nearer than its label's radius to a better one of its label that stays."""
+    kept: list[int] = []
+    for i in range(len(label)):
+        if all(label[k] != label[i] or ground_distance(center[i], center[k]) >= radius[label[i]] for k in kept):
+            kept.append(i)
+    return [i in kept for i in range(len(label))]

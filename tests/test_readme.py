@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,14 +23,20 @@ def test_the_python_runs() -> None:
     assert "detectable" in done.stdout
 
 
+@cache
+def help_of(*command: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-m", "detmetrics", *command, "--help"], capture_output=True, text=True, check=True
+    ).stdout
+
+
 def test_the_commands_and_options_exist() -> None:
     lines = [line for _, text in BLOCKS for line in text.splitlines() if line.startswith("detmetrics ")]
     assert len(lines) >= 4
     for line in lines:
-        command = line.split()[1]
-        shown = subprocess.run(
-            [sys.executable, "-m", "detmetrics", command, "--help"], capture_output=True, text=True, check=True
-        ).stdout
+        words = line.split()[1:]
+        command = words[:2] if words[0] in ("detector", "token") else words[:1]
+        shown = help_of(*command)
         for option in re.findall(r"--[a-z-]+", line.split("#")[0]):
             assert option in shown, (command, option)
     text = README.read_text()

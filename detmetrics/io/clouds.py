@@ -327,7 +327,8 @@ def join(clouds: Iterable[Cloud], *, drop_close_m: float = 0.0) -> Cloud:
     reference: Cloud | None = None
     for cloud in clouds:
         reference = reference or cloud
-        kept = slice(None) if drop_close_m <= 0 else (np.abs(cloud.points_m[:, :2]) >= drop_close_m).any(axis=1)
+        far = np.abs(cloud.points_m[:, :2]) >= drop_close_m
+        kept = slice(None) if drop_close_m <= 0 else far[:, 0] | far[:, 1]
         moved = cloud.points_m[kept]
         if cloud is not reference:
             moved = reference.pose.inverse().after(cloud.pose).apply(moved).astype(np.float32)
@@ -459,7 +460,7 @@ class NuscenesClouds:
             raise InputError(f"no cloud of sample {sample_token!r} in this data set")
         return token
 
-    def read(self, sample_token: str, *, n_sweeps: int = 1, drop_close_m: float = 0.0) -> Cloud:
+    def read(self, sample_token: str, *, n_sweeps: int = 1, drop_close_m: float = 0.0, gap_s: float = 0.0) -> Cloud:
         """Read the cloud of a sample's key frame, joined with the sweeps before it.
 
         Parameters
@@ -469,6 +470,9 @@ class NuscenesClouds:
             How many clouds at most, the key frame included; at the start of a scene there are fewer.
         drop_close_m : float
             See :func:`join`.
+        gap_s : float
+            Clouds nearer in time than this to the last one taken are skipped, unread: sets recorded at 2 and at 20
+            clouds a second then give sweeps alike.
 
         Returns
         -------
@@ -488,8 +492,10 @@ class NuscenesClouds:
             if token not in self._recordings:
                 raise InputError(f"the recording {token!r} before sample {sample_token!r} is not in the tables")
             recording = self._recordings[token]
-            chain.append(read_nuscenes(recording.path, pose=recording.pose, timestamp_us=recording.timestamp_us))
             token = recording.prev
+            if chain and 1e-6 * (chain[-1].timestamp_us - recording.timestamp_us) < gap_s:
+                continue
+            chain.append(read_nuscenes(recording.path, pose=recording.pose, timestamp_us=recording.timestamp_us))
         return join(chain, drop_close_m=drop_close_m)
 
 

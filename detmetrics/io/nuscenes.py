@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -15,14 +15,62 @@ from detmetrics.boxes import Boxes
 from detmetrics.errors import InputError
 from detmetrics.files import open_file, whole_file
 from detmetrics.geometry import rotation_of_yaw
-from detmetrics.io import _results, _results_worker
+from detmetrics.io import _results, _results_worker, _tables
 from detmetrics.io._results import Columns, Progress
 from detmetrics.io._tables import load_truth
 
-__all__ = ["load_results", "load_truth", "write_results"]
+__all__ = ["Recording", "load_recordings", "load_results", "load_truth", "write_results"]
 
 #: Files larger than this are read by two processes.
 LARGE = 32 << 20
+
+
+class Recording(NamedTuple):
+    """Where a scene comes from; texts are empty where the tables do not tell.
+
+    Attributes
+    ----------
+    log : str
+        The drive that the scene was cut from: its file, or the token of the log.
+    vehicle, location, description : str
+    """
+
+    log: str
+    vehicle: str
+    location: str
+    description: str
+
+
+class _Log(_tables._Log, gc=False, frozen=True):
+    logfile: str = ""
+    vehicle: str = ""
+
+
+def load_recordings(dataroot: str | Path, version: str | None = None) -> dict[str, Recording]:
+    """Read where each scene of a data set comes from.
+
+    Parameters
+    ----------
+    dataroot, version
+        See :func:`load_truth`.
+
+    Returns
+    -------
+    dict
+        From the name of the scene.
+
+    Raises
+    ------
+    InputError
+        Missing folder or table; tables that are not JSON. A missing ``log.json`` is none.
+    """
+    root = _tables._root(Path(dataroot), version)
+    logs = {row.token: row for row in _tables._all(root, "log", _Log)} if root.table("log").exists() else {}
+    recordings = {}
+    for scene in _tables._all(root, "scene", _tables._Scene):
+        log = logs.get(scene.log_token, _Log(token=scene.log_token))
+        recordings[scene.name] = Recording(log.logfile or log.token, log.vehicle, log.location, scene.description)
+    return recordings
 
 
 def load_results(path: str | Path, *, workers: int | None = None, progress: Progress | None = None) -> Boxes:
