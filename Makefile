@@ -5,6 +5,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PARITY := .venv-parity/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# without a GPU: make TORCH_INDEX=https://download.pytorch.org/whl/cpu …, a tenth of the download
+TORCH_INDEX ?=
+TORCH = $(if $(TORCH_INDEX),$(BIN)/python -m pip install -q -c constraints.txt --index-url $(TORCH_INDEX) torch,@true)
 # the tests of one room at a time: make test ARGS="tests/test_boxes.py -k take"
 ARGS ?=
 INSTALL := DEBIAN_FRONTEND=noninteractive timeout 600 apt-get install -y -qq --no-install-recommends
@@ -16,19 +19,15 @@ SCREEN := $(INSTALL) $(VIEWER) xvfb xdotool
 .PHONY: help demo test browser screen lint proto docs parity goldens soak bench clean
 
 help:
-	@echo "make demo     a synthetic data set, predictions for it, and their scores"
+	@echo "make demo     from nothing to a scored, seen and served detector, every command shown"
 	@echo "make test     all tests of the gate"
 	@echo "make docs     the documentation, as pages to read in build/docs/index.html"
 	@echo "make parity   the official evaluators as oracles, on hundreds of data sets"
 	@echo "make soak     the long tests"
 	@echo "make bench    the benchmarks beside the official evaluator, at full size"
 
-demo: .venv/core
-	@if [ ! -d demo/data ]; then \
-	  $(BIN)/detmetrics synth demo/data --boxes-only --train-scenes 1 --val-scenes 6 --seed 0; fi
-	$(BIN)/detmetrics evaluate demo/data/results_synth_val.json --data demo/data --split synth_val \
-	  --json demo/scores.json --details demo/curves.json
-	@echo "numbers: demo/scores.json   curves: demo/curves.json"
+demo: .venv/all screen
+	$(BIN)/detmetrics demo demo
 
 test: .venv/dev lint browser screen
 	$(BIN)/python -m pytest -m "not parity and not soak" $(ARGS)
@@ -82,7 +81,14 @@ bench: .venv/dev .venv-parity/dev
 	$(BIN)/python -m pip install -q -c constraints.txt -e .
 	@touch $@
 
+# everything that a user may want; open3d-cpu is open3d in a quarter of the size
+.venv/all: .venv/core
+	$(TORCH)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[parquet,report,server,detector]' --group viz
+	@touch $@
+
 .venv/dev: .venv/core
+	$(TORCH)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[parquet,report,server,detector]' --group dev
 	@touch $@
 

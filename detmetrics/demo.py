@@ -194,6 +194,7 @@ def run(out: Path, say: Callable[[str], None]) -> None:
                 if step.makes and _is_done(out, step, stamp):
                     say("there already, from an earlier run")
                 else:
+                    _clear(out, step)
                     _run(step)
                     _mark(out, step, stamp)
                 took.append((step.title, time.perf_counter() - begin))
@@ -212,20 +213,33 @@ def _marks(out: Path) -> Path:
     return out / ".done.json"
 
 
-def _is_done(out: Path, step: Step, stamp: str) -> bool:
+def _marked(out: Path) -> dict[str, str]:
+    """Give what earlier runs made, and the stamps of the commands that did."""
     try:
-        marks = json.loads(_marks(out).read_text())
+        return dict(json.loads(_marks(out).read_text()))
     except (OSError, ValueError):
-        return False
-    return marks.get(step.makes[0]) == stamp and all((out / name).exists() for name in step.makes)
+        return {}
+
+
+def _is_done(out: Path, step: Step, stamp: str) -> bool:
+    return _marked(out).get(step.makes[0]) == stamp and all((out / name).exists() for name in step.makes)
+
+
+def _clear(out: Path, step: Step) -> None:
+    """Remove a folder that an earlier version made; refuse one that is not ours."""
+    for name in step.makes:
+        if not (out / name).is_dir():
+            continue
+        if name not in _marked(out):
+            raise InputError(f"{out / name} was not made by this demo; remove it, or name another folder")
+        shutil.rmtree(out / name)
 
 
 def _mark(out: Path, step: Step, stamp: str) -> None:
     if not step.makes:
         return
-    marks = json.loads(_marks(out).read_text()) if _marks(out).exists() else {}
     with whole_file(_marks(out)) as file:
-        file.write(json.dumps(marks | {step.makes[0]: stamp}).encode())
+        file.write(json.dumps(_marked(out) | {step.makes[0]: stamp}).encode())
 
 
 def _write_script(out: Path, todo: list[Step], server: str) -> None:

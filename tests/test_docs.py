@@ -25,7 +25,14 @@ DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 BLOCK = re.compile(r"^```(?:\{code-block\} )?(\w+)\n((?::\w+:[^\n]*\n)*)(.*?)^```$", re.DOTALL | re.MULTILINE)
 #: A module that tells whether an extra is installed.
-EXTRAS = {"parquet": "pyarrow", "report": "jinja2", "client": "grpc", "server": "sqlalchemy", "viz": "open3d", "detector": "torch"}
+EXTRAS = {
+    "parquet": "pyarrow",
+    "report": "jinja2",
+    "client": "grpc",
+    "server": "sqlalchemy",
+    "viz": "open3d",
+    "detector": "torch",
+}
 RUN = ("python", "sh")
 SHOWN = "text"
 

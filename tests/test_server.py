@@ -10,10 +10,12 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +29,7 @@ pytest.importorskip("grpc", reason="detmetrics[server] is not installed")
 import grpc
 
 import serving
-from detmetrics_server import asking, convert, evaluations, messages, statuses
+from detmetrics_server import asking, blobs, convert, evaluations, messages, statuses
 from detmetrics_server import client as clients
 from detmetrics_server import storage as storages
 from detmetrics_server.client import Client
@@ -309,6 +311,7 @@ def test_a_deadline_before_the_answer_leaves_nothing(client: Client, server: Run
     try:
         with server.client(timeout_s=0.3) as hasty, pytest.raises(ServiceError, match="DEADLINE"):
             hasty.evaluate(pred, dataset="small")
+        serving.wait_until(lambda: server.server.core.pending_bytes == 0)  # the server has noticed, too
     finally:
         os.kill(pid, signal.SIGCONT)
     serving.wait_until(lambda: server.pool.running == 0)
@@ -433,8 +436,6 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault put into the file layer: every write to a new file after the first n bytes fails with ENOSPC."""
     import errno
     import io
-
-    from detmetrics_server import blobs
 
     class Full(io.FileIO):
         room = 0
@@ -651,8 +652,12 @@ def test_what_was_not_kept_is_not_told(tmp_path: Path, monkeypatch: pytest.Monke
         client.upload_dataset("small", truth)
         before = sorted(server.storage.blobs.listed())
 
-        def fails(upload: object) -> str:
-            serving.wait_until(lambda: server.pool.running == 0)
+        keep = server.storage.blobs.keep
+
+        def fails(upload: Any) -> str:
+            if upload.size != path.stat().st_size:
+                return keep(upload)
+            serving.wait_until(lambda: server.pool.running == 0)  # it may have ended, or not begun: both are fine
             raise FullError("the server's disk is full: nothing was stored")
 
         with monkeypatch.context() as patch:
@@ -663,3 +668,80 @@ def test_what_was_not_kept_is_not_told(tmp_path: Path, monkeypatch: pytest.Monke
         assert not list(client.evaluations())
         assert sorted(server.storage.blobs.listed()) == before
         assert not server.left_over()
+
+
+def test_a_stream_lost_while_its_upload_is_being_kept(
+    client: Client, server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once an upload is whole it is kept and evaluated, whether or not somebody is left to be told."""
+    _, pred = serving.boxes()
+    before = {run.name for run in client.evaluations()}
+    keep, begun, lost = server.storage.blobs.keep, threading.Event(), threading.Event()
+
+    def slow(upload: object) -> str:
+        begun.set()
+        assert lost.wait(10)
+        return keep(upload)
+
+    with monkeypatch.context() as patch, grpc.insecure_channel(server.address) as channel:
+        patch.setattr(server.storage.blobs, "keep", slow)
+        stream = channel.stream_stream(f"{EVALUATIONS}/EvaluateStream")(iter(pieces(pred, request_id="kept")))
+        assert begun.wait(10)
+        stream.cancel()
+        serving.wait_until(lambda: server.server.core.n_receiving[False] == 0)
+        lost.set()
+        serving.wait_until(lambda: not server.server._evaluations._running)
+    [kept] = [run for run in client.evaluations() if run.name not in before]
+    assert kept.state == "succeeded"
+    serving.same(client.evaluate(pred, dataset="small").scores, client.get(kept.name).scores)
+
+
+def test_the_end_waits_for_what_nobody_listens_to(tmp_path: Path) -> None:
+    truth, pred = serving.boxes()
+    server = Running(tmp_path)
+    with server.client() as client:
+        client.upload_dataset("small", truth)
+    pid = server.pool.pids()[0]
+    os.kill(pid, signal.SIGSTOP)
+    with grpc.insecure_channel(server.address) as channel:
+        stream = channel.stream_stream(f"{EVALUATIONS}/EvaluateStream")(iter(pieces(pred)))
+        name = messages.parse("EvaluateStreamResponse", next(stream)).accepted.name
+        stream.cancel()
+    go_on = threading.Timer(1.0, os.kill, (pid, signal.SIGCONT))
+    go_on.start()
+    server.stop(drain_s=20)
+    go_on.join()
+    storage = storages.Storage(tmp_path)
+    assert storage.evaluation(name.split("/")[1])["state"] == storages.SUCCEEDED, "not left for the next start"
+    storage.close()
+
+
+def test_a_worker_that_is_faster_than_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads an upload while that goes to the disk; what it found is written down only after the upload."""
+    truth, pred = serving.boxes()
+    path = tmp_path / "pred.parquet"
+    dm.io.parquet.write(pred, path)
+    with serving.serving(tmp_path / "x", durable=True) as server, server.client() as client:
+        client.upload_dataset("small", truth)
+        client.evaluate(pred, dataset="small")
+        flush, slow = blobs.Spooled.flush, []
+        run_job, ended = server.pool.run, threading.Event()
+
+        async def noted(*arguments: Any, **more: Any) -> Any:
+            answer = await run_job(*arguments, **more)
+            ended.set()
+            return answer
+
+        def slowly(upload: Any, *, durable: bool) -> None:
+            if durable and not slow:
+                slow.append(upload)
+                assert ended.wait(20)
+                time.sleep(0.3)
+            flush(upload, durable=durable)
+
+        monkeypatch.setattr(blobs.Spooled, "flush", slowly)
+        monkeypatch.setattr(server.pool, "run", noted)
+        run = client.evaluate(path, dataset="small")
+        assert slow
+        assert run.state == "succeeded"
+        serving.same(dm.evaluate(truth, pred, dm.NUSCENES), run.scores)

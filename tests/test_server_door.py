@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import re
 import subprocess
 import sys
 import threading
@@ -33,6 +34,8 @@ from detmetrics_server.errors import BusyError, ForbiddenError, UnauthenticatedE
 from detmetrics_server.storage import ROLES
 from serving import DATASETS, EVALUATIONS, INFO, Running
 
+ROOT = Path(__file__).resolve().parent.parent
+PROTO = "".join(path.read_text() for path in (ROOT / "proto" / "detmetrics" / "v1").glob("*.proto"))
 REFUSED = {"INVALID_ARGUMENT", "RESOURCE_EXHAUSTED"}
 
 
@@ -58,6 +61,8 @@ def test_every_method_role_and_token(tmp_path: Path) -> None:
         for m in messages.POOL.FindServiceByName(f"{serving.PACKAGE}.{s}").methods
     ]
     assert set(methods) < set(access.NEEDS), "every rpc says who may call it"
+    told = re.findall(r"// [^\n]*Role: (\w+)[^\n]*\n  rpc (\w+)", PROTO)
+    assert {method.rpartition("/")[2]: access.NEEDS[method] for method in methods} == {rpc: role for role, rpc in told}
     with serving.serving(tmp_path, tokens=True) as server, grpc.insecure_channel(server.address) as channel:
         good = {role: server.storage.add_token(f"a {role}", role) for role in ROLES}
         gone = {role: server.storage.add_token(f"old {role}", role, time.time_ns() - 1) for role in ROLES}

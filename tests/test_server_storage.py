@@ -102,7 +102,16 @@ def test_the_same_request_is_one_evaluation_and_leaves_no_blob(storage: Storage)
 
 
 @pytest.mark.parametrize("keeping", [True, False])
-def test_many_at_once_with_one_request_id(storage: Storage, keeping: bool) -> None:
+def test_many_at_once_with_one_request_id(storage: Storage, keeping: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up = storage.by_request
+
+    def slowly(owner: str, request_id: str | None) -> dict[str, Any] | None:
+        found = looked_up(owner, request_id)
+        time.sleep(0.005)
+        return found
+
+    monkeypatch.setattr(storage, "by_request", slowly)
+
     def one(i: int) -> tuple[str, bool]:
         with storage.keeping() if keeping else nullcontext():
             found, is_new = storage.add_evaluation(row(storage, request_id="race", data=bytes([i])), ["t"], {"NDS": i})
