@@ -16,7 +16,7 @@ _CANNOT = """\
 - It has seen one synthetic world and nothing else. On real clouds it is a starting point to be fine-tuned
   (`--init-from`, `--freeze`, `--lr-scale`), not a detector; it has never been scored on a real data set.
 - It must not be used where a missed object can hurt anybody.
-- Front and back of vehicles that stand, above all of distant ones with few points, are guessed: this is nearly all of
+- Front and back of vehicles that stand, above all of distant ones with few points, are guessed: this is most of
   AOE. The same goes for people who stand, whose heading in this world nothing shows.
 - Two objects whose centres lie in one cell of 0.8 m are found as one.
 - Nothing beyond 51.2 m ahead, behind or beside the sensor is found.

@@ -133,7 +133,7 @@ def train(
         trainee = nn.parallel.DistributedDataParallel(
             nn.SyncBatchNorm.convert_sync_batchnorm(trainee)  # type: ignore[no-untyped-call]
         )
-    bank = _bank(samples, plan, progress)
+    bank = _bank(samples, plan, progress) if len(rows) < plan.epochs else None
     n_samples = plan.samples or len(samples)
     per_epoch = n_samples // (plan.batch * world)
     if per_epoch < 1:
