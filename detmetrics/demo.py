@@ -86,7 +86,7 @@ def steps(out: Path, server: str) -> list[Step]:
         ),
         Step(
             "Predictions",
-            "The bundled detector looks at every cloud, five of them joined, on whatever this machine has.",
+            "The bundled detector looks at every cloud, four of them joined, on whatever this machine has.",
             ("detector", "predict", *of_data, "--out", str(good)),
             ("results.json",),
         ),
@@ -184,12 +184,12 @@ def run(out: Path, say: Callable[[str], None]) -> None:
         with _serving(out, server) as start:
             stamp = __version__
             for number, step in enumerate(todo, 1):
-                say(f"\n[bold]{number}. {step.title}[/bold]\n{step.why}")
+                say(f"\n{number}. {step.title}\n{step.why}")
                 if step.needs_server:
                     start(say)
                 # a step is done again where it, or one before it, is not what it was
                 stamp = hashlib.sha256(f"{stamp} {step.arguments}".encode()).hexdigest() if step.makes else stamp
-                say(f"[dim]$ {shlex.join(('detmetrics', *step.arguments))}[/dim]")
+                say(f"$ {shlex.join(('detmetrics', *step.arguments))}")
                 begin = time.perf_counter()
                 if step.makes and _is_done(out, step, stamp):
                     say("there already, from an earlier run")
@@ -289,7 +289,7 @@ def _serving(out: Path, server: str) -> Iterator[Callable[[Callable[[str], None]
         if running:
             return
         arguments = ("serve", "--storage", str(out / "server"), "--address", server)
-        say(f"[dim]$ {_line(arguments)} &[/dim]")
+        say(f"$ {_line(arguments)} &")
         with open(out / "server.log", "wb") as log:
             running.append(
                 subprocess.Popen([sys.executable, "-m", "detmetrics", *arguments], stdout=log, stderr=subprocess.STDOUT)
