@@ -65,8 +65,6 @@ def skip_where_an_extra_is_absent(message: str) -> None:
             pytest.skip(f"this page needs the extra [{extra}]")
     if "Open3D cannot draw on this system" in message:
         pytest.skip("Open3D lacks a library of the system: see make screen")
-    if "No such command 'detector'" in message and not has_module("detmetrics.detector"):
-        pytest.skip("the detector is not here")
 
 
 class Reader:
