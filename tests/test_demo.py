@@ -1,0 +1,81 @@
+"""The demo's commands exist, and it touches nothing that is not its own."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import socket
+from pathlib import Path
+
+import pytest
+import typer
+
+from detmetrics import demo
+from detmetrics.cli import app
+from detmetrics.errors import DetmetricsError, InputError
+from detmetrics.gate import Gate
+
+
+def test_every_command_and_option_exists(tmp_path: Path) -> None:
+    commands = typer.main.get_command(app)
+    for step in demo.steps(tmp_path, "localhost:1"):
+        words = list(step.arguments)
+        command = commands
+        while hasattr(command, "commands"):
+            command = command.commands[words.pop(0)]
+        with command.make_context("detmetrics", words) as context:  # an unknown option ends here
+            assert context.params
+
+
+def test_the_gate_is_one(tmp_path: Path) -> None:
+    (tmp_path / "gate.toml").write_text(demo.GATE)
+    assert len(Gate.load(tmp_path / "gate.toml").rules) == 3
+
+
+def test_steps_are_run_once_again_only_where_something_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+    names = ["a", "b"]
+
+    def steps(out: Path, server: str) -> list[demo.Step]:
+        return [demo.Step(name, "why", (name,), (name,)) for name in names]
+
+    def run(step: demo.Step) -> None:
+        ran.append(step.title)
+        (tmp_path / step.title[0]).touch()
+
+    monkeypatch.setattr(demo, "steps", steps)
+    monkeypatch.setattr(demo, "_run", run)
+    demo.run(tmp_path, lambda line: None)
+    demo.run(tmp_path, lambda line: None)
+    assert ran == ["a", "b"]
+    (tmp_path / "b").unlink()
+    demo.run(tmp_path, lambda line: None)
+    assert ran == ["a", "b", "b"]
+    monkeypatch.setattr(demo, "__version__", "other")
+    demo.run(tmp_path, lambda line: None)
+    assert ran == ["a", "b", "b", "a", "b"]
+
+
+def test_it_is_alone_and_touches_nothing_else(tmp_path: Path) -> None:
+    with open(tmp_path / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another demo is running"):
+            demo.run(tmp_path, lambda line: None)
+    (tmp_path / "data").mkdir()
+    with pytest.raises(InputError, match="not made by this demo"):
+        demo.run(tmp_path, lambda line: None)
+    assert (tmp_path / "data").is_dir()
+
+
+def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        server = f"127.0.0.1:{taken.getsockname()[1]}"
+        with demo._serving(tmp_path, server) as start, pytest.raises(DetmetricsError, match=r"did not start: .*use"):
+            start(lambda line: None)
+
+
+def test_a_failed_command_ends_it(tmp_path: Path) -> None:
+    with pytest.raises(DetmetricsError, match="'detmetrics evaluate' ended with code 2"):
+        demo._run(demo.Step("x", "y", ("evaluate", str(tmp_path / "missing.json"), "--data", str(tmp_path))))
+    assert json.dumps(demo._marked(tmp_path)) == "{}"
