@@ -71,7 +71,10 @@ def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         server = f"127.0.0.1:{taken.getsockname()[1]}"
-        with demo._serving(tmp_path, server) as start, pytest.raises(DetmetricsError, match=r"did not start: .*use"):
+        with (
+            demo._serving(tmp_path, server) as start,
+            pytest.raises(DetmetricsError, match=r"did not start: .*another server"),
+        ):
             start(lambda line: None)
 
 

@@ -719,9 +719,9 @@ def test_bad_clouds(tmp_path: Path, root: Path) -> None:
 
 def test_the_world_of_a_seed_stays(tmp_path: Path) -> None:
     """Models are trained on it and name its version. Tolerances are for the last bit of another processor's sine."""
-    golden = Path(__file__).parent / "golden"
-    expected = json.loads((golden / "lidar_world.json").read_text())
-    made = runpy.run_path(str(golden / "make_world.py"))["make"](tmp_path)
+    frozen = Path(__file__).parent / "frozen"
+    expected = json.loads((frozen / "lidar_world.json").read_text())
+    made = runpy.run_path(str(frozen / "make_world.py"))["make"](tmp_path)
     assert made["world_version"] == expected["world_version"] == WORLD_VERSION
     assert list(made["scenes"]) == list(expected["scenes"])
     for name, scene in expected["scenes"].items():

@@ -1,6 +1,6 @@
 """Freeze the lidar world: what version 1 makes of a seed, so that a change of it cannot pass unseen.
 
-    python tests/golden/make_world.py        # only together with a new synth.world.WORLD_VERSION
+    python tests/frozen/make_world.py        # only together with a new synth.world.WORLD_VERSION
 
 writes ``lidar_world.json``. Not a hash: the sine of one processor may differ from another's in the last bit, which moves
 hardly a point; any change of the drawing moves thousands.
