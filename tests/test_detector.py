@@ -320,6 +320,29 @@ def test_what_has_no_points_is_neither_to_be_found_nor_to_be_missed() -> None:
     assert nothing.is_counted.all()
 
 
+def test_people_side_by_side_are_two_and_cars_that_near_are_one() -> None:
+    for name, expected in (("pedestrian", 2), ("car", 1)):
+        boxes = objects(
+            2, center_m=np.array([(10.0, 10.0, 0), (10.9, 10.0, 0)], np.float32), label=np.full(2, CLASSES.index(name))
+        )
+        wanted = targets(boxes, TINY)
+
+        class Heads:
+            def regress(self, images: Any, place: Any, group: Any, wanted: Any = wanted) -> dict[str, Any]:
+                at = [np.flatnonzero((wanted.place == int(p)) & (wanted.weight == 1))[0] for p in place.tolist()]
+                parts = [*np.split(np.nan_to_num(wanted.values[at]), [2, 3, 6, 8], axis=1), np.zeros((len(at), 8))]
+                return {part: torch.from_numpy(value) for part, value in zip(PARTS, parts, strict=True)}
+
+        class Model:
+            config, heads = TINY, Heads()
+
+        model: Any = Model()
+        heat = torch.full(wanted.heat.shape, -9.0)
+        (y1, x1), (y2, x2) = np.argwhere(wanted.heat[0, CLASSES.index(name)] == 1)
+        heat[0, CLASSES.index(name), y1, x1], heat[0, CLASSES.index(name), y2, x2] = 3.0, 2.0
+        assert len(decoding.decode(model, heat, [heat])[0].score) == expected
+
+
 # ------------------------------------------------------------------------------------------ losses
 
 
@@ -683,6 +706,19 @@ def test_info_measures_each_configuration(monkeypatch: pytest.MonkeyPatch) -> No
     cost = latency.measure(LEAST, torch.device("cpu"), n_runs=2)
     stem = 2 * 9 * SLOTS * LEAST.pillar_width * LEAST.widths[0] * LEAST.n_cells**2 / 1e9
     assert stem < cost.gflop < 40 * stem
+
+
+def test_the_bundled_checkpoint_finds_what_it_has_never_seen(root: Path) -> None:
+    model, note = checkpoint.load_model()
+    assert checkpoint.BUNDLED.stat().st_size <= 8e6
+    assert model.config == config_named("small")
+    assert note["run"]["plan"]["seed"] == 6
+    for name in ("MODEL_CARD.md", "small.json", "curves.png"):
+        assert (checkpoint.BUNDLED.parent / name).exists()
+    samples = Samples(root, "synth_val", model.config)
+    scores = dm.score(dm.match(samples.truth, predict(model, samples, workers=0), dm.NUSCENES), absent="omit")
+    assert scores.to_summary()["mean_ap"] > 0.4  # two sweeps of an odd pace, a handful of samples
+    assert scores.to_summary()["mean_dist_aps"]["car"] > 0.6
 
 
 # ------------------------------------------------------------------------------------------ bad input

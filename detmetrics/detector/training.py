@@ -130,9 +130,9 @@ def train(
         model.backbone.compile()  # in place: the names of the weights stay
         model.neck.compile()
     if world > 1:
-        trainee = nn.parallel.DistributedDataParallel(
-            nn.SyncBatchNorm.convert_sync_batchnorm(trainee)  # type: ignore[no-untyped-call]
-        )
+        if target.type == "cuda":  # elsewhere there is none, and each process keeps statistics of its own
+            trainee = nn.SyncBatchNorm.convert_sync_batchnorm(trainee)  # type: ignore[no-untyped-call]
+        trainee = nn.parallel.DistributedDataParallel(trainee)
     bank = _bank(samples, plan, progress) if len(rows) < plan.epochs else None
     n_samples = plan.samples or len(samples)
     per_epoch = n_samples // (plan.batch * world)
