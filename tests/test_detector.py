@@ -35,7 +35,7 @@ from detmetrics.detector.config import (  # noqa: E402
     config_named,
 )
 from detmetrics.detector.loading import draw, loader  # noqa: E402
-from detmetrics.detector.model import MODEL_PARTS, PRIOR, Detector  # noqa: E402
+from detmetrics.detector.model import MODEL_PARTS, PRIOR, Detector, _around  # noqa: E402
 from detmetrics.detector.objects import Objects, concat  # noqa: E402
 from detmetrics.detector.optim import Mean, optimizer, rate, set_training  # noqa: E402
 from detmetrics.detector.pillars import NOW_S, SLOTS, pillars  # noqa: E402
@@ -307,6 +307,52 @@ def test_targets_decode_to_the_objects_they_were_made_of() -> None:
     assert n * n == heat.shape[-1] ** 2
 
 
+def test_what_stands_in_the_world_comes_back_to_it(samples: Samples) -> None:
+    numbers = [0, 4]
+    found, poses = [], []
+    for number in numbers:
+        sample = samples.read(number)
+        own = sample.objects
+        columns = (
+            own.center_m,
+            own.size_lwh_m,
+            own.yaw_rad,
+            own.velocity_mps,
+            own.label,
+            own.attribute,
+            own.yaw_rad * 0,
+        )
+        found.append(decoding.Found(*columns))
+        poses.append(sample.pose)
+    frames = [samples.tokens[number] for number in numbers]
+    boxes = decoding.in_the_world(found, poses, frames, "test")
+    truth = samples.truth.take(frames)
+    kept = np.concatenate([samples._label[slice(*samples.truth.offsets[n : n + 2])] >= 0 for n in numbers])
+    np.testing.assert_allclose(boxes.center_m, truth.center_m[kept], atol=1e-3)
+    np.testing.assert_allclose(np.exp(1j * boxes.yaw_rad), np.exp(1j * truth.yaw_rad[kept]), atol=0.01)
+    assert boxes.velocity_mps is not None
+    assert truth.velocity_mps is not None
+    np.testing.assert_allclose(boxes.velocity_mps, truth.velocity_mps[kept], atol=0.1)  # flattened twice
+    assert boxes.attribute is not None
+    assert truth.attribute is not None
+    names = [boxes.attributes[code] for code in boxes.attribute]
+    assert names == [truth.attributes[code] for code in truth.attribute[kept]]
+
+
+def test_sensors_do_not_see_the_world_as_it_is_drawn(samples: Samples) -> None:
+    """Objects are in the sensor's frame: heading and velocity turn with it, and agree with the points of two sweeps."""
+    sample = samples.read(1)
+    rows = slice(*samples.truth.offsets[1:3])
+    kept = samples._label[rows] >= 0
+    turn = np.arctan2(sample.pose.rotation[1, 0], sample.pose.rotation[0, 0])
+    ahead = np.exp(1j * (sample.objects.yaw_rad + turn))
+    np.testing.assert_allclose(ahead, np.exp(1j * samples.truth.yaw_rad[rows][kept]), atol=0.01)
+    velocity = sample.objects.velocity_mps[:, 0] + 1j * sample.objects.velocity_mps[:, 1]
+    assert samples.truth.velocity_mps is not None
+    wanted = samples.truth.velocity_mps[rows][kept]
+    np.testing.assert_allclose(velocity * np.exp(1j * turn), wanted[:, 0] + 1j * wanted[:, 1], atol=0.1)
+
+
 def test_what_has_no_points_is_neither_to_be_found_nor_to_be_missed() -> None:
     boxes = objects(6, is_ignored=np.array([True, False, False, True, False, False]))
     wanted = targets(boxes, TINY)
@@ -450,6 +496,26 @@ def test_samples_of_a_batch_do_not_touch_each_other(samples: Samples) -> None:
         here, there = model.heads.regress(image, corner, group), model.heads.regress(images, corner + i * n * n, group)
         for name in PARTS:
             torch.testing.assert_close(here[name], there[name], atol=1e-5, rtol=1e-4)
+
+
+def test_the_cells_around_are_those_that_a_convolution_sees() -> None:
+    image = torch.arange(2 * 3 * 4 * 4, dtype=torch.float32).view(2, 3, 4, 4)
+    wanted = torch.nn.functional.unfold(image, 3, padding=1).view(2, 3, 9, 16).permute(0, 3, 2, 1).reshape(32, 27)
+    cells = torch.meshgrid(torch.arange(2), torch.arange(4), torch.arange(4), indexing="ij")
+    assert torch.equal(_around(image, *(column.reshape(-1) for column in cells)), wanted)
+
+
+def test_every_epoch_draws_anew(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+
+    def record(samples: Samples, n: int, balance: float, rng: np.random.Generator) -> np.ndarray:
+        drawn.append(draw(samples, n, balance, rng).tolist())
+        return np.arange(n) % len(samples)
+
+    monkeypatch.setattr(training, "draw", record)
+    monkeypatch.setattr(training, "_step", lambda *_: {"heat": 1.0})
+    training.train(root, tmp_path / "a", LEAST, replace(PLAN, samples=40, batch=20, epochs=2), workers=0)
+    assert drawn[0] != drawn[1]
 
 
 def replace_config(samples: Samples, config: Config) -> Samples:
