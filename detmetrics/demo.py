@@ -105,8 +105,7 @@ def steps(out: Path, server: str) -> list[Step]:
         Step(
             "How sure is that?",
             "The same numbers here, bit for bit, with intervals: how far would they move on other streets?",
-            ("evaluate", str(good), *of_data, "--bootstrap", "1000", "--ledger", str(out / "bundled.ledger")),
-            ("bundled.ledger",),
+            ("evaluate", str(good), *of_data, "--bootstrap", "1000"),
         ),
         Step(
             "A weaker detector",

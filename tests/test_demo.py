@@ -27,6 +27,16 @@ def test_every_command_and_option_exists(tmp_path: Path) -> None:
             assert context.params
 
 
+def test_every_run_prints_the_numbers(tmp_path: Path) -> None:
+    kept = {step.arguments[0] for step in demo.steps(tmp_path, "localhost:1") if step.makes}
+    assert kept == {
+        "synth",
+        "detector",
+        "view",
+        "report",
+    }  # those leave files and say little; the others are the tables
+
+
 def test_the_gate_is_one(tmp_path: Path) -> None:
     (tmp_path / "gate.toml").write_text(demo.GATE)
     assert len(Gate.load(tmp_path / "gate.toml").rules) == 3
