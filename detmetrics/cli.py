@@ -910,6 +910,27 @@ def detector_curves(run: Annotated[Path, typer.Argument(metavar="RUN", help="Fol
     typer.echo(f"{told.kind}: {told.words}\n{told.advice}")
 
 
+@detector.command("card")
+def detector_card(
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Put card and loss curves there, instead of printing.")
+    ] = None,
+) -> None:
+    """Show the model card of the bundled detector: how it was trained, how good it is, what it cannot do."""
+    weights = Path(__file__).parent / "detector" / "weights"
+    if out is None:
+        typer.echo((weights / "MODEL_CARD.md").read_text(encoding="utf-8"), nl=False)
+        return
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out: {out}: {error.strerror}") from None
+    for name in ("MODEL_CARD.md", "curves.png"):
+        with whole_file(check_output(out / name, "--out")) as file:
+            file.write((weights / name).read_bytes())
+        typer.echo(out / name)
+
+
 @detector.command("plain")
 def detector_plain(
     data: Root,

@@ -91,6 +91,12 @@ def steps(out: Path, server: str) -> list[Step]:
             ("results.json",),
         ),
         Step(
+            "How it learned",
+            "Its model card and the loss curves of its training: falling together, no overfitting.",
+            ("detector", "card", "--out", str(out / "detector")),
+            ("detector",),
+        ),
+        Step(
             "The truth goes to the server",
             "It stays there: whoever submits gets scores, never boxes.",
             ("upload-dataset", "demo", *of_data, "--server", server),

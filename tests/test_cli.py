@@ -262,3 +262,13 @@ def test_causes_worst_frames_and_export(data: Path, tmp_path: Path) -> None:
     assert "rows" in done.stdout
     table = pa.read_table(tmp_path / "rows.parquet")
     assert {"slice:range=0,20", "slice:class", "cause", "outcome@0.5"} <= set(table.column_names)
+
+
+def test_the_card_of_the_bundled_detector_and_its_curves(tmp_path: Path) -> None:
+    card = run("detector", "card")
+    assert card.stdout.startswith("# Bundled detector `small`")
+    run("detector", "card", "--out", str(tmp_path / "new" / "folder"))
+    assert (tmp_path / "new" / "folder" / "MODEL_CARD.md").read_text() == card.stdout
+    assert (tmp_path / "new" / "folder" / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    (tmp_path / "file").touch()
+    assert "Not a directory" in run("detector", "card", "--out", tmp_path / "file" / "x", code=2).stderr
