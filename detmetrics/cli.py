@@ -913,7 +913,8 @@ def detector_curves(run: Annotated[Path, typer.Argument(metavar="RUN", help="Fol
 @detector.command("card")
 def detector_card(
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FOLDER", help="Put card and loss curves there, instead of printing.")
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Put card and loss curves there, instead of printing."),
     ] = None,
 ) -> None:
     """Show the model card of the bundled detector: how it was trained, how good it is, what it cannot do."""
