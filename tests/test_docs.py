@@ -22,7 +22,8 @@ from detmetrics.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-PAGES = sorted(DOCS.glob("*.md"))
+README = ROOT / "README.md"
+PAGES = [README, *sorted(DOCS.glob("*.md"))]
 BLOCK = re.compile(r"^```(?:\{code-block\} )?(\w+)\n((?::\w+:[^\n]*\n)*)(.*?)^```$", re.DOTALL | re.MULTILINE)
 #: A module that tells whether an extra is installed.
 EXTRAS = {
@@ -171,13 +172,27 @@ def test_blocks_run(page: Path, reader: Reader) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_block_is_of_a_known_kind(page: Path) -> None:
     text = page.read_text()
-    assert text.count("\n```") == 2 * len(re.findall(r"^```(?:\{\S+\}|\w+)", text, re.MULTILINE)), "a fence is odd"
+    unnamed = page == README  # its two make commands, which the gate itself is
+    assert text.count("\n```") == 2 * (len(re.findall(r"^```(?:\{\S+\}|\w+)", text, re.MULTILINE)) + unnamed)
     for block in blocks(page):
+        if page == README and block.language == "js":
+            assert block.text in [other.text for other in blocks(DOCS / "server.md")], "run by Node there"
+            continue
         assert block.language in (*RUN, SHOWN, "toml", "json", "js", "ini", "yaml"), block
         if block.language not in (*RUN, SHOWN):
             assert block.caption, f"a {block.language} block needs a caption, the file that it is: it is used below"
             others = text.replace(f":caption: {block.caption}", "")
             assert block.caption.rpartition("/")[2] in others, f"{block.caption} is not used on {page.name}"
+
+
+def test_the_two_commands_and_the_links_of_the_readme_exist() -> None:
+    text = README.read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    for target in ("demo", "test", "docs"):
+        assert f"make {target}" in text
+        assert f"\n{target}:" in makefile
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        assert (ROOT / link).exists(), link
 
 
 def test_words_of_other_pages_are_found() -> None:
