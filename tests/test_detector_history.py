@@ -248,3 +248,23 @@ def test_no_torch() -> None:
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         == "False False\n"
     )
+
+
+def test_the_card_tells_what_the_ablations_showed() -> None:
+    pytest.importorskip("torch", reason="torch is the extra [detector]")
+    from detmetrics.detector import card
+    from detmetrics.detector.config import CLASSES, TrainPlan
+
+    def arm(value: float) -> dict[str, Any]:
+        errors = {label: {"vel_err": float("nan") if "cone" in label else value / 2} for label in CLASSES}
+        interval = {"value": value, "low": value - 0.1, "high": value + 0.1}
+        rows = [{"metric": name, **interval} for name in ("NDS", "mAP", "ATE", "ASE", "AOE", "AVE", "AAE")]
+        return {"intervals": rows, "scores": {"tp_errors": {"vel_err": value}, "label_tp_errors": errors}}
+
+    told = card.matters({"reference": arm(0.5), "one-sweep": arm(2.0)}, TrainPlan(epochs=2, samples=2200))
+    assert "2 epochs of 2,200 samples" in told
+    assert "| one sweep | 2.000 [1.900, 2.100] |" in told
+    assert "| reference | 0.25 | " in told
+    assert "AVE is 0.25 of what it is with one, that of cars 0.25" in told
+    assert "several clouds" not in card.matters({"reference": arm(0.5)}, TrainPlan())
+    assert card.matters({}, TrainPlan()) == "The ablations were not run."
