@@ -107,8 +107,8 @@ def matters(arms: Mapping[str, dict[str, Any]], short: TrainPlan) -> str:
         )
     if "no-augmentation" in arms:
         parts.append(
-            "In so short a schedule hardly a sample comes twice, so augmentation costs and cannot pay yet; on the full one "
-            "it was\nnot tried."
+            "So short a schedule reads about as many samples as there are: nothing is overfitted yet, and augmentation "
+            "only costs.\nOn the full one it was not tried without."
         )
     return "\n\n".join(parts)
 
