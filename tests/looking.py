@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 
 import detmetrics as dm
-from detmetrics.geometry import Pose
+from detmetrics.geometry import IDENTITY
 from detmetrics.io.clouds import Cloud
 from detmetrics.synth import write_world
 from detmetrics_viz.footage import Footage
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
-STAY = Pose(np.eye(3), np.zeros(3))
 
 
 def cloud(points: Any, **changes: Any) -> Cloud:
@@ -28,7 +27,7 @@ def cloud(points: Any, **changes: Any) -> Cloud:
         "intensity": np.arange(len(points), dtype=np.float32) % 100,
         "ring": np.zeros(len(points), np.int32),
         "time_s": np.zeros(len(points), np.float32),
-        "pose": STAY,
+        "pose": IDENTITY,
         "source": "a cloud",
     }
     return Cloud(**{**given, **changes})

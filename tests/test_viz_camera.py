@@ -11,7 +11,7 @@ import pytest
 
 import detmetrics as dm
 import looking
-from detmetrics.geometry import Pose
+from detmetrics.geometry import IDENTITY, Pose
 from detmetrics.io.cameras import Camera
 from detmetrics_viz import build_scene
 from detmetrics_viz.looks import Look
@@ -53,7 +53,7 @@ def scene(*rows: tuple[float, ...]) -> Any:
 def test_clipping_keeps_what_is_seen_and_nothing_else() -> None:
     """Against 2,000 points on each of 300 random lines."""
     rng = np.random.default_rng(0)
-    eye = Pinhole(640, 360, MATRIX, Pose(np.eye(3), np.zeros(3)))
+    eye = Pinhole(640, 360, MATRIX, IDENTITY)
     ends = rng.normal([0, 0, 2], 4, (300, 2, 3))
     pixels, line = eye.clip(ends)
     assert (np.diff(line) > 0).all()

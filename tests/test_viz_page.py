@@ -22,7 +22,7 @@ import pytest
 from numpy.typing import NDArray
 
 import detmetrics as dm
-from detmetrics.geometry import Pose
+from detmetrics.geometry import IDENTITY
 from detmetrics.io import clouds, kitti
 from detmetrics_viz import Outcome, Scene, build_scene
 from detmetrics_viz.looks import LAYERS, VIEWS, Look
@@ -49,7 +49,7 @@ def make_cloud(n_points: int, seed: int) -> clouds.Cloud:
         intensity=rng.uniform(0, 255, n_points).astype(np.float32),
         ring=np.zeros(n_points, np.int32),
         time_s=np.zeros(n_points, np.float32),
-        pose=Pose(np.eye(3), np.zeros(3)),
+        pose=IDENTITY,
         source="street.pcd.bin",
     )
 
@@ -829,7 +829,7 @@ def test_real_clouds(browser: Any, tmp_path: Path) -> None:
     place = SHARED / "kitti" / "training"
     boxes = kitti.load_truth(place / "label_2" / "000002.txt", place / "calib" / "000002.txt")
     cloud = clouds.read(place / "velodyne" / "000002.bin")
-    scene = build_scene(cloud, boxes, boxes_to_cloud=Pose(np.eye(3), np.zeros(3)))
+    scene = build_scene(cloud, boxes, boxes_to_cloud=IDENTITY)
     write_html(scene, tmp_path / "kitti.html", look=Look(points="intensity"))
     assert (tmp_path / "kitti.html").stat().st_size < 3_000_000
     tab = Tab(browser, tmp_path / "kitti.html", reduced_motion="reduce")

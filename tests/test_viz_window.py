@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import looking
+from detmetrics.geometry import IDENTITY
 from detmetrics_viz import build_scene
 from detmetrics_viz.footage import Footage
 from detmetrics_viz.looks import LAYERS, VIEWS, Look
@@ -74,7 +75,7 @@ def test_worst_frames_come_one_after_another() -> None:
         DO["w"](walk)
         found.append(walk.at)
     assert found == walk.footage.worst(4)
-    plain = Session(Footage(["f"], lambda _: (looking.cloud([[1, 1, 1]]), looking.STAY, None)))
+    plain = Session(Footage(["f"], lambda _: (looking.cloud([[1, 1, 1]]), IDENTITY, None)))
     DO["w"](plain)
     assert plain.message == "worst frames need predictions"
 
@@ -390,7 +391,7 @@ def test_without_a_display_it_says_what_to_use() -> None:
 def test_a_display_that_does_not_answer_is_one_error() -> None:
     code = (
         "import sys; sys.path.insert(0, 'tests'); import looking; from detmetrics_viz.footage import Footage\n"
-        "from detmetrics_viz import window\nf = Footage(['f'], lambda _: (looking.cloud([[1,1,1]]), looking.STAY, None))\n"
+        "from detmetrics_viz import window; from detmetrics.geometry import IDENTITY\nf = Footage(['f'], lambda _: (looking.cloud([[1,1,1]]), IDENTITY, None))\n"
         "window.show(f)"
     )
     done = subprocess.run(

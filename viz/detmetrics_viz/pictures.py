@@ -135,7 +135,14 @@ def save_png(image: Image, path: str | Path) -> None:
         file.write(content)
 
 
-def sheet(images: Sequence[Image], captions: Sequence[str], theme: Theme, *, n_columns: int | None = None) -> Image:
+def sheet(
+    images: Sequence[Image],
+    captions: Sequence[str],
+    theme: Theme,
+    *,
+    n_columns: int | None = None,
+    title: str = "",
+) -> Image:
     """Put pictures of one size on a sheet, each under its caption.
 
     Parameters
@@ -146,6 +153,12 @@ def sheet(images: Sequence[Image], captions: Sequence[str], theme: Theme, *, n_c
     theme : Theme
     n_columns : int, optional
         Default: about as many as rows, at most 4.
+    title : str
+        What stands above them all.
+
+    Returns
+    -------
+    uint8 (height, width, 3)
 
     Raises
     ------
@@ -161,13 +174,16 @@ def sheet(images: Sequence[Image], captions: Sequence[str], theme: Theme, *, n_c
     height, width = images[0].shape[:2]
     columns = n_columns or min(4, int(np.ceil(np.sqrt(len(images)))))
     n_rows = -(-len(images) // columns)
-    gap, size = 12, 18
+    gap, size, large = 12, 18, 30
     head = line_height(size) + 8
-    whole = np.empty((gap + n_rows * (head + height + gap), gap + columns * (width + gap), 3), np.uint8)
+    above = gap + (line_height(large) + gap if title else 0)
+    whole = np.empty((above + n_rows * (head + height + gap), gap + columns * (width + gap), 3), np.uint8)
     whole[...] = rgb(theme.background)
     canvas = ImageCanvas(whole)
+    if title:
+        canvas.text(gap + 2, gap, title, rgb(theme.text), large)
     for k, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        y, x = gap + k // columns * (head + height + gap), gap + k % columns * (width + gap)
+        y, x = above + k // columns * (head + height + gap), gap + k % columns * (width + gap)
         canvas.text(x + 2, y + 2, shorten(caption, max(10, width // 9)), rgb(theme.text), size)
         whole[y + head : y + head + height, x : x + width] = image
     return whole
