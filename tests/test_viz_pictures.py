@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import os
 import subprocess
@@ -132,6 +133,17 @@ def test_views_look_from_where_they_say(painter: Painter) -> None:
         painter.draw(scene, None, "above")
     with pytest.raises(dm.InputError, match="camera must be of the painter's size"):
         painter.draw(scene, None, viewpoint("bird", scene).camera((100, 100)))
+
+
+@pytest.mark.parametrize(("row", "column"), [(0, 2), (1, 2), (0, 0)])
+def test_a_camera_that_open3d_would_draw_wrongly_is_refused(painter: Painter, row: int, column: int) -> None:
+    """Its view control takes one focal length, and the middle of the picture for the principal point."""
+    scene = build_scene(looking.cloud(FAR), ledger=looking.pair([CAR], [], []))
+    camera = AHEAD.camera(SIZE)
+    matrix = camera.matrix.copy()
+    matrix[row, column] += 20
+    with pytest.raises(dm.InputError, match="camera must be with its principal point in the middle of the picture"):
+        painter.draw(scene, None, dataclasses.replace(camera, matrix=matrix))
 
 
 def test_a_label_stands_above_its_box_and_says_what_it_is(painter: Painter) -> None:
@@ -337,6 +349,12 @@ def test_a_film_is_whole_or_not_there(tmp_path: Path) -> None:
         assert path.read_bytes() == b"before"
         with pytest.raises(dm.InputError, match="at least one picture"):
             save_film([], path)
+        # a whole film takes the name of the one before: who still has that one open, or linked, keeps it
+        (tmp_path / "kept").hardlink_to(path)
+        save_film(shades(3), path)
+        assert (tmp_path / "kept").read_bytes() == b"before"
+        assert path.stat().st_size > 500
+        (tmp_path / "kept").unlink()
     for path, fps, message in (
         ("a.avi", 4, "ending of a film must be .mp4 or .gif, got 'a.avi'"),
         ("a.mp4", 0, "pictures a second must be 0.1 to 120"),

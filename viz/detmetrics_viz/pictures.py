@@ -70,16 +70,30 @@ class Painter:
         scene : Scene
         look : Look, optional
         camera : Pinhole or str
-            Of this painter's size, or one of :data:`~detmetrics_viz.looks.VIEWS`.
+            Of this painter's size, with one focal length and the principal point in the middle, which is all that
+            Open3D can draw; or one of :data:`~detmetrics_viz.looks.VIEWS`.
 
         Returns
         -------
         uint8 (height, width, 3)
+
+        Raises
+        ------
+        InputError
+            For another view, and for a camera that cannot be drawn.
         """
         look = look or Look()
         seen = viewpoint(camera, scene).camera(self.size) if isinstance(camera, str) else camera
         if (seen.width, seen.height) != self.size:
             raise InputError("camera", expected=f"of the painter's size {self.size}", got=(seen.width, seen.height))
+        wanted = np.eye(3) * [seen.matrix[1, 1], seen.matrix[1, 1], 1]
+        wanted[:2, 2] = (np.array(self.size) - 1) / 2
+        if not np.allclose(seen.matrix, wanted, rtol=0, atol=1e-6):
+            raise InputError(
+                "camera",
+                expected="with its principal point in the middle of the picture and one focal length, as Open3D draws",
+                got=seen.matrix.tolist(),
+            )
         self._stage.show(scene, look, scale=self.smooth * self.size[1] / SIZE[1])
         self._stage.stand(seen.scaled(self.smooth))
         self._window.poll_events()
