@@ -1,10 +1,14 @@
-"""Things to look at for tests of the viewer: one box on one cloud, and a tiny lidar world with a detector's errors."""
+"""Things to look at for tests of the viewer: one box on one cloud, a tiny lidar world with a detector's errors; a screen."""
 
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
+import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -122,3 +126,21 @@ def results() -> Path:
 @cache
 def footage() -> Footage:
     return Footage.of_data(world(), truth(), None, ledger())
+
+
+@contextmanager
+def screen() -> Iterator[dict[str, str]]:
+    """A virtual screen; gives the environment of its programs. Without -noreset it forgets all when xdotool leaves."""
+    read, write = os.pipe()
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(write), "-screen", "0", "1400x900x24", "-nolisten", "tcp", "-noreset"],
+        pass_fds=(write,), stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        os.close(write)
+        with os.fdopen(read) as numbers:
+            number = numbers.readline().strip()
+        yield {**os.environ, "DISPLAY": f":{number}", "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
+    finally:
+        server.terminate()
+        server.wait()

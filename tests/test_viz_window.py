@@ -7,8 +7,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -214,24 +212,6 @@ needs_screen = pytest.mark.skipif(
 )
 
 
-@contextmanager
-def screen() -> Iterator[dict[str, str]]:
-    """A virtual screen; gives the environment of its programs. Without -noreset it forgets all when xdotool leaves."""
-    read, write = os.pipe()
-    server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(write), "-screen", "0", "1400x900x24", "-nolisten", "tcp", "-noreset"],
-        pass_fds=(write,), stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        os.close(write)
-        with os.fdopen(read) as numbers:
-            number = numbers.readline().strip()
-        yield {**os.environ, "DISPLAY": f":{number}", "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
-    finally:
-        server.terminate()
-        server.wait()
-
-
 class Driven:
     """A viewer on a virtual screen, with hands."""
 
@@ -282,7 +262,7 @@ def test_a_real_window(tmp_path: Path) -> None:
     looking.results()
     arguments = ("--data", looking.world(), "--split", "synth_val", "--predictions", looking.results())
     footage = looking.footage()
-    with screen() as environment:
+    with looking.screen() as environment:
         first = Driven(environment, tmp_path, *arguments)  # fills the caches of truth and kernels
         first.process.kill()
         first.process.wait()
@@ -370,7 +350,7 @@ print(best)
 
 @needs_screen
 def test_ten_frames_a_second() -> None:
-    with screen() as environment:
+    with looking.screen() as environment:
         done = subprocess.run(
             [sys.executable, "-c", RATE], capture_output=True, text=True, check=True, env=environment,
             cwd=Path(__file__).parent.parent,
