@@ -185,11 +185,9 @@ def test_what_is_packed_is_what_was_there(scenes: list[Scene]) -> None:
             assert np.array_equal(arrays[f"{name}_box"], lines.box)
         assert told["frame"] == scene.frame
         assert told["texts"] == list(scene.texts)
-        for key in ("score", "center", "sizes", "yaw_rad", "errors", "velocity"):
+        for key in ("score", "center", "size", "yaw_rad", "errors", "velocity"):
             got = np.array(told[key], float)  # null becomes NaN
-            np.testing.assert_allclose(
-                got, getattr(scene, key.replace("sizes", "size")), rtol=1e-6, atol=1e-7, err_msg=key
-            )
+            np.testing.assert_allclose(got, getattr(scene, key), rtol=1e-6, atol=1e-7, err_msg=key)
 
 
 def test_the_file_asks_nobody_and_lets_nothing_else_run(scenes: list[Scene]) -> None:

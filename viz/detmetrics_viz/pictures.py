@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -256,8 +258,6 @@ def _write_gif(images: Iterable[Image], target: Path, fps: float) -> None:
 
 
 def _write_mp4(images: Iterable[Image], target: Path, fps: float) -> None:
-    import tempfile
-
     try:
         import imageio_ffmpeg
     except ModuleNotFoundError:
@@ -281,5 +281,5 @@ def _write_mp4(images: Iterable[Image], target: Path, fps: float) -> None:
         finally:
             if writer is not None:
                 writer.close()
-        with whole_file(target) as file:
-            file.write(made.read_bytes())
+        with made.open("rb") as film, whole_file(target) as file:
+            shutil.copyfileobj(film, file)
