@@ -108,14 +108,11 @@ def test_themes_and_layers(painter: Painter) -> None:
     for theme in (DARK, LIGHT):
         empty = painter.draw(scene, Look(theme=theme, layers=frozenset()))
         assert close_to(empty, rgb(theme.background), 2).all()
-        last = empty
         for layer in LAYERS:
             with_it = painter.draw(scene, Look(theme=theme, layers=frozenset({layer, "truth", "predictions"})))
             without = painter.draw(scene, Look(theme=theme, layers=frozenset({"truth", "predictions"}) - {layer}))
             changed = (with_it != without).any(axis=2).sum()
             assert changed > 20 or (layer == "matches" and changed > 0), layer
-            last = with_it
-        assert (last != empty).any()
 
 
 def test_views_look_from_where_they_say(painter: Painter) -> None:
@@ -219,8 +216,7 @@ def test_worker_processes_draw_the_same() -> None:
     assert there[0] != there[1]
 
 
-def test_a_display_is_not_asked_for(painter: Painter) -> None:
-    scene = build_scene(looking.cloud(FAR), ledger=looking.pair([CAR], [], []))
+def test_a_display_is_not_asked_for() -> None:
     code = "import sys; sys.path.insert(0, 'tests'); import test_viz_pictures as t; sys.stdout.buffer.write(t.drawn_elsewhere(1))"
     for display in ("", ":99"):
         environment = {**os.environ, "DISPLAY": display}
@@ -234,7 +230,6 @@ def test_a_display_is_not_asked_for(painter: Painter) -> None:
         )
         assert done.stdout == drawn_elsewhere(1)
         assert done.stderr == b""
-    assert painter.draw(scene).any()
 
 
 def test_displays_are_hidden_while_the_window_opens_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,6 @@ def test_stepping() -> None:
     told: list[str] = []
     walk = session(tell=told.append)
     footage = walk.footage
-    seen = []
     for key, at in (
         ("right", 1),
         ("right", 2),
@@ -61,7 +60,6 @@ def test_stepping() -> None:
         DO[key](walk)
         assert walk.at == at
         assert walk.scene.frame == footage.frames[at]
-        seen.append(at)
     assert told[0].startswith(f"1/6 {walk.scene.title}: TP")
     assert sum(line.startswith("5/6") for line in told) == 1
 
