@@ -378,6 +378,15 @@ def view(
     ] = None,
     protocol: Rules = None,
     frame: Annotated[str | None, typer.Option(metavar="NAME", help="Only this frame.")] = None,
+    best: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Only the N frames with fewest mistakes, of those with a truth that counts; of equals those with most "
+            "matches. With --worst both: the best above, or first.",
+        ),
+    ] = 0,
     worst: Annotated[int, typer.Option(min=0, metavar="N", help="Only the N frames with most mistakes.")] = 0,
     per_class: Annotated[
         bool, typer.Option("--per-class", help="For each class the frame with most mistakes.")
@@ -413,7 +422,9 @@ def view(
         str, typer.Option("--from", help="Look from behind (ego), bird (above) or follow.")
     ] = "behind",
     theme: Annotated[str, typer.Option(help="dark or light.")] = "dark",
-    size: Annotated[str, typer.Option(metavar="WxH", help="Of pictures and films, pixels.")] = "1280x720",
+    size: Annotated[
+        str, typer.Option(metavar="WxH", help="Of pictures and films, pixels; default 1280x720, on a sheet 960x540.")
+    ] = "",
     fps: Annotated[float, typer.Option(help="Frames a second of a film.")] = 4.0,
     cache: Cache = True,
 ) -> None:
@@ -428,8 +439,9 @@ def view(
     look = looks.Look(theme=themes.theme_of(theme), min_score=min_score, **words)
     kind: Any = shape
     request = viewing.Request(
-        look, look_from, frame, worst, per_class, save, html, camera, kind, viewing.size_of(size), fps
-    )
+        look, look_from, frame=frame, best=best, worst=worst, per_class=per_class, save=save, html=html, camera=camera,
+        shape=kind, size=viewing.size_of(size) if size else None, fps=fps,
+    )  # fmt: skip
     with _progress() as step:
         if cloud is not None:
             stray = {"--data": data, "--split": split, "--scene": scene, "--camera": camera, "--protocol": protocol}

@@ -54,6 +54,15 @@ class Frames:
         key = (self.fp + self.fn).astype(np.float64) if self.cost is None else self.cost
         return np.lexsort((np.arange(len(self)), -key))[:n]
 
+    def best(self, n: int = 10) -> Ints:
+        """Give the codes of the frames at the other end of :meth:`worst`, the best first; of equals most matches first.
+
+        Frames without a truth that counts are left out: where nothing was to be found, nothing was done well.
+        """
+        key = (self.fp + self.fn).astype(np.float64) if self.cost is None else self.cost
+        order = np.lexsort((np.arange(len(self)), -self.tp, key))
+        return order[(self.tp + self.fn)[order] > 0][:n]
+
     def to_rows(self) -> Iterator[dict[str, float | int | str]]:
         """Give one dict a frame, in the order of the ledger: name, scene if known, counts, mean errors, cost."""
         truth, protocol = self.ledger.truth, self.ledger.protocol

@@ -35,6 +35,10 @@ class Pose(NamedTuple):
         return Pose(self.rotation.T, -self.rotation.T @ self.translation_m)
 
 
+#: The motion that leaves everything where it is.
+IDENTITY = Pose(np.eye(3), np.zeros(3))
+
+
 def rotation_matrices(rotation_wxyz: ArrayLike) -> Floats:
     """Rotation matrices of quaternions, which are normalised first.
 

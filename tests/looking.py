@@ -1,10 +1,14 @@
-"""Things to look at for tests of the viewer: one box on one cloud, and a tiny lidar world with a detector's errors."""
+"""Things to look at for tests of the viewer: one box on one cloud, a tiny lidar world with a detector's errors; a screen."""
 
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
+import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,13 +16,12 @@ from typing import Any
 import numpy as np
 
 import detmetrics as dm
-from detmetrics.geometry import Pose
+from detmetrics.geometry import IDENTITY
 from detmetrics.io.clouds import Cloud
 from detmetrics.synth import write_world
 from detmetrics_viz.footage import Footage
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
-STAY = Pose(np.eye(3), np.zeros(3))
 
 
 def cloud(points: Any, **changes: Any) -> Cloud:
@@ -28,7 +31,7 @@ def cloud(points: Any, **changes: Any) -> Cloud:
         "intensity": np.arange(len(points), dtype=np.float32) % 100,
         "ring": np.zeros(len(points), np.int32),
         "time_s": np.zeros(len(points), np.float32),
-        "pose": STAY,
+        "pose": IDENTITY,
         "source": "a cloud",
     }
     return Cloud(**{**given, **changes})
@@ -123,3 +126,21 @@ def results() -> Path:
 @cache
 def footage() -> Footage:
     return Footage.of_data(world(), truth(), None, ledger())
+
+
+@contextmanager
+def screen() -> Iterator[dict[str, str]]:
+    """A virtual screen; gives the environment of its programs. Without -noreset it forgets all when xdotool leaves."""
+    read, write = os.pipe()
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(write), "-screen", "0", "1400x900x24", "-nolisten", "tcp", "-noreset"],
+        pass_fds=(write,), stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        os.close(write)
+        with os.fdopen(read) as numbers:
+            number = numbers.readline().strip()
+        yield {**os.environ, "DISPLAY": f":{number}", "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
+    finally:
+        server.terminate()
+        server.wait()

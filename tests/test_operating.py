@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,21 @@ def test_the_cost_of_a_frame_is_the_score_without_it(seed: int) -> None:
         expected = naive.evaluate(truth.take(rest), pred.take(rest), NUSCENES).composite
         assert frames.cost[f] == pytest.approx(expected - whole, abs=1e-12)
     assert list(frames.worst(5)) == sorted(range(5), key=lambda f: (-frames.cost[f], f))  # type: ignore[index]
+
+
+def test_the_best_frames_are_the_other_end_of_the_worst() -> None:
+    truth, pred = scene(3, n_frames=12, empty=0.3)
+    frames = dm.frames(dm.match(truth, pred, NUSCENES), cost=False)
+    made = dataclasses.replace(
+        frames,
+        tp=np.array([3, 0, 9, 0, 3, 3]), fp=np.array([1, 0, 0, 2, 0, 1]), fn=np.array([0, 0, 1, 0, 0, 0]),
+    )  # fmt: skip
+    assert list(made.best(10)) == [4, 2, 0, 5], (
+        "fewest mistakes, then most matches, then order; without 1 and 3: no truth"
+    )
+    assert list(made.best(2)) == [4, 2]
+    priced = dataclasses.replace(made, cost=np.array([0.3, 0, -0.2, 0.1, np.nan, 0.2]))
+    assert list(priced.best(3)) == [2, 5, 0], "by cost where it is known"
 
 
 def test_frames_count() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import detmetrics as dm
 import looking
-from detmetrics.geometry import Pose
+from detmetrics.geometry import IDENTITY, Pose
 from detmetrics.io.cameras import Camera
 from detmetrics_viz import build_scene
 from detmetrics_viz.looks import Look
@@ -53,7 +53,7 @@ def scene(*rows: tuple[float, ...]) -> Any:
 def test_clipping_keeps_what_is_seen_and_nothing_else() -> None:
     """Against 2,000 points on each of 300 random lines."""
     rng = np.random.default_rng(0)
-    eye = Pinhole(640, 360, MATRIX, Pose(np.eye(3), np.zeros(3)))
+    eye = Pinhole(640, 360, MATRIX, IDENTITY)
     ends = rng.normal([0, 0, 2], 4, (300, 2, 3))
     pixels, line = eye.clip(ends)
     assert (np.diff(line) > 0).all()
@@ -90,16 +90,21 @@ def test_what_is_behind_the_camera_is_not_drawn(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", ["3d", "2d"])
-def test_lines_fall_where_the_projection_says(tmp_path: Path, shape: Any) -> None:
+@pytest.mark.parametrize(
+    ("focal", "middle"), [((400, 400), (319.5, 179.5)), ((420, 380), (250.0, 240.0))], ids=["centred", "off-centre"]
+)
+def test_lines_fall_where_the_projection_says(
+    tmp_path: Path, shape: Any, focal: tuple[float, float], middle: tuple[float, float]
+) -> None:
     one = scene((12.0, 1.0, 0.5, 4, 2, 2, 0.4))
-    own = camera(tmp_path)
+    own = camera(tmp_path, intrinsic=np.array([[focal[0], 0, middle[0]], [0, focal[1], middle[1]], [0, 0, 1]]))
     image = draw_on_picture(one, own, NO_PANELS, shape=shape).astype(int)
     is_red = (image[:, :, 0] - image[:, :, 1:].max(axis=2)) > 60
     u, v = pinhole(one, own, (640, 360)).project(one.nodes[0])[0].T
-    # by hand: a point x ahead, y left, z up is at 319.5 - 400 y / x, 179.5 - 400 (z - 1) / x
+    # by hand: a point x ahead, y left, z up lies y / x and (z - 1) / x focal lengths from the principal point
     x, y, z = one.nodes[0].T.astype(float)
-    np.testing.assert_allclose(u, 319.5 - 400 * y / x, atol=1e-6)
-    np.testing.assert_allclose(v, 179.5 - 400 * (z - 1) / x, atol=1e-6)
+    np.testing.assert_allclose(u, middle[0] - focal[0] * y / x, atol=1e-6)
+    np.testing.assert_allclose(v, middle[1] - focal[1] * (z - 1) / x, atol=1e-6)
     t = np.linspace(0, 1, 300)[:, None]
     if shape == "3d":
         lines = [((u[a], v[a]), (u[b], v[b])) for a, b in EDGES]

@@ -22,7 +22,7 @@ import pytest
 from numpy.typing import NDArray
 
 import detmetrics as dm
-from detmetrics.geometry import Pose
+from detmetrics.geometry import IDENTITY
 from detmetrics.io import clouds, kitti
 from detmetrics_viz import Outcome, Scene, build_scene
 from detmetrics_viz.looks import LAYERS, VIEWS, Look
@@ -49,7 +49,7 @@ def make_cloud(n_points: int, seed: int) -> clouds.Cloud:
         intensity=rng.uniform(0, 255, n_points).astype(np.float32),
         ring=np.zeros(n_points, np.int32),
         time_s=np.zeros(n_points, np.float32),
-        pose=Pose(np.eye(3), np.zeros(3)),
+        pose=IDENTITY,
         source="street.pcd.bin",
     )
 
@@ -185,11 +185,9 @@ def test_what_is_packed_is_what_was_there(scenes: list[Scene]) -> None:
             assert np.array_equal(arrays[f"{name}_box"], lines.box)
         assert told["frame"] == scene.frame
         assert told["texts"] == list(scene.texts)
-        for key in ("score", "center", "sizes", "yaw_rad", "errors", "velocity"):
+        for key in ("score", "center", "size", "yaw_rad", "errors", "velocity"):
             got = np.array(told[key], float)  # null becomes NaN
-            np.testing.assert_allclose(
-                got, getattr(scene, key.replace("sizes", "size")), rtol=1e-6, atol=1e-7, err_msg=key
-            )
+            np.testing.assert_allclose(got, getattr(scene, key), rtol=1e-6, atol=1e-7, err_msg=key)
 
 
 def test_the_file_asks_nobody_and_lets_nothing_else_run(scenes: list[Scene]) -> None:
@@ -829,7 +827,7 @@ def test_real_clouds(browser: Any, tmp_path: Path) -> None:
     place = SHARED / "kitti" / "training"
     boxes = kitti.load_truth(place / "label_2" / "000002.txt", place / "calib" / "000002.txt")
     cloud = clouds.read(place / "velodyne" / "000002.bin")
-    scene = build_scene(cloud, boxes, boxes_to_cloud=Pose(np.eye(3), np.zeros(3)))
+    scene = build_scene(cloud, boxes, boxes_to_cloud=IDENTITY)
     write_html(scene, tmp_path / "kitti.html", look=Look(points="intensity"))
     assert (tmp_path / "kitti.html").stat().st_size < 3_000_000
     tab = Tab(browser, tmp_path / "kitti.html", reduced_motion="reduce")

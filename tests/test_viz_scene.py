@@ -13,7 +13,7 @@ import pytest
 import detmetrics as dm
 import detmetrics_viz
 import looking
-from detmetrics.geometry import Pose, ground_corners, points_in_boxes, rotation_of_yaw
+from detmetrics.geometry import IDENTITY, Pose, ground_corners, points_in_boxes, rotation_of_yaw
 from detmetrics.io import argoverse2
 from detmetrics.io.clouds import NuscenesClouds
 from detmetrics_viz import Outcome, Outcomes, build_scene
@@ -271,6 +271,8 @@ def test_footage() -> None:
         footage.index(footage.frames[2][:8])
     mistakes = [sum(scene.summary()[1:3]) for scene in (footage[at] for at in range(len(footage)))]
     assert [mistakes[at] for at in footage.worst(6)] == sorted(mistakes, reverse=True)
+    assert [mistakes[at] for at in footage.best(6)] == sorted(mistakes), "all six have truth"
+    assert footage.only([footage.scenes[3]]).best(9) == [at - 3 for at in footage.best(6) if at >= 3]
     found = dm.frames(looking.ledger(), cost=False)
     np.testing.assert_array_equal(footage.outcomes.mistakes().sum(axis=1), found.fp + found.fn)
     for label, at in footage.worst_of_classes().items():
@@ -288,6 +290,16 @@ def test_footage() -> None:
     assert len(joined.points) > 1.5 * len(footage[2].points)
     box, _ = points_in_boxes(joined.points, joined.center, joined.size, rotation_of_yaw(joined.yaw_rad))
     assert len(box) > footage[2].n_points[~footage[2].is_pred].sum()
+
+
+def test_frames_without_truth_are_not_the_best() -> None:
+    ledger = looking.pair([], [], [])
+    footage = Footage(["f"], lambda _: (looking.cloud([[1, 1, 1]]), IDENTITY, None), ledger=ledger)
+    assert footage.worst(1) == [0]
+    with pytest.raises(
+        dm.InputError, match="best frames must be among frames with a truth that counts, got 'none such'"
+    ):
+        footage.best(1)
 
 
 def test_frames_without_clouds_are_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -55,7 +56,7 @@ def test_a_picture_is_what_the_painter_draws(data: tuple[object, ...], tmp_path:
     environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
     words = [sys.executable, "-m", "detmetrics", "view", *map(str, data), "--frame", frame, "--save", "frame.png"]
     done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment, cwd=tmp_path)
-    assert done.stdout.startswith("frame.png: 0.")
+    assert re.fullmatch(r"frame\.png: [\d.]+ kB, 1 frame\n", done.stdout)
     assert "Open3D" not in done.stderr
     with Painter(smooth=2) as painter:
         np.testing.assert_array_equal(pixels(tmp_path / "frame.png"), painter.draw(footage[1]))
@@ -101,24 +102,67 @@ def test_films(data: tuple[object, ...], tmp_path: Path) -> None:
         assert 0.3 < ground.mean() < 0.99
 
 
+def place_of(tile: np.ndarray, sheet: np.ndarray) -> tuple[int, int]:
+    """Row and column of a picture's first pixel on a sheet, where it stands exactly once."""
+    height, width = tile.shape[:2]
+    found = [
+        (y, x)
+        for y in range(sheet.shape[0] - height + 1)
+        for x in range(12, sheet.shape[1] - width + 1, width + 12)
+        if (sheet[y, x : x + 8] == tile[0, :8]).all() and (sheet[y : y + height, x : x + width] == tile).all()
+    ]
+    assert len(found) == 1
+    return found[0]
+
+
 def test_sheets(data: tuple[object, ...], tmp_path: Path) -> None:
     footage = looking.footage()
     run(tmp_path, *data, "--worst", 3, "--save", "worst.png")
     whole = pixels(tmp_path / "worst.png")
     with Painter((960, 540), smooth=2) as painter:
-        for at in footage.worst(3):
-            tile = painter.draw(footage[at])
-            assert any(
-                (whole[y : y + 540, x : x + 960] == tile).all()
-                for y in range(whole.shape[0] - 539)
-                if (whole[y, 12:20] == tile[0, :8]).all() or (whole[y, 984:992] == tile[0, :8]).all()
-                for x in (12, 984)
-            ), at
-    run(tmp_path, *data, "--per-class", "--save", "class.png")
+        places = [place_of(painter.draw(footage[at]), whole) for at in footage.worst(3)]
+    assert places == sorted(places), "the worst first"
+    run(tmp_path, *data, "--per-class", "--save", "class.png", "--size", "320x180")
     n = len(footage.worst_of_classes())
     assert n > 1
     columns = min(4, int(np.ceil(np.sqrt(n))))
-    assert pixels(tmp_path / "class.png").shape[1] == 12 + columns * (960 + 12)
+    assert pixels(tmp_path / "class.png").shape[1] == 12 + columns * (320 + 12)
+
+
+def test_best_and_worst_frames_on_one_sheet(data: tuple[object, ...], tmp_path: Path) -> None:
+    footage = looking.footage()
+    run(tmp_path, *data, "--best", 3, "--worst", 2, "--save", "both.png", "--size", "320x180")
+    whole = pixels(tmp_path / "both.png")
+    assert whole.shape[1] == 12 + 3 * (320 + 12)
+    with Painter((320, 180), smooth=2) as painter:
+        best = [place_of(painter.draw(footage[at]), whole) for at in footage.best(3)]
+        worst = [place_of(painter.draw(footage[at]), whole) for at in footage.worst(2)]
+    assert [x for _, x in best] == [12, 344, 676]
+    assert [x for _, x in worst] == [12, 344]
+    (above,), (below,) = ({y for y, _ in row} for row in (best, worst))
+    assert above + 180 < below, "the best above"
+    is_ink = (whole != rgb(DARK.background)).any(axis=2)
+    assert is_ink[12 : above - 30, :600].sum() > 500, "under a title"
+    assert is_ink[above + 192 : below - 30, :600].sum() > 500, "each under its own"
+    run(tmp_path, *data, "--best", 3, "--save", "best.png", "--size", "320x180")
+    alone = pixels(tmp_path / "best.png")
+    with Painter((320, 180), smooth=2) as painter:
+        assert [place_of(painter.draw(footage[at]), alone)[1] for at in footage.best(3)] == [12, 344, 12]
+
+
+def test_best_and_worst_frames_on_one_page_and_in_a_film(data: tuple[object, ...], tmp_path: Path) -> None:
+    footage = looking.footage()
+    said = run(tmp_path, *data, "--best", 1, "--worst", 2, "--html", "both.html", "--save", "both.gif")
+    assert said.count("3 frames") == 2
+    told = re.search(r'id="scenes">(.*?)</script>', (tmp_path / "both.html").read_text(), re.DOTALL)
+    assert told is not None
+    shown = [(one["frame"], one["title"].partition(" · ")[0]) for one in json.loads(told[1])["frames"]]
+    (best,), (worst, second) = footage.best(1), footage.worst(2)
+    assert shown == [
+        (footage.frames[best], "best 1"), (footage.frames[worst], "worst 1"), (footage.frames[second], "worst 2"),
+    ]  # fmt: skip
+    with Image.open(tmp_path / "both.gif") as film:
+        assert film.n_frames == 3
 
 
 def test_a_page(data: tuple[object, ...], tmp_path: Path) -> None:
@@ -253,6 +297,9 @@ def test_bad_input(data: tuple[object, ...], tmp_path: Path) -> None:
         ((*data, "--save", "a.png", "--frame", frame, "--from", "above"), "view must be one of 'behind'"),
         ((*data, "--save", "a.png", "--frame", frame, "--lidar", "X"), "has no calibrated sensor 'X' (lidars there: 'LIDAR_TOP')"),
         (("--data", looking.world(), "--worst", 2, "--save", "a.png"), "worst frames need predictions"),
+        (("--data", looking.world(), "--best", 2, "--save", "a.png"), "best frames need predictions"),
+        ((*data, "--best", 2, "--per-class", "--save", "a.png"), "one of --frame, --per-class, --best or --worst, got '--per-class and --best or --worst'"),
+        ((*data, "--best", 2, "--frame", frame, "--save", "a.png"), "choice of frames must be one of"),
         (("--data", looking.world(), "--scene", "x", "--save", "a.png"), "x"),
         (("--boxes", "label.txt", "--save", "a.png"), "--boxes goes with one cloud: boxes without a cloud"),
         (("--save", "a.png"), "give either a cloud or --data DATAROOT"),

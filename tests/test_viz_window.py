@@ -7,8 +7,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import numpy as np
 import pytest
 
 import looking
+from detmetrics.geometry import IDENTITY
 from detmetrics_viz import build_scene
 from detmetrics_viz.footage import Footage
 from detmetrics_viz.looks import LAYERS, VIEWS, Look
@@ -48,7 +47,6 @@ def test_stepping() -> None:
     told: list[str] = []
     walk = session(tell=told.append)
     footage = walk.footage
-    seen = []
     for key, at in (
         ("right", 1),
         ("right", 2),
@@ -62,7 +60,6 @@ def test_stepping() -> None:
         DO[key](walk)
         assert walk.at == at
         assert walk.scene.frame == footage.frames[at]
-        seen.append(at)
     assert told[0].startswith(f"1/6 {walk.scene.title}: TP")
     assert sum(line.startswith("5/6") for line in told) == 1
 
@@ -74,7 +71,7 @@ def test_worst_frames_come_one_after_another() -> None:
         DO["w"](walk)
         found.append(walk.at)
     assert found == walk.footage.worst(4)
-    plain = Session(Footage(["f"], lambda _: (looking.cloud([[1, 1, 1]]), looking.STAY, None)))
+    plain = Session(Footage(["f"], lambda _: (looking.cloud([[1, 1, 1]]), IDENTITY, None)))
     DO["w"](plain)
     assert plain.message == "worst frames need predictions"
 
@@ -213,24 +210,6 @@ needs_screen = pytest.mark.skipif(
 )
 
 
-@contextmanager
-def screen() -> Iterator[dict[str, str]]:
-    """A virtual screen; gives the environment of its programs. Without -noreset it forgets all when xdotool leaves."""
-    read, write = os.pipe()
-    server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(write), "-screen", "0", "1400x900x24", "-nolisten", "tcp", "-noreset"],
-        pass_fds=(write,), stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        os.close(write)
-        with os.fdopen(read) as numbers:
-            number = numbers.readline().strip()
-        yield {**os.environ, "DISPLAY": f":{number}", "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
-    finally:
-        server.terminate()
-        server.wait()
-
-
 class Driven:
     """A viewer on a virtual screen, with hands."""
 
@@ -281,7 +260,7 @@ def test_a_real_window(tmp_path: Path) -> None:
     looking.results()
     arguments = ("--data", looking.world(), "--split", "synth_val", "--predictions", looking.results())
     footage = looking.footage()
-    with screen() as environment:
+    with looking.screen() as environment:
         first = Driven(environment, tmp_path, *arguments)  # fills the caches of truth and kernels
         first.process.kill()
         first.process.wait()
@@ -369,7 +348,7 @@ print(best)
 
 @needs_screen
 def test_ten_frames_a_second() -> None:
-    with screen() as environment:
+    with looking.screen() as environment:
         done = subprocess.run(
             [sys.executable, "-c", RATE], capture_output=True, text=True, check=True, env=environment,
             cwd=Path(__file__).parent.parent,
@@ -390,7 +369,7 @@ def test_without_a_display_it_says_what_to_use() -> None:
 def test_a_display_that_does_not_answer_is_one_error() -> None:
     code = (
         "import sys; sys.path.insert(0, 'tests'); import looking; from detmetrics_viz.footage import Footage\n"
-        "from detmetrics_viz import window\nf = Footage(['f'], lambda _: (looking.cloud([[1,1,1]]), looking.STAY, None))\n"
+        "from detmetrics_viz import window; from detmetrics.geometry import IDENTITY\nf = Footage(['f'], lambda _: (looking.cloud([[1,1,1]]), IDENTITY, None))\n"
         "window.show(f)"
     )
     done = subprocess.run(

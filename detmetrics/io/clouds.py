@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from detmetrics.errors import InputError, listing
 from detmetrics.files import open_file
-from detmetrics.geometry import Pose, rotation_matrices
+from detmetrics.geometry import IDENTITY, Pose, rotation_matrices
 from detmetrics.io import _tables
 
 Floats32 = NDArray[np.float32]
@@ -66,9 +66,6 @@ class Cloud:
 
     def __len__(self) -> int:
         return len(self.points_m)
-
-
-_IDENTITY = Pose(np.eye(3), np.zeros(3))
 
 
 def read_nuscenes(path: str | Path, *, pose: Pose | None = None, timestamp_us: int = 0) -> Cloud:
@@ -300,7 +297,7 @@ def _cloud(
         intensity=of["intensity"].astype(np.float32) if "intensity" in of else np.full(len(table), np.nan, np.float32),
         ring=np.clip(of["ring"], -1, 2**31 - 1).astype(np.int32) if "ring" in of else np.full(len(table), -1, np.int32),
         time_s=np.asarray(known.get("time_s", np.zeros(n_points)), np.float32)[is_finite],
-        pose=pose or _IDENTITY,
+        pose=pose or IDENTITY,
         timestamp_us=timestamp_us,
         source=str(path),
         columns={name: column[is_finite] for name, column in columns.items() if name not in taken},
@@ -611,4 +608,4 @@ class Argoverse2Clouds:
         pose = self._poses[1].get(int(file.stem))
         if pose is None and needed:
             raise InputError(f"{table} has no pose of {name}, so its sweeps cannot be joined")
-        return _read_argoverse2(file, pose or _IDENTITY, None)
+        return _read_argoverse2(file, pose or IDENTITY, None)

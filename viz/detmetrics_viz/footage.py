@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from detmetrics import framing
 from detmetrics.errors import InputError, listing
-from detmetrics.geometry import Pose
+from detmetrics.geometry import IDENTITY
 from detmetrics_viz.outcomes import Outcomes
-from detmetrics_viz.scene import Scene, build_scene, unknown_frame
+from detmetrics_viz.scene import Scene, build_scene, scene_name, unknown_frame
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from detmetrics.boxes import Boxes
+    from detmetrics.geometry import Pose
     from detmetrics.io.clouds import Cloud
     from detmetrics.ledger import Ledger
 
@@ -22,7 +26,6 @@ if TYPE_CHECKING:
 
 #: Middle of a car whose origin is the middle of its rear axle, as that of nuScenes and Argoverse 2 is, metres.
 _CENTER_XY_M = (1.35, 0.0)
-_STAY = Pose(np.eye(3), np.zeros(3))
 
 
 class Footage:
@@ -71,7 +74,7 @@ class Footage:
         self._pred = self.outcomes.ledger.pred if self.outcomes else pred
         self._read = read
         self._ego = ego_center_xy_m
-        self.scenes = tuple(self._scene_name(frame) for frame in self.frames)
+        self.scenes = tuple(scene_name(frame, self._truth, self._pred) for frame in self.frames)
 
     @classmethod
     def of_data(
@@ -114,7 +117,7 @@ class Footage:
             samples = logs.samples
 
             def read(frame: str) -> Placed:
-                return logs.read(frame, n_sweeps=n_sweeps), _STAY, None
+                return logs.read(frame, n_sweeps=n_sweeps), IDENTITY, None
         else:
             tables = NuscenesClouds(root, version, channel)
             samples = tables.samples
@@ -160,7 +163,7 @@ class Footage:
             boxes.replace(frames=(name,)) if boxes is not None and boxes.n_frames == 1 else boxes
             for boxes in (truth, pred)
         )
-        return cls([name], lambda _: (cloud, _STAY, None), truth, pred)
+        return cls([name], lambda _: (cloud, IDENTITY, None), truth, pred)
 
     @property
     def has_predictions(self) -> bool:
@@ -219,40 +222,47 @@ class Footage:
         InputError
             Where nothing was matched.
         """
-        if self.outcomes is None:
-            raise InputError("worst frames need predictions")
-        mistakes = self.outcomes.mistakes()
-        codes = np.array([self.outcomes.ledger.truth.frame_index[frame] for frame in self.frames])
-        labels = self.outcomes.ledger.protocol.labels
-        worst = np.argmax(mistakes[codes], axis=0)
-        return {
-            label: int(at) for k, (label, at) in enumerate(zip(labels, worst, strict=True)) if mistakes[codes[at], k]
-        }
+        outcomes = self._matched("worst")
+        mistakes = outcomes.mistakes()
+        codes = np.array([outcomes.ledger.truth.frame_index[frame] for frame in self.frames])
+        worst = np.argmax(mistakes[codes], axis=0).tolist()
+        labels = outcomes.ledger.protocol.labels
+        return {label: at for k, (label, at) in enumerate(zip(labels, worst, strict=True)) if mistakes[codes[at], k]}
 
-    def worst(self, number: int, *, cost: bool = False) -> list[int]:
-        """Give the places of the frames with most mistakes, or that cost most (exact, and slower), the worst first.
-
-        Parameters
-        ----------
-        number : int
-        cost : bool
+    def worst(self, number: int) -> list[int]:
+        """Give the places of the frames with most mistakes, the worst first.
 
         Raises
         ------
         InputError
             Where nothing was matched.
         """
-        from detmetrics.framing import frames
+        ledger = self._matched("worst").ledger
+        return self._places(framing.frames(ledger, cost=False).worst(ledger.n_frames))[:number]
 
+    def best(self, number: int) -> list[int]:
+        """Give the places of the frames with fewest mistakes, the best first; see :meth:`detmetrics.Frames.best`.
+
+        Raises
+        ------
+        InputError
+            Where nothing was matched, or no frame has a truth that counts.
+        """
+        ledger = self._matched("best").ledger
+        places = self._places(framing.frames(ledger, cost=False).best(ledger.n_frames))[:number]
+        if not places:
+            raise InputError("best frames", expected="among frames with a truth that counts", got="none such")
+        return places
+
+    def _matched(self, wanted: str) -> Outcomes:
+        """What was matched; ``wanted`` frames need it."""
         if self.outcomes is None:
-            raise InputError("worst frames need predictions")
-        found = frames(self.outcomes.ledger, cost=cost)
-        place = {frame: at for at, frame in enumerate(self.frames)}
-        names = [self.outcomes.ledger.truth.frames[code] for code in found.worst(len(found)).tolist()]
-        return [place[name] for name in names if name in place][:number]
+            raise InputError(f"{wanted} frames need predictions")
+        return self.outcomes
 
-    def _scene_name(self, frame: str) -> str:
-        for boxes in (self._truth, self._pred):
-            if boxes is not None and frame in boxes.frame_index and "scene" in boxes.frame_columns:
-                return str(boxes.frame_columns["scene"][boxes.frame_index[frame]])
-        return ""
+    def _places(self, codes: NDArray[np.int64]) -> list[int]:
+        """Places of those of the ledger's frames that are here."""
+        assert self.outcomes is not None
+        place = {frame: at for at, frame in enumerate(self.frames)}
+        names = [self.outcomes.ledger.truth.frames[code] for code in codes.tolist()]
+        return [place[name] for name in names if name in place]

@@ -170,13 +170,13 @@ def _packed(scene: Scene) -> _Packed:
         "errorNames": scene.error_names,
         "errorUnits": scene.error_units,
         "rings": scene.rings_m,
-        "size": _plain(Look().point_size(scene)),
+        "pointSize": _plain(Look().point_size(scene)),
         "texts": scene.texts,
         "pred": scene.is_pred.astype(int).tolist(),
         "counts": scene.counts.astype(int).tolist(),
     }
     for name in ("label", "score", "partner", "errors", "center", "size", "yaw_rad", "velocity", "n_points"):
-        told["sizes" if name == "size" else name] = _plain(getattr(scene, name))
+        told[name] = _plain(getattr(scene, name))
     return _Packed(told, base64.b64encode(zlib.compress(raw, 6)).decode())
 
 
@@ -228,7 +228,7 @@ def _render(packed: Sequence[_Packed], look: Look, view: str, title: str) -> str
             "score": look.min_score,
             "layers": sorted(look.layers),
             "labels": look.labels,
-            "size": look.point_px,
+            "pointSize": look.point_px,
             "view": view,
         },
     }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -70,16 +72,30 @@ class Painter:
         scene : Scene
         look : Look, optional
         camera : Pinhole or str
-            Of this painter's size, or one of :data:`~detmetrics_viz.looks.VIEWS`.
+            Of this painter's size, with one focal length and the principal point in the middle, which is all that
+            Open3D can draw; or one of :data:`~detmetrics_viz.looks.VIEWS`.
 
         Returns
         -------
         uint8 (height, width, 3)
+
+        Raises
+        ------
+        InputError
+            For another view, and for a camera that cannot be drawn.
         """
         look = look or Look()
         seen = viewpoint(camera, scene).camera(self.size) if isinstance(camera, str) else camera
         if (seen.width, seen.height) != self.size:
             raise InputError("camera", expected=f"of the painter's size {self.size}", got=(seen.width, seen.height))
+        wanted = np.eye(3) * [seen.matrix[1, 1], seen.matrix[1, 1], 1]
+        wanted[:2, 2] = (np.array(self.size) - 1) / 2
+        if not np.allclose(seen.matrix, wanted, rtol=0, atol=1e-6):
+            raise InputError(
+                "camera",
+                expected="with its principal point in the middle of the picture and one focal length, as Open3D draws",
+                got=seen.matrix.tolist(),
+            )
         self._stage.show(scene, look, scale=self.smooth * self.size[1] / SIZE[1])
         self._stage.stand(seen.scaled(self.smooth))
         self._window.poll_events()
@@ -135,7 +151,14 @@ def save_png(image: Image, path: str | Path) -> None:
         file.write(content)
 
 
-def sheet(images: Sequence[Image], captions: Sequence[str], theme: Theme, *, n_columns: int | None = None) -> Image:
+def sheet(
+    images: Sequence[Image],
+    captions: Sequence[str],
+    theme: Theme,
+    *,
+    n_columns: int | None = None,
+    title: str = "",
+) -> Image:
     """Put pictures of one size on a sheet, each under its caption.
 
     Parameters
@@ -146,6 +169,12 @@ def sheet(images: Sequence[Image], captions: Sequence[str], theme: Theme, *, n_c
     theme : Theme
     n_columns : int, optional
         Default: about as many as rows, at most 4.
+    title : str
+        What stands above them all.
+
+    Returns
+    -------
+    uint8 (height, width, 3)
 
     Raises
     ------
@@ -161,13 +190,16 @@ def sheet(images: Sequence[Image], captions: Sequence[str], theme: Theme, *, n_c
     height, width = images[0].shape[:2]
     columns = n_columns or min(4, int(np.ceil(np.sqrt(len(images)))))
     n_rows = -(-len(images) // columns)
-    gap, size = 12, 18
+    gap, size, large = 12, 18, 30
     head = line_height(size) + 8
-    whole = np.empty((gap + n_rows * (head + height + gap), gap + columns * (width + gap), 3), np.uint8)
+    above = gap + (line_height(large) + gap if title else 0)
+    whole = np.empty((above + n_rows * (head + height + gap), gap + columns * (width + gap), 3), np.uint8)
     whole[...] = rgb(theme.background)
     canvas = ImageCanvas(whole)
+    if title:
+        canvas.text(gap + 2, gap, title, rgb(theme.text), large)
     for k, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        y, x = gap + k // columns * (head + height + gap), gap + k % columns * (width + gap)
+        y, x = above + k // columns * (head + height + gap), gap + k % columns * (width + gap)
         canvas.text(x + 2, y + 2, shorten(caption, max(10, width // 9)), rgb(theme.text), size)
         whole[y + head : y + head + height, x : x + width] = image
     return whole
@@ -226,8 +258,6 @@ def _write_gif(images: Iterable[Image], target: Path, fps: float) -> None:
 
 
 def _write_mp4(images: Iterable[Image], target: Path, fps: float) -> None:
-    import tempfile
-
     try:
         import imageio_ffmpeg
     except ModuleNotFoundError:
@@ -251,5 +281,5 @@ def _write_mp4(images: Iterable[Image], target: Path, fps: float) -> None:
         finally:
             if writer is not None:
                 writer.close()
-        with whole_file(target) as file:
-            file.write(made.read_bytes())
+        with made.open("rb") as film, whole_file(target) as file:
+            shutil.copyfileobj(film, file)

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from detmetrics.errors import InputError, listing
-from detmetrics.geometry import Pose, points_in_boxes, rotation_matrices, rotation_of_yaw, rotations_of_matrices
+from detmetrics.geometry import (
+    IDENTITY,
+    Pose,
+    points_in_boxes,
+    rotation_matrices,
+    rotation_of_yaw,
+    rotations_of_matrices,
+)
 from detmetrics.ledger import Ledger
 from detmetrics_viz.outcomes import Outcome, Outcomes
 from detmetrics_viz.themes import BOX_MODES, POINT_MODES, Colors, Theme
@@ -40,7 +47,6 @@ EDGES = np.array(
 )
 #: The own car where nobody says otherwise: length, width, height, metres.
 EGO_LWH_M = (4.6, 1.9, 1.6)
-_IDENTITY = Pose(np.eye(3), np.zeros(3))
 
 
 class Lines(NamedTuple):
@@ -371,7 +377,7 @@ def build_scene(
     name = _frame(frame, truth, pred)
     sides = [_rows(truth, name), _rows(pred, name)]
 
-    view = cloud_to_view or _IDENTITY
+    view = cloud_to_view or IDENTITY
     points = _points(cloud, view)
     motion = view.after(boxes_to_cloud or cloud.pose.inverse())
     labels = _labels(truth, pred, sides, outcomes)
@@ -397,7 +403,7 @@ def build_scene(
     shades, ranges = _shades(points, ground)
     return Scene(
         frame=name,
-        title=title or _title(name, truth, pred),
+        title=title or title_of(name, scene_name(name, truth, pred)),
         source=cloud.source,
         pose=cloud.pose.after(view.inverse()),
         timestamp_us=cloud.timestamp_us,
@@ -656,9 +662,14 @@ def _free(ends: Floats32) -> Lines:
     return Lines(ends, np.full(len(ends), -1, np.int32))
 
 
-def _title(frame: str, truth: Boxes | None, pred: Boxes | None) -> str:
+def scene_name(frame: str, truth: Boxes | None, pred: Boxes | None) -> str:
+    """Scene of a frame; ``""`` where neither side knows it."""
     for boxes in (truth, pred):
         if boxes is not None and frame in boxes.frame_index and "scene" in boxes.frame_columns:
-            scene = str(boxes.frame_columns["scene"][boxes.frame_index[frame]])
-            return frame if frame.startswith(scene) else f"{scene} · {frame}"
-    return frame
+            return str(boxes.frame_columns["scene"][boxes.frame_index[frame]])
+    return ""
+
+
+def title_of(frame: str, scene: str) -> str:
+    """Give the scene, where known and not in the name already, and the frame."""
+    return frame if frame.startswith(scene) else f"{scene} · {frame}"

@@ -109,7 +109,7 @@ class Session:
     def step_worst(self) -> None:
         """Show the frame with most mistakes, then the one with next most, and so on."""
         if self.footage.outcomes is None:
-            self._say("worst frames need predictions")
+            self.say("worst frames need predictions")
             return
         if self._worst is None:
             self._worst = self.footage.worst(len(self.footage))
@@ -117,7 +117,7 @@ class Session:
         place %= len(self._worst)
         self.go(self._worst[place])
         counts = self.scene.summary()
-        self._say(f"worst frame number {place + 1}: {counts.fp} false positives, {counts.fn} missed")
+        self.say(f"worst frame number {place + 1}: {counts.fp} false positives, {counts.fn} missed")
 
     def play(self) -> None:
         """Let the frames run, or stop."""
@@ -132,30 +132,30 @@ class Session:
         least = float(np.clip(round(round(now / _STEP) * _STEP + by * _STEP, 2), 0, 1))
         self.look = replace(self.look, min_score=least)
         counts = self.scene.summary(least)
-        self._say(f"scores from {least:.2f}: TP {counts.tp}, FP {counts.fp}, missed {counts.fn}")
+        self.say(f"scores from {least:.2f}: TP {counts.tp}, FP {counts.fp}, missed {counts.fn}")
 
     def best_scores(self) -> None:
         """Show predictions from the score of the best F1 of their class on."""
         self.look = replace(self.look, min_score=None)
-        self._say("scores from the best F1 of each class")
+        self.say("scores from the best F1 of each class")
 
     def toggle(self, layer: str) -> None:
         """Show or hide a layer."""
         self.look = replace(self.look, layers=self.look.layers ^ {layer})
-        self._say(f"{layer} {'shown' if layer in self.look.layers else 'hidden'}")
+        self.say(f"{layer} {'shown' if layer in self.look.layers else 'hidden'}")
 
     def next_points(self) -> None:
         """Colour the points by the next thing that the cloud has."""
         modes = [mode for mode in POINT_MODES if mode in self.scene.shades]
         mode = modes[(modes.index(self.look.point_mode(self.scene)) + 1) % len(modes)]
         self.look = replace(self.look, points=mode)
-        self._say(f"points by {mode}")
+        self.say(f"points by {mode}")
 
     def next_boxes(self) -> None:
         """Colour the boxes by the next thing."""
         mode = BOX_MODES[(BOX_MODES.index(self.look.boxes) + 1) % len(BOX_MODES)]
         self.look = replace(self.look, boxes=mode)
-        self._say(f"boxes by {mode}")
+        self.say(f"boxes by {mode}")
 
     def next_view(self) -> None:
         """Look from the next preset."""
@@ -164,7 +164,7 @@ class Session:
     def stand(self, view: str) -> None:
         """Look from a preset."""
         self.view, self.orbit = view, viewpoint(view, self.scene, self.picked)
-        self._say({"bird": "from above", "behind": "from behind ego"}.get(view, "following"))
+        self.say({"bird": "from above", "behind": "from behind ego"}.get(view, "following"))
 
     def change_theme(self) -> None:
         """Change between dark and light."""
@@ -173,7 +173,7 @@ class Session:
     def change_labels(self) -> None:
         """Change between labels for mistakes and for all."""
         self.look = replace(self.look, labels="all" if self.look.labels == "mistakes" else "mistakes")
-        self._say(f"labels: {self.look.labels}")
+        self.say(f"labels: {self.look.labels}")
 
     def help(self) -> None:
         """Show or hide what the keys do; the terminal gets it too."""
@@ -213,7 +213,8 @@ class Session:
         """End."""
         self.is_over = True
 
-    def _say(self, message: str) -> None:
+    def say(self, message: str) -> None:
+        """Show a message, and tell it."""
         self.message = message
         self._tell(message)
 

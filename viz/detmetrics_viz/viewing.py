@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from rich.filesize import decimal
 
 from detmetrics.errors import InputError, listing
 from detmetrics_viz.cameras import Shape, draw_on_picture
@@ -16,6 +18,7 @@ from detmetrics_viz.looks import Look
 from detmetrics_viz.orbit import viewpoint
 from detmetrics_viz.outcomes import Outcome
 from detmetrics_viz.pictures import FILMS, SIZE, Painter, save_film, save_png, sheet
+from detmetrics_viz.scene import title_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,11 +26,13 @@ if TYPE_CHECKING:
     from detmetrics.boxes import Boxes
     from detmetrics.io.cameras import Camera
     from detmetrics_viz.scene import Scene
+    from detmetrics_viz.themes import Theme
 
 #: A page with more frames than this is too large to send round.
 MAX_PAGE_FRAMES = 200
 #: Width and height of one picture of a sheet, pixels.
 TILE = (960, 540)
+_TITLES = {"": "", "best": "Best frames: fewest mistakes first", "worst": "Worst frames: most mistakes first"}
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,8 @@ class Request:
     view : str
     frame : str or None
         One frame.
-    worst : int
-        So many of the worst frames; 0: all in their order.
+    best, worst : int
+        So many of the best frames, then so many of the worst; 0 and 0: all in their order.
     per_class : bool
         One frame for each class, that with most mistakes of it.
     save, html : Path or None
@@ -50,8 +55,8 @@ class Request:
         Draw on the picture of this camera instead.
     shape : str
         How, ``3d`` or ``2d``.
-    size : (int, int)
-        Of pictures and films, pixels.
+    size : (int, int) or None
+        Of pictures, films, and each picture of a sheet, pixels; None: 1280 x 720, on a sheet 960 x 540.
     fps : float
         Of films.
     """
@@ -59,14 +64,20 @@ class Request:
     look: Look = field(default_factory=Look)
     view: str = "behind"
     frame: str | None = None
+    best: int = 0
     worst: int = 0
     per_class: bool = False
     save: Path | None = None
     html: Path | None = None
     camera: str = ""
     shape: Shape = "3d"
-    size: tuple[int, int] = SIZE
+    size: tuple[int, int] | None = None
     fps: float = 4.0
+
+    @property
+    def is_sheet(self) -> bool:
+        """Whether several frames make one picture."""
+        return self.per_class or self.best > 0 or self.worst > 0
 
     def by_class(self) -> Request:
         """Ask for the same with boxes coloured by class."""
@@ -99,29 +110,29 @@ def view(
     Raises
     ------
     InputError
-        On an unknown frame or camera, and whatever cannot be drawn or written.
+        On an unknown frame or camera, two choices of frames at once, and whatever cannot be drawn or written.
     """
     tell = progress or (lambda done, total: None)
-    places = _places(footage, request)
+    shots = _shots(footage, request)
     done = []
     if request.save is not None:
-        _save(footage, request, places, cameras, tell)
-        done.append(f"{request.save}: {request.save.stat().st_size / 1e6:.2g} MB")
+        _save(footage, request, shots, cameras, tell)
+        done.append(_written(request.save, shots))
     if request.html is not None:
         from detmetrics_viz.page import write_html
 
-        if len(places) > MAX_PAGE_FRAMES:
+        if len(shots) > MAX_PAGE_FRAMES:
             raise InputError(
                 "frames of a page",
                 expected=f"at most {MAX_PAGE_FRAMES}",
-                got=len(places),
-                hint="choose by --scene, --worst or --frame",
+                got=len(shots),
+                hint="choose by --scene, --best, --worst or --frame",
             )
-        scenes = (footage[at] for at in places)
+        scenes = (_titled(footage, shot) for shot in shots)
         write_html(
-            scenes, request.html, look=request.look, view=request.view, progress=lambda n, _: tell(n, len(places))
+            scenes, request.html, look=request.look, view=request.view, progress=lambda n, _: tell(n, len(shots))
         )
-        done.append(f"{request.html}: {request.html.stat().st_size / 1e6:.2g} MB, {len(places)} frames")
+        done.append(_written(request.html, shots))
     return done
 
 
@@ -196,23 +207,66 @@ def show(footage: Footage, request: Request) -> None:
     """Open a window at the first of the frames asked for."""
     from detmetrics_viz import window
 
-    places = _places(footage, request)
-    window.show(footage, request.look, start=places[0], view=request.view)
+    window.show(footage, request.look, start=_shots(footage, request)[0].at, view=request.view)
 
 
-def _places(footage: Footage, request: Request) -> list[int]:
-    """Places of the frames asked for."""
+class _Shot(NamedTuple):
+    """A frame that was asked for.
+
+    Attributes
+    ----------
+    at : int
+        Its place in the footage.
+    ranking : str
+        ``best`` or ``worst`` where it was chosen by its place in that list.
+    number : int
+        That place, from 1.
+    label : str
+        The class by whose mistakes it was chosen, or ``""``.
+    """
+
+    at: int
+    ranking: str = ""
+    number: int = 0
+    label: str = ""
+
+
+def _shots(footage: Footage, request: Request) -> list[_Shot]:
+    """Choose the frames asked for."""
+    choices = {
+        "--frame": request.frame is not None,
+        "--per-class": request.per_class,
+        "--best or --worst": request.best + request.worst > 0,
+    }
+    if sum(choices.values()) > 1:
+        given = [option for option, is_given in choices.items() if is_given]
+        raise InputError("choice of frames", expected=f"one of {', '.join(choices)}", got=" and ".join(given))
     if request.frame is not None:
-        return [footage.index(request.frame)]
+        return [_Shot(footage.index(request.frame))]
     if request.per_class:
-        return list(footage.worst_of_classes().values())
-    return footage.worst(request.worst) if request.worst else list(range(len(footage)))
+        return [_Shot(at, label=label) for label, at in footage.worst_of_classes().items()]
+    if not request.is_sheet:
+        return [_Shot(at) for at in range(len(footage))]
+    best = footage.best(request.best) if request.best else []
+    worst = footage.worst(request.worst) if request.worst else []
+    return [_Shot(at, name, k) for name, places in (("best", best), ("worst", worst)) for k, at in enumerate(places, 1)]
+
+
+def _titled(footage: Footage, shot: _Shot) -> Scene:
+    """Build the scene of a shot; its title begins with the place in the list."""
+    scene = footage[shot.at]
+    return replace(scene, title=f"{shot.ranking} {shot.number} · {scene.title}") if shot.ranking else scene
+
+
+def _written(path: Path, shots: list[_Shot]) -> str:
+    """Say what was written."""
+    return f"{path}: {decimal(path.stat().st_size)}, {len(shots)} frame{'s' * (len(shots) > 1)}"
 
 
 def _save(
     footage: Footage,
     request: Request,
-    places: list[int],
+    shots: list[_Shot],
     cameras: Callable[[str], list[Camera]] | None,
     tell: Callable[[int, int], None],
 ) -> None:
@@ -222,47 +276,59 @@ def _save(
     ending = target.suffix.lower()
     if ending not in (".png", *FILMS):
         raise InputError("ending of --save", expected=listing((".png", *FILMS)), got=target.name)
-    is_sheet = ending == ".png" and (request.per_class or request.worst > 0) and request.frame is None
-    if ending == ".png" and not is_sheet and len(places) > 1:
+    is_film = ending in FILMS
+    if not is_film and not request.is_sheet and len(shots) > 1:
         raise InputError(
-            f"a picture shows one frame, and there are {len(places)}",
-            hint="--frame NAME; or --worst N or --per-class for a sheet; or .mp4 or .gif for a film",
+            f"a picture shows one frame, and there are {len(shots)}",
+            hint="--frame NAME; or --best N, --worst N or --per-class for a sheet; or .mp4 or .gif for a film",
         )
     if request.camera:
-        images = _on_pictures(footage, request, places, cameras)
-    elif request.per_class:
-        images = _of_classes(footage, request)
+        images = _on_pictures(footage, request, shots, cameras)
     else:
-        images = _drawn(
-            footage, request, places, TILE if is_sheet else request.size, smooth=2 if ending == ".png" else 1
-        )
-    if ending in FILMS:
-        save_film(images, target, fps=request.fps, progress=lambda n: tell(n, len(places)))
-    elif is_sheet:
+        images = _drawn(footage, request, shots, is_film)
+    if is_film:
+        save_film(images, target, fps=request.fps, progress=lambda n: tell(n, len(shots)))
+    elif request.is_sheet:
         tiles = []
         for image in images:
             tiles.append(image)
-            tell(len(tiles), len(places))
-        save_png(sheet(tiles, _captions(footage, request, places), request.look.theme), target)
+            tell(len(tiles), len(shots))
+        save_png(_sheet(footage, shots, tiles, request.look.theme), target)
     else:
         save_png(next(iter(images)), target)
 
 
-def _drawn(
-    footage: Footage, request: Request, places: list[int], size: tuple[int, int], *, smooth: int
-) -> Iterator[NDArray[np.uint8]]:
-    with Painter(size, smooth=smooth) as painter:
-        for at in places:
-            yield painter.draw(footage[at], request.look, request.view)
+def _drawn(footage: Footage, request: Request, shots: list[_Shot], is_film: bool) -> Iterator[NDArray[np.uint8]]:
+    """Draw the clouds; those chosen for a class from behind the nearest mistake of it."""
+    size = request.size or (TILE if request.is_sheet and not is_film else SIZE)
+    bare = replace(request.look, layers=request.look.layers - {"legend"})
+    with Painter(size, smooth=1 if is_film else 2) as painter:
+        for shot in shots:
+            if shot.label:
+                scene = footage[shot.at]
+                seen = viewpoint("follow", scene, _mistake(scene, shot.label)).camera(size)
+                yield painter.draw(scene, bare, seen)
+            elif is_film:
+                yield painter.draw(_titled(footage, shot), request.look, request.view)
+            else:
+                yield painter.draw(footage[shot.at], request.look, request.view)
 
 
-def _of_classes(footage: Footage, request: Request) -> Iterator[NDArray[np.uint8]]:
-    """Draw for each class its worst frame, from behind the nearest mistake of it."""
-    look = replace(request.look, layers=request.look.layers - {"legend"})
-    with Painter(TILE, smooth=2) as painter:
-        for label, at in footage.worst_of_classes().items():
-            scene = footage[at]
-            yield painter.draw(scene, look, viewpoint("follow", scene, _mistake(scene, label)).camera(TILE))
+def _sheet(footage: Footage, shots: list[_Shot], tiles: list[NDArray[np.uint8]], theme: Theme) -> NDArray[np.uint8]:
+    """Put pictures on a sheet; best and worst ones each below a title, in as many columns."""
+    lists = [list(part) for _, part in groupby(zip(shots, tiles, strict=True), lambda pair: pair[0].ranking)]
+    n_columns = None if len(lists) == 1 else min(4, max(map(len, lists)))
+    sheets = []
+    for part in lists:
+        captions = [_caption(footage, shot) for shot, _ in part]
+        title = _TITLES[part[0][0].ranking]
+        sheets.append(sheet([tile for _, tile in part], captions, theme, n_columns=n_columns, title=title))
+    return np.concatenate(sheets)
+
+
+def _caption(footage: Footage, shot: _Shot) -> str:
+    frame = footage.frames[shot.at]
+    return f"{shot.label} · {frame}" if shot.label else f"{shot.number}. {title_of(frame, footage.scenes[shot.at])}"
 
 
 def _mistake(scene: Scene, label: str) -> int | None:
@@ -274,22 +340,15 @@ def _mistake(scene: Scene, label: str) -> int | None:
     return int(rows[np.argmin(np.hypot(*scene.center[rows, :2].T))]) if len(rows) else None
 
 
-def _captions(footage: Footage, request: Request, places: list[int]) -> list[str]:
-    if request.per_class:
-        return [f"{label} · {footage.frames[at]}" for label, at in footage.worst_of_classes().items()]
-    names = [f"{footage.scenes[at]} · {footage.frames[at]}".removeprefix(" · ") for at in places]
-    return [f"{k}. {name}" for k, name in enumerate(names, 1)]
-
-
 def _on_pictures(
-    footage: Footage, request: Request, places: list[int], cameras: Callable[[str], list[Camera]] | None
+    footage: Footage, request: Request, shots: list[_Shot], cameras: Callable[[str], list[Camera]] | None
 ) -> Iterator[NDArray[np.uint8]]:
     if cameras is None:
         raise InputError("--camera needs --data of a data set in the nuScenes format")
-    for at in places:
-        frame = footage.frames[at]
+    for shot in shots:
+        frame = footage.frames[shot.at]
         there = {camera.name: camera for camera in cameras(frame)}
         if request.camera not in there:
             hint = f"there are {listing(there)}" if there else "it has no pictures"
             raise InputError(f"frame {frame!r} has no camera {request.camera!r}", hint=hint)
-        yield draw_on_picture(footage[at], there[request.camera], request.look, shape=request.shape)
+        yield draw_on_picture(_titled(footage, shot), there[request.camera], request.look, shape=request.shape)

@@ -158,10 +158,9 @@ class _Loop:
             shown = np.asarray(self._window.capture_screen_float_buffer(True))
             try:
                 save_png(np.round(shown * 255).astype(np.uint8), path)
-                session.message = f"saved {path}"
+                session.say(f"saved {path}")
             except InputError as error:
-                session.message = str(error)
-            print(session.message)
+                session.say(str(error))
         return changed
 
     def _glass(self, size: tuple[int, int]) -> GlassCanvas:

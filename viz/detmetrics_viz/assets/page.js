@@ -29,7 +29,7 @@
 
   const look = DATA.look;
   const state = {
-    at: 0, points: look.points, boxes: look.boxes, score: look.score, size: look.size, layers: new Set(look.layers),
+    at: 0, points: look.points, boxes: look.boxes, score: look.score, size: look.pointSize, layers: new Set(look.layers),
     everyLabel: look.labels === "all", hidden: new Set(), picked: -1, view: look.view,
   };
   let frame = null; // the unpacked arrays of the frame, and what the file told of it
@@ -199,7 +199,7 @@
     const colors = ramp(pointMode());
     for (let i = 0; i < 256; i++) rampTexture.image.data.set([colors[3 * i], colors[3 * i + 1], colors[3 * i + 2], 255], 4 * i);
     rampTexture.needsUpdate = true;
-    cloud.material.uniforms.size.value = state.size ?? frame.size;
+    cloud.material.uniforms.size.value = state.size ?? frame.pointSize;
     cloud.visible = state.layers.has("points") && frame.arrays.points.length > 0;
   }
   const pointMode = () => (state.points in frame.ranges ? state.points : Object.keys(frame.ranges)[0] ?? "height");
@@ -374,15 +374,12 @@
     } else {
       fly([-20, 0, ground + 13], [16, 0, ground]);
     }
-    for (const button of document.querySelectorAll("[data-view]")) {
-      button.classList.add("on");
-      button.setAttribute("aria-pressed", String(button.dataset.view === view));
-    }
+    for (const button of document.querySelectorAll("[data-view]")) button.setAttribute("aria-pressed", String(button.dataset.view === view));
   }
   function approach(i) {
     if (i < 0) return;
     const [x, y, z] = frame.center[i], away = camera.position.clone().sub(controls.target).normalize();
-    const far = Math.max(7, 2.6 * Math.max(...frame.sizes[i]));
+    const far = Math.max(7, 2.6 * Math.max(...frame.size[i]));
     fly([x + far * away.x, y + far * away.y, z + far * Math.max(away.z, 0.25)], [x, y, z]);
   }
 
@@ -449,7 +446,7 @@
       const other = frame.partner[i];
       if (other >= 0) rows.push([frame.pred[i] ? "its truth" : "its prediction", frame.texts[other]]);
       rows.push(["away", `${Math.hypot(x, y).toFixed(1)} m`], ["points", frame.n_points[i].toLocaleString("en")]);
-      rows.push(["size", `${frame.sizes[i].map((value) => value.toFixed(2)).join(" × ")} m`]);
+      rows.push(["size", `${frame.size[i].map((value) => value.toFixed(2)).join(" × ")} m`]);
       const speed = frame.velocity[i], isKnown = speed[0] !== null && speed[1] !== null;
       const degrees = Math.round((frame.yaw_rad[i] * 180) / Math.PI), heading = `${degrees === -180 ? 180 : degrees}°`;
       rows.push(isKnown ? ["heading, speed", `${heading}, ${Math.hypot(...speed).toFixed(1)} m/s`] : ["heading", heading]);
@@ -488,7 +485,7 @@
     const nPoints = frame.arrays.points.length / 3, nPred = frame.pred.reduce((sum, value) => sum + value, 0);
     $("source").title = frame.source;
     const parts = [`${nPoints.toLocaleString("en")} points`, `${nBoxes() - nPred} truths`, `${nPred} predictions`];
-    $("source").textContent = parts.filter(Boolean).join(" · ");
+    $("source").textContent = parts.join(" · ");
     const { number: count, errors } = summary();
     const unmatched = [OUTCOME.truth, OUTCOME.pred].filter((what) => count[what]);
     const shown = frame.matched ? [OUTCOME.tp, OUTCOME.fp, OUTCOME.missed] : unmatched;
@@ -564,7 +561,7 @@
     const modes = Object.keys(frame.ranges);
     choices($("points"), modes, pointMode());
     choices($("boxes"), ["outcome", "class", "score"], state.boxes);
-    $("size").value = String(state.size ?? frame.size);
+    $("size").value = String(state.size ?? frame.pointSize);
     const hasPred = frame.pred.some(Boolean);
     $("scores").hidden = !hasPred;
     const most = FRAMES.reduce((best, one) => one.score.reduce((high, value) => Math.max(high, value ?? 0), best), 1);
