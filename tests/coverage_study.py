@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 
 import detmetrics as dm
+from detmetrics.intervals import limits, p_value
 from detmetrics.protocol import Affinity, Composite, Curve, Protocol, Task, TpError
-from detmetrics.resampling import Draws, limits, p_value
+from detmetrics.resampling import Draws
 from detmetrics.scoring import Plan, metric_names, metric_values, official
 from detmetrics.weights import Weights
 

@@ -29,6 +29,7 @@ ENGINE = (
     "evaluation",
     "firstaid",
     "slicing",
+    "intervals",
     "resampling",
 )
 #: What each module of the engine may import from detmetrics.
@@ -47,7 +48,8 @@ ALLOWED = {
     "scoring": {"curves", "errors", "kernels", "ledger", "protocol", "weights", "reporting"},
     "evaluation": {"boxes", "matching", "protocol", "scoring"},
     "slicing": {"boxes", "curves", "errors", "kernels", "ledger", "protocol", "reporting", "scoring", "weights"},
-    "resampling": {"errors", "kernels", "ledger", "protocol", "reporting", "scoring", "slicing", "weights"},
+    "intervals": {"kernels"},
+    "resampling": {"errors", "intervals", "kernels", "ledger", "protocol", "reporting", "scoring", "slicing", "weights"},
     "diagnosis": {"curves", "errors", "kernels", "ledger", "matching", "reporting", "scoring", "weights"},
     "operating": {"diagnosis", "errors", "kernels", "ledger", "protocol", "reporting", "slicing", "weights"},
     "framing": {"errors", "kernels", "ledger", "operating", "scoring", "weights"},

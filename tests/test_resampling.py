@@ -15,7 +15,8 @@ import detmetrics as dm
 import make
 import naive
 from detmetrics.errors import InputError
-from detmetrics.resampling import Draws, limits, p_value, student_quantile, student_tail
+from detmetrics.intervals import limits, p_value, student_quantile, student_tail
+from detmetrics.resampling import Draws
 from detmetrics.scoring import metric_names
 
 
