@@ -23,9 +23,18 @@ NORMAL = NormalDist()
 
 
 def limits(
-    value: float, replicates: Floats, left_out: Floats, n_units: int, level: float, method: Method
+    value: float,
+    replicates: Floats,
+    left_out: Floats,
+    n_units: int,
+    level: float,
+    method: Method,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
 ) -> tuple[float, float]:
     """Give the confidence interval of one number; NaN where it is undefined.
+
+    With few units an interval can be wide enough to leave the range of the metric; it is cut there, where no true value
+    can lie.
 
     Parameters
     ----------
@@ -37,19 +46,28 @@ def limits(
         How many units bear on it.
     level : float
     method : {"expanded", "percentile", "bca"}
+    bounds : (float, float)
+        Least and greatest value that the number can have.
     """
     replicates = replicates[~np.isnan(replicates)]
     if math.isnan(value) or len(replicates) < 2 or n_units < 2:
         return math.nan, math.nan
+    low, high = _ends(value, replicates, left_out, n_units, level, method)
+    least, most = min(bounds[0], value), max(bounds[1], value)  # the number itself may pass them by a rounding error
+    return float(max(low, least)), float(min(high, most))
+
+
+def _ends(
+    value: float, replicates: Floats, left_out: Floats, n_units: int, level: float, method: Method
+) -> tuple[float, float]:
+    """Ends of the interval before they are cut."""
     z = critical(level, n_units, method)
     tails = [NORMAL.cdf(-z), NORMAL.cdf(z)]
     if method == "bca":
         bias, acceleration = _bias(value, replicates), _acceleration(left_out)
         tails = [_bca(-z, bias, acceleration), _bca(z, bias, acceleration)]
-    if (
-        method == "expanded" and tails[0] * (len(replicates) + 1) < 1
-    ):  # so far out that no draw lies beyond: normal tails
-        half = z * float(replicates.std(ddof=1))
+    if method == "expanded" and tails[0] * (len(replicates) + 1) < 1:  # so far out that no draw lies beyond
+        half = z * float(replicates.std(ddof=1))  # normal tails
         return float(min(value - half, replicates.min())), float(max(value + half, replicates.max()))
     low, high = np.quantile(replicates, tails)
     return float(low), float(high)

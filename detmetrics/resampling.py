@@ -20,7 +20,7 @@ from detmetrics.intervals import NORMAL, Method, critical, limits, p_value, spre
 from detmetrics.kernels import Floats, Ints
 from detmetrics.ledger import Ledger
 from detmetrics.protocol import Protocol, unknown_name
-from detmetrics.scoring import Absent, Plan, Shards, higher_is_better, metric_names, metric_values, official
+from detmetrics.scoring import Absent, Plan, Shards, higher_is_better, metric_names, metric_range, metric_values, official
 from detmetrics.slicing import By, parse, shards_by, text_of
 from detmetrics.weights import Weights
 
@@ -43,7 +43,8 @@ class Interval(NamedTuple):
     value : float
         The number of the whole data set.
     low, high : float
-        Confidence interval; NaN where the number is undefined.
+        Confidence interval, cut at the range of the number (:func:`detmetrics.scoring.metric_range`); NaN where the
+        number is undefined.
     standard_error : float
         Standard deviation of the replicates.
     """
@@ -123,9 +124,8 @@ class Bootstrap:
         level, method = _checked(self.level if level is None else level, method or self.method)
         if method == "bca" and not len(self.left_out):
             raise InputError("a slice has BCa intervals only if asked for at once", hint='bootstrap(…, method="bca")')
-        low, high = limits(
-            self.value[m], self.replicates[:, m], self.left_out[:, m], int(self.n_units[m]), level, method
-        )
+        columns, n_units = (self.replicates[:, m], self.left_out[:, m]), int(self.n_units[m])
+        low, high = limits(self.value[m], *columns, n_units, level, method, metric_range(name, self.protocol))
         return Interval(float(self.value[m]), low, high, spread(self.replicates[:, m]))
 
     def to_rows(self) -> list[dict[str, float | str]]:
@@ -207,7 +207,8 @@ def bootstrap(
         Confidence level.
     method : {"expanded", "percentile", "bca"}
         How the interval is read off the replicates: quantiles at tails that allow for a small number of units
-        (Hesterberg), plain quantiles, or bias-corrected and accelerated ones (Efron).
+        (Hesterberg), plain quantiles, or bias-corrected and accelerated ones (Efron). Intervals are cut where they
+        would leave the range of the number: an AP lies between 0 and 1.
     absent : {"official", "omit"}, optional
         What a class without truth counts, in the estimate and in every replicate. Default: ``official`` for the whole,
         ``omit`` for slices.
@@ -301,7 +302,8 @@ class Comparison:
         value = self.candidate[m] - self.baseline[m]
         replicates, left_out = self.replicates[:, m], self.left_out[:, m]
         n_units = int(self.n_units[m])
-        low, high = limits(value, replicates, left_out, n_units, self.level, self.method)
+        least, most = metric_range(name, self.protocol)
+        low, high = limits(value, replicates, left_out, n_units, self.level, self.method, (least - most, most - least))
         detectable = math.nan
         if n_units > 1:
             power = NORMAL.inv_cdf(POWER) * math.sqrt(n_units / (n_units - 1))
@@ -352,7 +354,7 @@ class Difference(NamedTuple):
     baseline, candidate, difference : float
         ``difference`` is candidate less baseline.
     low, high : float
-        Confidence interval of the difference.
+        Confidence interval of the difference, cut at the range that differences of the number can have.
     p_value : float
         Two-sided: the smallest 1 - level whose interval still leaves out zero.
     detectable : float

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from detmetrics.curves import CURVE, ERROR_MEAN, average_precision, walk
 from detmetrics.errors import InputError
-from detmetrics.kernels import Floats, Ints, group
+from detmetrics.kernels import ERROR, Floats, Ints, group
 from detmetrics.ledger import Ledger
 from detmetrics.protocol import Protocol, unknown_name
 from detmetrics.weights import Weights
@@ -534,6 +534,15 @@ def metric_values(protocol: Protocol, ap: Floats, errors: Floats) -> Floats:
 def higher_is_better(name: str, protocol: Protocol) -> bool:
     """Whether more of a metric of :func:`metric_names` is better: all but the errors."""
     return name.partition("/")[0] not in protocol.error_names
+
+
+def metric_range(name: str, protocol: Protocol) -> tuple[float, float]:
+    """Least and greatest value that a metric of :func:`metric_names` can have; infinite where there is no greatest."""
+    kind = name.partition("/")[0]
+    for error in protocol.errors:
+        if error.name == kind:
+            return 0.0, max(ERROR[error.kind].most, error.worst)
+    return 0.0, 1.0
 
 
 def with_time(scores: Scores, seconds: float) -> Scores:

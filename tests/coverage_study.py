@@ -25,7 +25,7 @@ import detmetrics as dm
 from detmetrics.intervals import limits, p_value
 from detmetrics.protocol import Affinity, Composite, Curve, Protocol, Task, TpError
 from detmetrics.resampling import Draws
-from detmetrics.scoring import Plan, metric_names, metric_values, official
+from detmetrics.scoring import Plan, metric_names, metric_range, metric_values, official
 from detmetrics.weights import Weights
 
 PROTOCOL = Protocol(
@@ -118,9 +118,9 @@ def one_set(task: tuple[int, int, int]) -> tuple[list[tuple[float, float]], list
         found.append((values[0], np.array(values[1 : n + 1]), np.array(values[n + 1 :])))
     (value, replicates, left_out), (value_b, replicates_b, left_out_b) = found
     intervals = [
-        limits(value[m], replicates[:, m], left_out[:, m], n_scenes, 0.95, method)  # type: ignore[arg-type]
+        limits(value[m], replicates[:, m], left_out[:, m], n_scenes, 0.95, method, bounds)  # type: ignore[arg-type]
         for method in METHODS
-        for m in range(len(value))
+        for m, bounds in enumerate(metric_range(name, PROTOCOL) for name in metric_names(PROTOCOL))
     ]
     p_values = [
         p_value(a, r, j, n_scenes, method)  # type: ignore[arg-type]
