@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args, overload
 
 import numpy as np
@@ -439,7 +439,7 @@ def compare(
 
     Returns
     -------
-    Comparison, or dict of str to Comparison by name of the slice
+    Comparison, or dict of str to Comparison by name of the slice; one that only one side has is undefined, as a note says
 
     Raises
     ------
@@ -461,8 +461,32 @@ def compare(
         bootstrap(ledger, n, unit, seed, by=by, progress=half, **options)
         for ledger, half in zip((baseline, candidate), halves, strict=True)
     )
-    # a slice of predictions only may be in one of them
-    return {name: paired(first[name], second[name], f"{text_of(parse(by))}:{name}") for name in first if name in second}
+    return _paired_slices(first, second, text_of(parse(by)))
+
+
+def _paired_slices(
+    baseline: Mapping[str, Bootstrap], candidate: Mapping[str, Bootstrap], by: str
+) -> dict[str, Comparison]:
+    """Compare the slices of two ledgers; of one that only one of them has, say that there is nothing to compare.
+
+    The truths of every slice are the same in both, so such a slice holds predictions alone and no truth.
+    """
+    found = {}
+    for name in dict.fromkeys((*baseline, *candidate)):
+        here = [side[name] for side in (baseline, candidate) if name in side]
+        first, second = (side[name] if name in side else _nothing(here[0]) for side in (baseline, candidate))
+        found[name] = paired(first, second, f"{by}:{name}")
+        if len(here) == 1:
+            has = "baseline" if name in baseline else "candidate"
+            note = f"only the {has} has predictions here, and there is no truth: nothing to compare"
+            found[name] = replace(found[name], notes=(note,))
+    return found
+
+
+def _nothing(like: Bootstrap) -> Bootstrap:
+    """Give the bootstrap of a slice that holds nothing."""
+    undefined = {name: np.full_like(getattr(like, name), np.nan) for name in ("value", "replicates", "left_out")}
+    return replace(like, **undefined, n_units=np.zeros_like(like.n_units))
 
 
 def paired(baseline: Bootstrap, candidate: Bootstrap, name: str = "") -> Comparison:

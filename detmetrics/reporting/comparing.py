@@ -30,6 +30,7 @@ def as_json(comparison: Comparison, verdict: Verdict | None, slices: dict[str, C
     }
     if slices:
         result["slices"] = {name: {metric: _plain(one) for metric, one in part} for name, part in slices.items()}
+        result["slice_notes"] = {name: list(part.notes) for name, part in slices.items() if part.notes}
     if verdict is not None:
         result["gate"] = {
             "passed": verdict.passed,
