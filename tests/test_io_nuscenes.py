@@ -205,6 +205,30 @@ def test_any_file_is_read_as_json_reads_it(
     assert [boxes.attributes[code] for code in boxes.attribute] == [one["attribute_name"] for one in expected]
 
 
+@pytest.mark.parametrize("sizes", [(1, 1), (0, 1), (1, 0), (1500, 1), (1, 1500), (1500, 1500), (None, 2)])
+@pytest.mark.parametrize("meta_first", [True, False])
+def test_two_keys_results_are_refused(sizes: tuple[int | None, int], meta_first: bool, tmp_path: Path) -> None:
+    """A decoder would take the last one in silence; larger than one piece or not."""
+    parts = [
+        "null" if n is None else json.dumps({f"{side}{i}": [box(f"{side}{i}")] for i in range(n)})
+        for side, n in zip("ab", sizes, strict=True)
+    ]
+    pairs = ['"meta": {"results": 1}', *(f'"results": {part}' for part in parts)]
+    path = written(tmp_path, "{" + ", ".join(pairs if meta_first else pairs[::-1]) + "}")
+    assert sizes != (1500, 1500) or path.stat().st_size > 2 * _results.PIECE
+    expected = r"results must be given once, got 'two keys" if sizes[0] is not None else "results must be"
+    with pytest.raises(InputError, match=expected):
+        nuscenes.load_results(path)
+
+
+def test_a_sample_and_meta_may_be_called_results(tmp_path: Path) -> None:
+    content = {"meta": {"results": {"results": "x"}}, "results": {"results": [box("results")], "s1": []}}
+    boxes = nuscenes.load_results(written(tmp_path, content))
+    assert boxes.frames == ("results", "s1")
+    turned = dict(reversed(content.items()))
+    assert nuscenes.load_results(written(tmp_path, turned)).digest == boxes.digest
+
+
 def test_results_written_are_read_again(tmp_path: Path) -> None:
     first = nuscenes.load_results(written(tmp_path, with_boxes(box(velocity=[np.nan, 0.0]), box(attribute_name=""))))
     nuscenes.write_results(first, tmp_path / "again.json")
