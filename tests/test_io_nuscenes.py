@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 import detmetrics as dm
 from detmetrics.errors import InputError
-from detmetrics.io import _results, _results_worker, _splits, _tables, nuscenes
+from detmetrics.io import _cache, _results, _results_worker, _splits, _tables, nuscenes
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not SHARED.exists(), reason="real data lies in ../shared/data, which is not here")
@@ -654,6 +655,26 @@ def test_the_cache(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     changed = load(root, cache=True, notice=told.append)
     assert changed.digest != first.digest
     assert load(root, split=None, scenes=["one-0"], cache=True).n_frames == 3
+
+
+def test_the_cache_drops_what_nobody_uses(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    load(root, cache=True)
+    base = tmp_path / "cache" / "detmetrics"
+    (used,) = base.iterdir()
+    names = ("truth-old.npz", ".truth-old.npz.0a.partial", "truth-young.npz", "theirs.npz")
+    for name in names:
+        (base / name).write_bytes(b"")
+    long_ago = time.time() - (_cache.UNUSED_DAYS + 1) * 86_400
+    for name in (*names[:2], names[3], used.name):
+        os.utime(base / name, (long_ago, long_ago))
+    assert len(load(root, cache=True)) == 3  # reading is using, and drops nothing
+    assert {path.name for path in base.iterdir()} == {*names, used.name}
+    load(root, split=None, scenes=["one-0"], cache=True)  # writing does
+    left = {path.name for path in base.iterdir()}
+    assert {*names[2:], used.name} < left
+    assert not left & set(names[:2])
+    assert len(left) == 4
 
 
 def test_a_damaged_cache_is_no_error(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
