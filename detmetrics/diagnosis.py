@@ -22,6 +22,7 @@ from detmetrics.kernels import Floats, Ints, blame, group
 from detmetrics.ledger import Fate, Ledger
 from detmetrics.matching import measure
 from detmetrics.scoring import Absent, Plan, metric_values, official
+from detmetrics.slicing import name_of
 from detmetrics.weights import Weights
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     few_points : float
         Truths with at most so many points have few. 5: Waymo's border of LEVEL_2.
     occluded : tuple of str
-        Values of the column ``visibility`` that mean hardly visible. nuScenes: "1" is 0 to 40 %.
+        Values of the column ``visibility`` that mean hardly visible, as slices name them (``"1"`` for the number 1.0).
+        nuScenes: "1" is 0 to 40 %.
     far : float
         Truths beyond this share of their class's range are far. 0.75: the outer 44 % of the area.
     """
@@ -289,8 +291,12 @@ class Scene:
         excuse = np.full(len(truth), CODE["missed"], np.int8)
         excuse[distance > rules.far * limit[ledger.truth_task]] = CODE["far"]
         if "visibility" in truth.box_columns:
-            visibility = truth.box_columns["visibility"].astype(str)
-            excuse[np.isin(visibility, rules.occluded)] = CODE["occluded"]
+            column = truth.box_columns["visibility"]
+            if column.ndim > 1:
+                raise InputError(f"column visibility of {truth.source}", expected="of one value each", got=column.shape)
+            kinds, kind = np.unique(column, return_inverse=True)
+            is_occluded = np.array([name_of(one) in rules.occluded for one in kinds.tolist()], np.bool_)
+            excuse[is_occluded[kind]] = CODE["occluded"]
         if truth.num_points is not None:
             excuse[truth.num_points <= rules.few_points] = CODE["few_points"]
         return excuse

@@ -50,7 +50,7 @@ ALLOWED = {
     "slicing": {"boxes", "curves", "errors", "kernels", "ledger", "protocol", "reporting", "scoring", "weights"},
     "intervals": {"kernels"},
     "resampling": {"errors", "intervals", "kernels", "ledger", "protocol", "reporting", "scoring", "slicing", "weights"},
-    "diagnosis": {"curves", "errors", "kernels", "ledger", "matching", "reporting", "scoring", "weights"},
+    "diagnosis": {"curves", "errors", "kernels", "ledger", "matching", "reporting", "scoring", "slicing", "weights"},
     "operating": {"diagnosis", "errors", "kernels", "ledger", "protocol", "reporting", "slicing", "weights"},
     "framing": {"errors", "kernels", "ledger", "operating", "scoring", "weights"},
     "exporting": {"boxes", "diagnosis", "errors", "ledger", "slicing"},
