@@ -15,7 +15,6 @@ from detmetrics.reporting.runs import Run, Settings, compared, why_no_intervals
 from detmetrics.resampling import Comparison
 
 MIN_PRICE = 0.0005  # causes that cost less are not worth a sentence
-FEW_DRAWS = 200
 MIN_TRUTH = 20  # slices with fewer truths are too small for one
 
 #: Kinds of errors in words for the headline.
@@ -23,6 +22,7 @@ SAYS = {
     "translation_xy": "position",
     "translation_xyz": "position",
     "scale_aligned": "size",
+    "scale_max": "size",
     "orientation": "heading",
     "velocity_xy": "velocity",
     "attribute": "attribute",
@@ -104,8 +104,7 @@ def _headline(run: Run, comparison: Comparison | None) -> dict[str, Any]:
     errors: list[tuple[str, str, str, Cell]] = []
     for error in protocol.errors:
         one = interval(run.boot, error.name, scores.tp_errors[error.name])
-        says = SAYS.get(error.kind, error.kind)
-        errors.append((error.name, says, error.unit, number(*one[:3], digits=3, why="not defined for any class")))
+        errors.append((error.name, SAYS[error.kind], error.unit, number(*one[:3], digits=3, why="not defined for any class")))
     return {
         "run": run.name,
         "name": name,
@@ -120,8 +119,6 @@ def _warnings(runs: Sequence[Run], why: str) -> Iterator[str]:
     """Give what the reader must know before any number."""
     if why:
         yield why
-    if not why and len(runs[0].boot.replicates if runs[0].boot else ()) < FEW_DRAWS:
-        yield f"intervals and verdicts from fewer than {FEW_DRAWS} draws are only good for trying things out"
     for run in runs:
         prefix = f"{run.name}: " if len(runs) > 1 else ""
         if run.boot is not None:

@@ -261,10 +261,10 @@ def _frame_table(
     cells = []
     for f in listed:
         row = rows[f]
-        name, found = str(row["frame"]), int(row["tp"])
+        name = str(row["frame"])
         link = {"href": links[name]} if name in links else {}
         errors = [
-            number(float(row[error]) / found if found else math.nan, digits=3, why="nothing matched in this frame")
+            number(float(row[error]), digits=3, why="not known for any match in this frame")
             for error in protocol.error_names
         ]
         cells.append(
