@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from urllib.parse import quote
@@ -117,11 +118,11 @@ def evaluate(
     with _progress() as step:
         ledger, seconds = _ledger(results, _Source(data, version, split, scene, truth, cache, protocol), step)
         with step("scoring"):
-            from detmetrics.scoring import score, with_time
+            from detmetrics.scoring import score
 
             start = time.perf_counter()
             scores = score(ledger, absent=absent)  # type: ignore[arg-type]
-            scores = with_time(scores, seconds + time.perf_counter() - start)
+            scores = replace(scores, eval_time_s=seconds + time.perf_counter() - start)
             scores.signature  # noqa: B018  hashes are part of the work
             sliced = [slicing.slices(ledger, slicing.text_of(terms)) for terms in slicings]
         intervals = None
@@ -213,6 +214,7 @@ def compare(
             sliced |= {f"{text}:{name}": part for name, part in parts.items()}
     from detmetrics.reporting import comparing
     from detmetrics.reporting.table import comparison_table
+    from detmetrics.scoring import headline_names
 
     if "--json" in outputs:
         _write_json(outputs["--json"], comparing.as_json(comparison, verdict, sliced))
@@ -222,9 +224,8 @@ def compare(
             file.write(comparing.as_markdown(comparison, verdict, sliced, names).encode())
     console = _console()
     console.print(comparison_table(comparison))
-    headline = comparison.names[: 2 + len(comparison.protocol.errors)]
     for part in sliced.values():
-        console.print(comparison_table(part, headline))
+        console.print(comparison_table(part, headline_names(part.protocol)))
     if verdict is not None:
         console.print(comparing.verdict_table(verdict))
         if not verdict.passed:

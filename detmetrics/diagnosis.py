@@ -264,10 +264,8 @@ class Scene:
     def __init__(self, ledger: Ledger, rules: Rules | None = None) -> None:
         self.ledger, self.rules = ledger, rules or Rules()
         truth, pred = ledger.truth, ledger.pred
-        n_tasks = len(ledger.protocol.tasks)
         self.dims = _dims(ledger)
         self.order = np.lexsort((-ledger.event_score, ledger.event_frame))
-        self.task = np.repeat(np.arange(n_tasks), np.diff(ledger.event_offsets))
         self.rows = np.flatnonzero(ledger.truth_task >= 0)
         frames = np.arange(ledger.n_frames + 1)
         self.offsets = np.stack(
@@ -321,7 +319,7 @@ class Scene:
         is_found = np.zeros(len(ledger.truth), np.bool_)
         is_found[ledger.pair_truth[matched]] = True
 
-        event = np.stack((self.task[self.order], settled[self.order]), axis=1).astype(np.int64)
+        event = np.stack((ledger.event_task[self.order], settled[self.order]), axis=1).astype(np.int64)
         state = np.where(is_found[self.rows], 1, self.state)
         truth = np.stack((ledger.truth_task[self.rows], state, np.zeros_like(state)), axis=1).astype(np.int64)
         far = max(self.rules.reach * thresholds[t], thresholds[-1])
@@ -547,7 +545,7 @@ def _edited(
 ) -> tuple[Ledger, Weights]:
     """Give a ledger with events and pairs added, and the weights that take out what does not count."""
     n_tasks, n_old, n_new = len(ledger.protocol.tasks), len(ledger.event_pred), len(edits.task)
-    task = np.concatenate((np.repeat(np.arange(n_tasks), np.diff(ledger.event_offsets)), edits.task))
+    task = np.concatenate((ledger.event_task, edits.task))
     score = np.concatenate((ledger.event_score, edits.score))
     place = np.concatenate((ledger.event_place, edits.place))
     offsets, order = group(task.astype(np.int32), n_tasks)

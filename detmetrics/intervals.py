@@ -1,8 +1,8 @@
 """Intervals: what is read off the replicates of one number, its confidence interval and its p-value.
 
 Sources: B. Efron, R. Tibshirani, *An Introduction to the Bootstrap*, 1993, chapters 13 (percentile) and 14 (BCa);
-T. Hesterberg, *What Teachers Should Know About the Bootstrap*, 2015, section 4 (few units). How often the intervals hold
-the truth is measured, see ``tests/bench/results.md``.
+T. Hesterberg, *What Teachers Should Know About the Bootstrap*, 2015, section 4 (few units). How often the intervals
+hold the truth is measured, see ``tests/bench/results.md``.
 """
 
 from __future__ import annotations

@@ -480,7 +480,7 @@ def keep_far(center: Floats, label: Ints, radius: Floats, keep: NDArray[np.bool_
 
 
 class ErrorRule(NamedTuple):
-    """A true-positive error: its kernel, the column of :class:`detmetrics.Boxes` that it compares, its greatest value."""
+    """A true-positive error: its kernel, the column of :class:`detmetrics.Boxes` that it compares, its maximum."""
 
     kernel: Callable[[Ints, Ints, NDArray[Any], NDArray[Any], Floats, Floats], None]
     column: str

@@ -20,7 +20,16 @@ from detmetrics.intervals import NORMAL, Method, critical, limits, p_value, spre
 from detmetrics.kernels import Floats, Ints
 from detmetrics.ledger import Ledger
 from detmetrics.protocol import Protocol, unknown_name
-from detmetrics.scoring import Absent, Plan, Shards, higher_is_better, metric_names, metric_range, metric_values, official
+from detmetrics.scoring import (
+    Absent,
+    Plan,
+    Shards,
+    higher_is_better,
+    metric_names,
+    metric_range,
+    metric_values,
+    official,
+)
 from detmetrics.slicing import By, parse, shards_by, text_of
 from detmetrics.weights import Weights
 
@@ -439,7 +448,8 @@ def compare(
 
     Returns
     -------
-    Comparison, or dict of str to Comparison by name of the slice; one that only one side has is undefined, as a note says
+    Comparison, or dict of str to Comparison by name of the slice
+        A slice that one side only has is undefined, as its note says.
 
     Raises
     ------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -501,6 +501,11 @@ COMPOSITE: dict[str, Callable[[Protocol, Floats, Floats], Floats]] = {
 CLASS_COMPOSITE: dict[str, Callable[[Protocol, Floats, Floats], Floats]] = {"class_product": _class_product}
 
 
+def headline_names(protocol: Protocol) -> tuple[str, ...]:
+    """Names of the numbers of all classes together: the composite, ``mAP``, the errors."""
+    return (protocol.composite.name, "mAP", *protocol.error_names)
+
+
 def metric_names(protocol: Protocol) -> tuple[str, ...]:
     """Stable names of all numbers: the composite, ``mAP``, the errors, ``AP/car`` …, ``ATE/car`` …, in this order.
 
@@ -509,7 +514,7 @@ def metric_names(protocol: Protocol) -> tuple[str, ...]:
     has_parts = protocol.composite.kind in CLASS_COMPOSITE
     kinds = ("AP", *protocol.error_names, *([protocol.composite.name] if has_parts else []))
     by_class = (f"{kind}/{label}" for kind in kinds for label in protocol.labels)
-    return (protocol.composite.name, "mAP", *protocol.error_names, *by_class)
+    return (*headline_names(protocol), *by_class)
 
 
 def metric_values(protocol: Protocol, ap: Floats, errors: Floats) -> Floats:
@@ -543,8 +548,3 @@ def metric_range(name: str, protocol: Protocol) -> tuple[float, float]:
         if error.name == kind:
             return 0.0, max(ERROR[error.kind].most, error.worst)
     return 0.0, 1.0
-
-
-def with_time(scores: Scores, seconds: float) -> Scores:
-    """Give the scores with the seconds that they took."""
-    return replace(scores, eval_time_s=seconds)

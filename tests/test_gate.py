@@ -167,16 +167,21 @@ def test_a_rule_about_nothing_does_not_pass() -> None:
 
 
 def test_no_gate(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"cannot read gate .*No such file"):
+    with pytest.raises(InputError, match=r"cannot read .*gate.toml: No such file"):
         Gate.load(tmp_path / "gate.toml")
 
 
 def test_a_slice_of_one_side_only_is_named() -> None:
     """Predictions of a kind that neither the truth nor the other side has: nothing to compare, and it says so."""
     baseline, worse = two()
-    truth, preds = baseline.truth, (baseline.pred, worse.pred.replace(center_m=worse.pred.center_m + [30.0, 0, 0]))
+    truth, preds = (
+        baseline.truth,
+        (baseline.pred, worse.pred.replace(center_m=np.add(worse.pred.center_m, [30.0, 0, 0]))),
+    )
     truth = truth.replace(box_columns={"kind": np.full(len(truth), "a")})
-    kinds = [pred.replace(box_columns={"kind": np.full(len(pred), kind)}) for pred, kind in zip(preds, "ab", strict=True)]
+    kinds = [
+        pred.replace(box_columns={"kind": np.full(len(pred), kind)}) for pred, kind in zip(preds, "ab", strict=True)
+    ]
     first, second = (dm.match(truth, pred, dm.NUSCENES) for pred in kinds)
     for sides, has in (((first, second), "candidate"), ((second, first), "baseline")):
         parts = dm.compare(*sides, n=10, by="kind")

@@ -104,7 +104,9 @@ def _headline(run: Run, comparison: Comparison | None) -> dict[str, Any]:
     errors: list[tuple[str, str, str, Cell]] = []
     for error in protocol.errors:
         one = interval(run.boot, error.name, scores.tp_errors[error.name])
-        errors.append((error.name, SAYS[error.kind], error.unit, number(*one[:3], digits=3, why="not defined for any class")))
+        errors.append(
+            (error.name, SAYS[error.kind], error.unit, number(*one[:3], digits=3, why="not defined for any class"))
+        )
     return {
         "run": run.name,
         "name": name,
