@@ -147,15 +147,14 @@ def _findings(runs: Sequence[Run], comparisons: Sequence[Comparison | None]) -> 
     for other, comparison in zip(runs[1:], comparisons, strict=True):
         if comparison is not None:
             yield _finding(*_compared(runs[0].name, other.name, comparison), "#comparison")
-    if run.diagnosis is not None:
-        prices = {cause: gain[name] for cause, gain in run.diagnosis.prices.items() if gain[name] > MIN_PRICE}
-        says = {str(row["cause"]): row for row in run.diagnosis.to_rows()}
-        for cause in sorted(prices, key=lambda key: -prices[key])[:3]:
-            row = says[cause]
-            sides = (("predictions", "prediction"), ("truths", "missed truth"))
-            many = " and ".join(_counted(int(row[side]), word) for side, word in sides if row[side])
-            gain = f"Repairing “{cause.replace('_', ' ')}” alone would give {_signed(prices[cause])} {name}"
-            yield _finding(gain, f"{row['meaning']} ({many or 'at other thresholds'}).", "#causes")
+    prices = {cause: gain[name] for cause, gain in run.diagnosis.prices.items() if gain[name] > MIN_PRICE}
+    says = {str(row["cause"]): row for row in run.diagnosis.to_rows()}
+    for cause in sorted(prices, key=lambda key: -prices[key])[:3]:
+        row = says[cause]
+        sides = (("predictions", "prediction"), ("truths", "missed truth"))
+        many = " and ".join(_counted(int(row[side]), word) for side, word in sides if row[side])
+        gain = f"Repairing “{cause.replace('_', ' ')}” alone would give {_signed(prices[cause])} {name}"
+        yield _finding(gain, f"{row['meaning']} ({many or 'at other thresholds'}).", "#causes")
     yield from _weak_slices(run)
     yield from _weak_class(run)
     yield from _bad_frames(run)
