@@ -224,7 +224,7 @@ def diagnose(ledger: Ledger, rules: Rules | None = None, *, absent: Absent = "of
     event_cause = np.zeros((n_thresholds, len(ledger.event_pred)), np.int8)
     event_truth = np.full(event_cause.shape, -1, np.int64)
     truth_cause = np.zeros((n_thresholds, len(ledger.truth)), np.int8)
-    scene = Scene(ledger, rules)
+    scene = Evidence(ledger, rules)
     for t in range(n_thresholds):
         event_cause[t], event_truth[t] = scene.blame(t)
         truth_cause[t] = scene.blame_misses(t, event_cause[t], event_truth[t])
@@ -258,7 +258,7 @@ def repair(diagnosis: Diagnosis, causes: set[str]) -> dict[str, float]:
     return dict(zip((d.ledger.protocol.composite.name, "mAP"), values.tolist(), strict=True))
 
 
-class Scene:
+class Evidence:
     """Events by frame and score, truths by frame, whatever their class and fate."""
 
     def __init__(self, ledger: Ledger, rules: Rules | None = None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, overload
 
 import numpy as np
 
-from detmetrics.diagnosis import Scene
+from detmetrics.diagnosis import Evidence
 from detmetrics.errors import InputError
 from detmetrics.kernels import Floats, Ints
 from detmetrics.ledger import Ledger
@@ -234,7 +234,7 @@ class _Seen:
         self.ledger, self.t, self.cut = ledger, t, cut
         task = ledger.event_task
         made = ledger.event_score >= cut[task]
-        _, meant = Scene(ledger).blame(t, made)
+        _, meant = Evidence(ledger).blame(t, made)
         pairs = np.flatnonzero((ledger.pair_bits >> t & 1 == 1) & made[ledger.pair_event])
         self.event, self.truth_row = ledger.pair_event[pairs], ledger.pair_truth[pairs]
         partnered = np.flatnonzero(made & (meant >= 0))
