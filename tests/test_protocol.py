@@ -150,3 +150,6 @@ def test_undefined_errors_stay_out_of_the_mean() -> None:
     scores = dm.evaluate(truth, pred, dm.NUSCENES)
     k = dm.NUSCENES.labels.index("traffic_cone")
     assert np.isnan(scores.class_errors[k]).tolist() == [False, False, True, True, True]
+    for e, name in enumerate(dm.NUSCENES.error_names):
+        means = [scores.class_errors[i, e] for i, task in enumerate(dm.NUSCENES.tasks) if name not in task.undefined]
+        assert scores.tp_errors[name] == pytest.approx(sum(means) / len(means), abs=1e-15)
