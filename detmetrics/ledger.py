@@ -174,11 +174,6 @@ class Ledger:
         event = np.repeat(p_events, np.diff(offsets))
         return np.concatenate(([0], np.cumsum(counts))), rows[np.argsort(event, kind="stable")]
 
-    match_offsets = property(lambda self: self.matches.offsets)
-    match_event = property(lambda self: self.matches.event)
-    match_truth = property(lambda self: self.matches.truth)
-    match_errors = property(lambda self: self.matches.errors)
-
     @cached_property
     def nan_velocity_share(self) -> float:
         """Share of the counted predictions whose velocity is unknown; NaN without predictions."""

@@ -32,7 +32,7 @@ PROTOCOL = Protocol(
     name="coverage",
     tasks=(Task(label="car"), Task(label="pedestrian")),
     affinity=Affinity(kind="center_xy", thresholds=(1.0, 2.0), error_threshold=2.0),
-    curve=Curve(min_recall=0.1, min_precision=0.1),  # said here: the default changed once, and the figures with it
+    curve=Curve(min_recall=0.1, min_precision=0.1),  # said here, so that no default moves the figures
     errors=(
         TpError(name="ATE", key="trans_err", kind="translation_xy", unit="m"),
         TpError(name="AOE", key="orient_err", kind="orientation", unit="rad"),
