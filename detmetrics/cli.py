@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from urllib.parse import quote
@@ -107,8 +108,7 @@ def evaluate(
     """Score predictions: the table people know, slices and intervals, and the official files on request."""
     outputs = _writable(**{"--json": json_out, "--details": details_out, "--ledger": ledger_out})
     _refuse_inputs(outputs, results, truth, protocol)
-    if absent not in ("official", "omit"):
-        raise InputError("--absent", expected="official or omit", got=absent)
+    rule = _absent(absent)
     if n < 0 or n == 1:
         raise InputError("--bootstrap", expected="0, or at least 2", got=n)
     from detmetrics import slicing
@@ -117,18 +117,17 @@ def evaluate(
     with _progress() as step:
         ledger, seconds = _ledger(results, _Source(data, version, split, scene, truth, cache, protocol), step)
         with step("scoring"):
-            from detmetrics.scoring import score, with_time
+            from detmetrics.scoring import score
 
             start = time.perf_counter()
-            scores = score(ledger, absent=absent)  # type: ignore[arg-type]
-            scores = with_time(scores, seconds + time.perf_counter() - start)
+            scores = score(ledger, absent=rule)
+            scores = replace(scores, eval_time_s=seconds + time.perf_counter() - start)
             scores.signature  # noqa: B018  hashes are part of the work
             sliced = [slicing.slices(ledger, slicing.text_of(terms)) for terms in slicings]
         intervals = None
         if n:
             from detmetrics.resampling import bootstrap
 
-            rule: Any = absent
             with step(f"{n:,} draws of {unit}s") as advance:
                 intervals = bootstrap(ledger, n, unit, seed, absent=rule, progress=advance)
         if "--ledger" in outputs:
@@ -213,6 +212,7 @@ def compare(
             sliced |= {f"{text}:{name}": part for name, part in parts.items()}
     from detmetrics.reporting import comparing
     from detmetrics.reporting.table import comparison_table
+    from detmetrics.scoring import headline_names
 
     if "--json" in outputs:
         _write_json(outputs["--json"], comparing.as_json(comparison, verdict, sliced))
@@ -222,9 +222,8 @@ def compare(
             file.write(comparing.as_markdown(comparison, verdict, sliced, names).encode())
     console = _console()
     console.print(comparison_table(comparison))
-    headline = comparison.names[: 2 + len(comparison.protocol.errors)]
     for part in sliced.values():
-        console.print(comparison_table(part, headline))
+        console.print(comparison_table(part, headline_names(part.protocol)))
     if verdict is not None:
         console.print(comparing.verdict_table(verdict))
         if not verdict.passed:
@@ -728,10 +727,8 @@ def submit(
 ) -> None:
     """Send predictions to a server and print the table."""
     outputs = _writable(**{"--json": json_out})
-    if absent not in ("official", "omit"):
-        raise InputError("absent", expected="one of ('official', 'omit')", got=absent)
+    rule = _absent(absent)
     with _client(server, token, tls, tls_ca, insecure) as client, _progress() as step, _stages(step) as progress:
-        rule: Any = absent
         chosen = _protocol(protocol) if protocol and protocol.endswith(".toml") else protocol or "nuscenes"
         run = client.evaluate(
             results, dataset=dataset, name=name, tags=tag or [], protocol=chosen, absent=rule, progress=progress
@@ -1019,6 +1016,13 @@ def _extra(name: str) -> Iterator[None]:
         ):
             raise InputError(f"this needs {missing}: pip install 'detmetrics[{name}]'") from None
         raise
+
+
+def _absent(word: str) -> Any:
+    """Give the word for what a class without truth counts, if it is one."""
+    if word not in ("official", "omit"):
+        raise InputError("--absent", expected="official or omit", got=word)
+    return word
 
 
 def _quiet_grpc() -> None:

@@ -22,6 +22,7 @@ from detmetrics.kernels import Floats, Ints, blame, group
 from detmetrics.ledger import Fate, Ledger
 from detmetrics.matching import measure
 from detmetrics.scoring import Absent, Plan, metric_values, official
+from detmetrics.slicing import name_of
 from detmetrics.weights import Weights
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     few_points : float
         Truths with at most so many points have few. 5: Waymo's border of LEVEL_2.
     occluded : tuple of str
-        Values of the column ``visibility`` that mean hardly visible. nuScenes: "1" is 0 to 40 %.
+        Values of the column ``visibility`` that mean hardly visible, as slices name them (``"1"`` for the number 1.0).
+        nuScenes: "1" is 0 to 40 %.
     far : float
         Truths beyond this share of their class's range are far. 0.75: the outer 44 % of the area.
     """
@@ -222,7 +224,7 @@ def diagnose(ledger: Ledger, rules: Rules | None = None, *, absent: Absent = "of
     event_cause = np.zeros((n_thresholds, len(ledger.event_pred)), np.int8)
     event_truth = np.full(event_cause.shape, -1, np.int64)
     truth_cause = np.zeros((n_thresholds, len(ledger.truth)), np.int8)
-    scene = Scene(ledger, rules)
+    scene = Evidence(ledger, rules)
     for t in range(n_thresholds):
         event_cause[t], event_truth[t] = scene.blame(t)
         truth_cause[t] = scene.blame_misses(t, event_cause[t], event_truth[t])
@@ -256,16 +258,14 @@ def repair(diagnosis: Diagnosis, causes: set[str]) -> dict[str, float]:
     return dict(zip((d.ledger.protocol.composite.name, "mAP"), values.tolist(), strict=True))
 
 
-class Scene:
+class Evidence:
     """Events by frame and score, truths by frame, whatever their class and fate."""
 
     def __init__(self, ledger: Ledger, rules: Rules | None = None) -> None:
         self.ledger, self.rules = ledger, rules or Rules()
         truth, pred = ledger.truth, ledger.pred
-        n_tasks = len(ledger.protocol.tasks)
         self.dims = _dims(ledger)
         self.order = np.lexsort((-ledger.event_score, ledger.event_frame))
-        self.task = np.repeat(np.arange(n_tasks), np.diff(ledger.event_offsets))
         self.rows = np.flatnonzero(ledger.truth_task >= 0)
         frames = np.arange(ledger.n_frames + 1)
         self.offsets = np.stack(
@@ -289,8 +289,12 @@ class Scene:
         excuse = np.full(len(truth), CODE["missed"], np.int8)
         excuse[distance > rules.far * limit[ledger.truth_task]] = CODE["far"]
         if "visibility" in truth.box_columns:
-            visibility = truth.box_columns["visibility"].astype(str)
-            excuse[np.isin(visibility, rules.occluded)] = CODE["occluded"]
+            column = truth.box_columns["visibility"]
+            if column.ndim > 1:
+                raise InputError(f"column visibility of {truth.source}", expected="of one value each", got=column.shape)
+            kinds, kind = np.unique(column, return_inverse=True)
+            is_occluded = np.array([name_of(one) in rules.occluded for one in kinds.tolist()], np.bool_)
+            excuse[is_occluded[kind]] = CODE["occluded"]
         if truth.num_points is not None:
             excuse[truth.num_points <= rules.few_points] = CODE["few_points"]
         return excuse
@@ -315,7 +319,7 @@ class Scene:
         is_found = np.zeros(len(ledger.truth), np.bool_)
         is_found[ledger.pair_truth[matched]] = True
 
-        event = np.stack((self.task[self.order], settled[self.order]), axis=1).astype(np.int64)
+        event = np.stack((ledger.event_task[self.order], settled[self.order]), axis=1).astype(np.int64)
         state = np.where(is_found[self.rows], 1, self.state)
         truth = np.stack((ledger.truth_task[self.rows], state, np.zeros_like(state)), axis=1).astype(np.int64)
         far = max(self.rules.reach * thresholds[t], thresholds[-1])
@@ -541,7 +545,7 @@ def _edited(
 ) -> tuple[Ledger, Weights]:
     """Give a ledger with events and pairs added, and the weights that take out what does not count."""
     n_tasks, n_old, n_new = len(ledger.protocol.tasks), len(ledger.event_pred), len(edits.task)
-    task = np.concatenate((np.repeat(np.arange(n_tasks), np.diff(ledger.event_offsets)), edits.task))
+    task = np.concatenate((ledger.event_task, edits.task))
     score = np.concatenate((ledger.event_score, edits.score))
     place = np.concatenate((ledger.event_place, edits.place))
     offsets, order = group(task.astype(np.int32), n_tasks)

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from detmetrics.errors import InputError
 
@@ -22,6 +22,17 @@ def open_file(path: str | Path) -> BinaryIO:
         return open(path, "rb")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Read a TOML file, or raise an InputError that says why not."""
+    import tomllib
+
+    with open_file(path) as file:
+        try:
+            return tomllib.load(file)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} is not TOML: {error}") from None
 
 
 def check_output(path: str | Path, what: str = "output") -> Path:

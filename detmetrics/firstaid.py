@@ -55,10 +55,9 @@ def _nothing_matches(ledger: Ledger) -> list[str]:
     evaluated = np.flatnonzero(ledger.truth_task >= 0)
     if not len(evaluated):
         return [f"no truth is of a class of the protocol: its labels are {listing(truth.labels or ())}"]
-    frames = {name: code for code, name in enumerate(pred.frames)}
     nearest, looked_at = np.inf, 0
     for code in np.unique(truth.frame[evaluated]).tolist():
-        other = frames.get(truth.frames[code])
+        other = pred.frame_index.get(truth.frames[code])
         if other is None or looked_at > SAMPLE:
             continue
         t = evaluated[truth.frame[evaluated] == code]

@@ -113,8 +113,7 @@ def frames(
         raise InputError("threads", expected="at least 1", got=threads)
     protocol, n_frames = ledger.protocol, ledger.n_frames
     t = protocol.error_index
-    task = np.repeat(np.arange(len(protocol.tasks)), np.diff(ledger.event_offsets))
-    made = ledger.event_score >= best_scores(ledger, t)[task]
+    made = ledger.event_score >= best_scores(ledger, t)[ledger.event_task]
     pairs = np.flatnonzero((ledger.pair_bits >> t & 1 == 1) & made[ledger.pair_event])
     frame = ledger.event_frame[ledger.pair_event[pairs]]
     tp = np.bincount(frame, minlength=n_frames)
@@ -143,8 +142,7 @@ def first_order(ledger: Ledger) -> Floats:
     protocol, n_frames = ledger.protocol, ledger.n_frames
     n_tasks, n_thresholds = len(protocol.tasks), len(protocol.affinity.thresholds)
     composite = protocol.composite
-    task = np.repeat(np.arange(n_tasks), np.diff(ledger.event_offsets))
-    cell = ledger.event_frame.astype(np.int64) * n_tasks + task
+    cell = ledger.event_frame.astype(np.int64) * n_tasks + ledger.event_task
 
     def counted(cells: Ints, weight: Floats | None = None) -> Floats:
         return np.bincount(cells, weight, n_frames * n_tasks).reshape(n_frames, n_tasks).astype(np.float64)
@@ -156,7 +154,7 @@ def first_order(ledger: Ledger) -> Floats:
     present = truth.sum(axis=0) > 0
     cost = np.zeros(n_frames)
     for t in range(n_thresholds):
-        made = ledger.event_score >= best_scores(ledger, t)[task]
+        made = ledger.event_score >= best_scores(ledger, t)[ledger.event_task]
         pairs = np.flatnonzero((ledger.pair_bits >> t & 1 == 1) & made[ledger.pair_event])
         matched = cell[ledger.pair_event[pairs]]
         right, said = counted(matched), counted(cell[made])

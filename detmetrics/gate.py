@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import msgspec
 
 from detmetrics.errors import InputError
+from detmetrics.files import read_toml
 from detmetrics.protocol import Protocol, unknown_name
 from detmetrics.scoring import metric_names
 from detmetrics.slicing import Term, plain
@@ -130,15 +131,9 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         InputError
             Where the file is missing, is not TOML, or is no gate, naming the field.
         """
-        import tomllib
-
+        values = read_toml(path)
         try:
-            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
             return msgspec.convert(values, Gate)
-        except OSError as error:
-            raise InputError(f"cannot read gate {path}: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{path} is not TOML: {error}") from None
         except msgspec.ValidationError as error:
             raise InputError(f"{path}: {error}") from None
 

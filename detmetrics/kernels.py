@@ -480,10 +480,11 @@ def keep_far(center: Floats, label: Ints, radius: Floats, keep: NDArray[np.bool_
 
 
 class ErrorRule(NamedTuple):
-    """A true-positive error: its kernel and the column of :class:`detmetrics.Boxes` that it compares."""
+    """A true-positive error: its kernel, the column of :class:`detmetrics.Boxes` that it compares, its maximum."""
 
     kernel: Callable[[Ints, Ints, NDArray[Any], NDArray[Any], Floats, Floats], None]
     column: str
+    most: float
 
 
 class AssignRule(NamedTuple):
@@ -501,11 +502,11 @@ ASSIGN = {
     "nearest_then_first": AssignRule(nearest_then_first, sees_all=True),
 }
 ERROR = {
-    "translation_xy": ErrorRule(translation_xy, "center_m"),
-    "translation_xyz": ErrorRule(translation_xyz, "center_m"),
-    "scale_aligned": ErrorRule(scale_aligned, "size_lwh_m"),
-    "scale_max": ErrorRule(scale_max, "size_lwh_m"),
-    "orientation": ErrorRule(orientation, "yaw_rad"),
-    "velocity_xy": ErrorRule(velocity_xy, "velocity_mps"),
-    "attribute": ErrorRule(attribute, "attribute"),
+    "translation_xy": ErrorRule(translation_xy, "center_m", math.inf),
+    "translation_xyz": ErrorRule(translation_xyz, "center_m", math.inf),
+    "scale_aligned": ErrorRule(scale_aligned, "size_lwh_m", 1.0),
+    "scale_max": ErrorRule(scale_max, "size_lwh_m", 1.0),
+    "orientation": ErrorRule(orientation, "yaw_rad", math.pi),
+    "velocity_xy": ErrorRule(velocity_xy, "velocity_mps", math.inf),
+    "attribute": ErrorRule(attribute, "attribute", 1.0),
 }

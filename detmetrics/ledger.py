@@ -127,6 +127,11 @@ class Ledger:
         return np.flatnonzero(self.truth_fate == Fate.KEPT)
 
     @cached_property
+    def event_task(self) -> Ints:
+        """Task of each event, (E,)."""
+        return np.repeat(np.arange(len(self.protocol.tasks)), np.diff(self.event_offsets))
+
+    @cached_property
     def pair_offsets(self) -> Ints:
         """Pairs of task ``k`` are ``pair_offsets[k]:pair_offsets[k + 1]``."""
         return np.searchsorted(self.pair_event, self.event_offsets).astype(np.int64)
@@ -145,10 +150,8 @@ class Ledger:
         n_thresholds = len(self.protocol.affinity.thresholds)
         bits = self.pair_bits[:, None] >> np.arange(n_thresholds) & 1
         pair, threshold = np.nonzero(bits)
-        task = np.searchsorted(self.event_offsets, self.pair_event[pair], side="right") - 1
-        offsets, order = group(
-            (task * n_thresholds + threshold).astype(np.int32), len(self.protocol.tasks) * n_thresholds
-        )
+        key = self.event_task[self.pair_event[pair]] * n_thresholds + threshold
+        offsets, order = group(key.astype(np.int32), len(self.protocol.tasks) * n_thresholds)
         pair = pair[order]
         return Matches(offsets, self.pair_event[pair], self.pair_truth[pair], self.pair_errors[pair])
 
@@ -156,8 +159,8 @@ class Ledger:
     def near(self) -> tuple[Ints, Ints]:
         """Offsets (E + 1,) and rows of the truths of each event's task within the loosest threshold of it."""
         n_tasks, n_groups = len(self.protocol.tasks), self.n_frames * len(self.protocol.tasks)
-        task = np.repeat(np.arange(n_tasks, dtype=np.int32), np.diff(self.event_offsets))
-        p_offsets, p_events = group(self.event_frame * np.int32(n_tasks) + task, n_groups)
+        key = self.event_frame * np.int32(n_tasks) + self.event_task.astype(np.int32)
+        p_offsets, p_events = group(key, n_groups)
         key = self.truth.frame * np.int32(n_tasks) + self.truth_task
         t_offsets, t_rows = group(np.where(self.truth_fate == Fate.KEPT, key, np.int32(-1)), n_groups)
         pairs = AFFINITY[self.protocol.affinity.kind]
@@ -170,11 +173,6 @@ class Ledger:
         counts[p_events] = np.diff(offsets)
         event = np.repeat(p_events, np.diff(offsets))
         return np.concatenate(([0], np.cumsum(counts))), rows[np.argsort(event, kind="stable")]
-
-    match_offsets = property(lambda self: self.matches.offsets)
-    match_event = property(lambda self: self.matches.event)
-    match_truth = property(lambda self: self.matches.truth)
-    match_errors = property(lambda self: self.matches.errors)
 
     @cached_property
     def nan_velocity_share(self) -> float:
@@ -258,7 +256,7 @@ def concat(ledgers: Sequence[Ledger]) -> Ledger:
         return whole
 
     # events: put each part's events at its rows in the whole, then into the order of the curves again
-    task = np.concatenate([np.repeat(np.arange(n_tasks), np.diff(ledger.event_offsets)) for ledger in ledgers])
+    task = np.concatenate([ledger.event_task for ledger in ledgers])
     score = np.concatenate([ledger.event_score for ledger in ledgers])
     place = np.concatenate([ledger.event_place for ledger in ledgers])
     rows = np.concatenate([at[ledger.event_pred] for ledger, at in zip(ledgers, pred_rows, strict=True)])

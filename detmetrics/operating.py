@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, overload
 
 import numpy as np
 
-from detmetrics.diagnosis import Scene
+from detmetrics.diagnosis import Evidence
 from detmetrics.errors import InputError
 from detmetrics.kernels import Floats, Ints
 from detmetrics.ledger import Ledger
@@ -232,14 +232,13 @@ class _Seen:
 
     def __init__(self, ledger: Ledger, t: int, cut: Floats) -> None:
         self.ledger, self.t, self.cut = ledger, t, cut
-        n_tasks = len(ledger.protocol.tasks)
-        self.task = np.repeat(np.arange(n_tasks), np.diff(ledger.event_offsets))
-        made = ledger.event_score >= cut[self.task]
-        _, meant = Scene(ledger).blame(t, made)
+        task = ledger.event_task
+        made = ledger.event_score >= cut[task]
+        _, meant = Evidence(ledger).blame(t, made)
         pairs = np.flatnonzero((ledger.pair_bits >> t & 1 == 1) & made[ledger.pair_event])
         self.event, self.truth_row = ledger.pair_event[pairs], ledger.pair_truth[pairs]
         partnered = np.flatnonzero(made & (meant >= 0))
-        self.swapped = partnered[ledger.truth_task[meant[partnered]] != self.task[partnered]]
+        self.swapped = partnered[ledger.truth_task[meant[partnered]] != task[partnered]]
         self.swapped_truth = meant[self.swapped]
         made[self.event] = made[self.swapped] = False
         self.lost = np.flatnonzero(made)  # predictions that found nothing
@@ -281,7 +280,7 @@ def _confusion(seen: _Seen, weights: Weights, counted: Ints) -> Ints:
     ledger = seen.ledger
     n_tasks = len(ledger.protocol.tasks)
     table = np.zeros((n_tasks + 1, n_tasks + 1), np.int64)
-    task, event, swapped = seen.task, seen.event, seen.swapped
+    task, event, swapped = ledger.event_task, seen.event, seen.swapped
     np.add.at(table, (task[event], task[event]), counted[seen.truth_row])
     np.add.at(table, (ledger.truth_task[seen.swapped_truth], task[swapped]), counted[seen.swapped_truth])
     weight = 1 if weights.event is None else weights.event[seen.t][seen.lost]

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from detmetrics.errors import InputError, listing
+from detmetrics.files import read_toml
 
 #: A ledger keeps the thresholds of a match as the bits of one number.
 MAX_THRESHOLDS = 62
@@ -327,19 +328,11 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         InputError
             Where the file is missing, is not TOML or does not make a protocol.
         """
-        import tomllib
-
-        try:
-            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"cannot read protocol {path}: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{path} is not TOML: {error}") from None
-        return Protocol.from_dict(values, source=str(path))
+        return Protocol.from_dict(read_toml(path), source=str(path))
 
 
 def _need(condition: bool, field: str, expected: str, got: object = None) -> None:
-    """Raise ValueError, which msgspec turns into a ValidationError with the path when it builds the value."""
+    """Raise InputError; when msgspec builds the value it puts the path of the field to it, as to any ValueError."""
     if not condition:
         raise InputError(f"protocol.{field}", expected=expected, got=got)
 

@@ -1,37 +1,40 @@
 """How sure: intervals by resampling scenes, and the paired comparison of two detectors.
 
 Frames of one scene look alike, so whole scenes are drawn, with replacement and with multiplicity; a replicate is the
-ledger under frame weights, so nothing is matched again. Sources: B. Efron, R. Tibshirani, *An Introduction to the
-Bootstrap*, 1993, chapters 13 (percentile) and 14 (BCa); T. Hesterberg, *What Teachers Should Know About the Bootstrap*,
-2015, section 4 (few units). How often the intervals hold the truth is measured, see ``tests/bench/results.md``.
+ledger under frame weights, so nothing is matched again. What is read off the replicates: :mod:`detmetrics.intervals`.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, overload
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args, overload
 
 import numpy as np
 
 from detmetrics.errors import InputError, listing
+from detmetrics.intervals import NORMAL, Method, critical, limits, p_value, spread
 from detmetrics.kernels import Floats, Ints
 from detmetrics.ledger import Ledger
 from detmetrics.protocol import Protocol, unknown_name
-from detmetrics.scoring import Absent, Plan, Shards, higher_is_better, metric_names, metric_values, official
+from detmetrics.scoring import (
+    Absent,
+    Plan,
+    Shards,
+    higher_is_better,
+    metric_names,
+    metric_range,
+    metric_values,
+    official,
+)
 from detmetrics.slicing import By, parse, shards_by, text_of
 from detmetrics.weights import Weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-#: How an interval is read off the replicates.
-Method = Literal["expanded", "percentile", "bca"]
 
 Progress = Callable[[int, int], None]
 
@@ -39,8 +42,6 @@ FEW_UNITS = 20
 FEW_DRAWS = 200
 MAX_LEFT_OUT = 400  # with more units, the jackknife leaves out groups of them
 POWER = 0.8
-
-NORMAL = NormalDist()
 
 
 class Interval(NamedTuple):
@@ -51,7 +52,8 @@ class Interval(NamedTuple):
     value : float
         The number of the whole data set.
     low, high : float
-        Confidence interval; NaN where the number is undefined.
+        Confidence interval, cut at the range of the number (:func:`detmetrics.scoring.metric_range`); NaN where the
+        number is undefined.
     standard_error : float
         Standard deviation of the replicates.
     """
@@ -131,10 +133,9 @@ class Bootstrap:
         level, method = _checked(self.level if level is None else level, method or self.method)
         if method == "bca" and not len(self.left_out):
             raise InputError("a slice has BCa intervals only if asked for at once", hint='bootstrap(…, method="bca")')
-        low, high = limits(
-            self.value[m], self.replicates[:, m], self.left_out[:, m], int(self.n_units[m]), level, method
-        )
-        return Interval(float(self.value[m]), low, high, _spread(self.replicates[:, m]))
+        columns, n_units = (self.replicates[:, m], self.left_out[:, m]), int(self.n_units[m])
+        low, high = limits(self.value[m], *columns, n_units, level, method, metric_range(name, self.protocol))
+        return Interval(float(self.value[m]), low, high, spread(self.replicates[:, m]))
 
     def to_rows(self) -> list[dict[str, float | str]]:
         """Give one dict a number: metric, value, low, high, standard error."""
@@ -215,7 +216,8 @@ def bootstrap(
         Confidence level.
     method : {"expanded", "percentile", "bca"}
         How the interval is read off the replicates: quantiles at tails that allow for a small number of units
-        (Hesterberg), plain quantiles, or bias-corrected and accelerated ones (Efron).
+        (Hesterberg), plain quantiles, or bias-corrected and accelerated ones (Efron). Intervals are cut where they
+        would leave the range of the number: an AP lies between 0 and 1.
     absent : {"official", "omit"}, optional
         What a class without truth counts, in the estimate and in every replicate. Default: ``official`` for the whole,
         ``omit`` for slices.
@@ -309,11 +311,12 @@ class Comparison:
         value = self.candidate[m] - self.baseline[m]
         replicates, left_out = self.replicates[:, m], self.left_out[:, m]
         n_units = int(self.n_units[m])
-        low, high = limits(value, replicates, left_out, n_units, self.level, self.method)
+        least, most = metric_range(name, self.protocol)
+        low, high = limits(value, replicates, left_out, n_units, self.level, self.method, (least - most, most - least))
         detectable = math.nan
         if n_units > 1:
             power = NORMAL.inv_cdf(POWER) * math.sqrt(n_units / (n_units - 1))
-            detectable = (critical(self.level, n_units, self.method) + power) * _spread(replicates)
+            detectable = (critical(self.level, n_units, self.method) + power) * spread(replicates)
         return Difference(
             baseline=float(self.baseline[m]),
             candidate=float(self.candidate[m]),
@@ -360,7 +363,7 @@ class Difference(NamedTuple):
     baseline, candidate, difference : float
         ``difference`` is candidate less baseline.
     low, high : float
-        Confidence interval of the difference.
+        Confidence interval of the difference, cut at the range that differences of the number can have.
     p_value : float
         Two-sided: the smallest 1 - level whose interval still leaves out zero.
     detectable : float
@@ -446,6 +449,7 @@ def compare(
     Returns
     -------
     Comparison, or dict of str to Comparison by name of the slice
+        A slice that one side only has is undefined, as its note says.
 
     Raises
     ------
@@ -467,8 +471,32 @@ def compare(
         bootstrap(ledger, n, unit, seed, by=by, progress=half, **options)
         for ledger, half in zip((baseline, candidate), halves, strict=True)
     )
-    # a slice of predictions only may be in one of them
-    return {name: paired(first[name], second[name], f"{text_of(parse(by))}:{name}") for name in first if name in second}
+    return _paired_slices(first, second, text_of(parse(by)))
+
+
+def _paired_slices(
+    baseline: Mapping[str, Bootstrap], candidate: Mapping[str, Bootstrap], by: str
+) -> dict[str, Comparison]:
+    """Compare the slices of two ledgers; of one that only one of them has, say that there is nothing to compare.
+
+    The truths of every slice are the same in both, so such a slice holds predictions alone and no truth.
+    """
+    found = {}
+    for name in dict.fromkeys((*baseline, *candidate)):
+        here = [side[name] for side in (baseline, candidate) if name in side]
+        first, second = (side[name] if name in side else _nothing(here[0]) for side in (baseline, candidate))
+        found[name] = paired(first, second, f"{by}:{name}")
+        if len(here) == 1:
+            has = "baseline" if name in baseline else "candidate"
+            note = f"only the {has} has predictions here, and there is no truth: nothing to compare"
+            found[name] = replace(found[name], notes=(note,))
+    return found
+
+
+def _nothing(like: Bootstrap) -> Bootstrap:
+    """Give the bootstrap of a slice that holds nothing."""
+    undefined = {name: np.full_like(getattr(like, name), np.nan) for name in ("value", "replicates", "left_out")}
+    return replace(like, **undefined, n_units=np.zeros_like(like.n_units))
 
 
 def paired(baseline: Bootstrap, candidate: Bootstrap, name: str = "") -> Comparison:
@@ -710,123 +738,6 @@ def _units(plan: Plan, draws: Draws) -> Ints:
         mine = counts[..., ledger.protocol.labels.index(label)] if label else counts.sum(axis=-1)
         columns.append((mine > 0).sum(axis=0))
     return np.stack(columns, axis=1)
-
-
-def limits(
-    value: float, replicates: Floats, left_out: Floats, n_units: int, level: float, method: Method
-) -> tuple[float, float]:
-    """Give the confidence interval of one number; NaN where it is undefined.
-
-    Parameters
-    ----------
-    value : float
-        The estimate.
-    replicates, left_out : float64 (n,), float64 (J,)
-        Its bootstrap replicates and jackknife values.
-    n_units : int
-        How many units bear on it.
-    level : float
-    method : {"expanded", "percentile", "bca"}
-    """
-    replicates = replicates[~np.isnan(replicates)]
-    if math.isnan(value) or len(replicates) < 2 or n_units < 2:
-        return math.nan, math.nan
-    z = critical(level, n_units, method)
-    tails = [NORMAL.cdf(-z), NORMAL.cdf(z)]
-    if method == "bca":
-        bias, acceleration = _bias(value, replicates), _acceleration(left_out)
-        tails = [_bca(-z, bias, acceleration), _bca(z, bias, acceleration)]
-    if (
-        method == "expanded" and tails[0] * (len(replicates) + 1) < 1
-    ):  # so far out that no draw lies beyond: normal tails
-        half = z * float(replicates.std(ddof=1))
-        return float(min(value - half, replicates.min())), float(max(value + half, replicates.max()))
-    low, high = np.quantile(replicates, tails)
-    return float(low), float(high)
-
-
-@functools.lru_cache(maxsize=4096)
-def critical(level: float, n_units: int, method: Method) -> float:
-    """Normal deviate of the tails: for ``expanded``, as wide as Student's t and the unbiased variance make a mean's."""
-    if method != "expanded":
-        return NORMAL.inv_cdf((1 + level) / 2)
-    return student_quantile((1 + level) / 2, n_units - 1) * math.sqrt(n_units / (n_units - 1))
-
-
-def p_value(value: float, replicates: Floats, left_out: Floats, n_units: int, method: Method) -> float:
-    """Give the two-sided p-value of a difference: the smallest 1 - level whose interval leaves out zero."""
-    replicates = replicates[~np.isnan(replicates)]
-    if math.isnan(value) or len(replicates) < 2 or n_units < 2:
-        return math.nan
-    below = float(np.sum(replicates < 0) + 0.5 * np.sum(replicates == 0))
-    z = NORMAL.inv_cdf((below + 0.5) / (len(replicates) + 1))
-    spread = float(replicates.std(ddof=1))
-    if method == "expanded" and below in (0, len(replicates)) and spread > 0:  # no draw lies beyond zero: normal tails
-        z = float(value / spread)
-    if method == "expanded":
-        return 2 * student_tail(abs(z) * math.sqrt((n_units - 1) / n_units), n_units - 1)
-    if method == "bca":
-        bias, acceleration = _bias(value, replicates), _acceleration(left_out)
-        shifted = z - bias
-        z = shifted / (1 + acceleration * shifted) - bias
-    return 2 * NORMAL.cdf(-abs(z))
-
-
-def student_tail(t: float, degrees: int) -> float:
-    """Probability that Student's t with ``degrees`` of freedom exceeds ``t`` >= 0.
-
-    Abramowitz and Stegun, *Handbook of Mathematical Functions*, 26.7.3 and 26.7.4.
-    """
-    angle = math.atan2(t, math.sqrt(degrees))
-    square = math.cos(angle) ** 2
-    odd = degrees % 2
-    term = total = math.cos(angle) if odd else 1.0
-    for k in range(3 if odd else 2, degrees - 1, 2):
-        term *= square * (k - 1) / k
-        total += term
-    if odd:
-        total = (angle + (math.sin(angle) * total if degrees > 1 else 0)) * 2 / math.pi
-    else:
-        total *= math.sin(angle)
-    return max(0.0, 1 - total) / 2
-
-
-def student_quantile(share: float, degrees: int) -> float:
-    """Value that Student's t with ``degrees`` of freedom stays below with probability ``share`` > 0.5; by bisection."""
-    low, high = 0.0, 1.0
-    while student_tail(high, degrees) > 1 - share:
-        high *= 2
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if student_tail(middle, degrees) > 1 - share else (low, middle)
-    return (low + high) / 2
-
-
-def _bias(value: float, replicates: Floats) -> float:
-    """How far the estimate lies from the median of its replicates, in normal deviations."""
-    below = (np.sum(replicates < value) + 0.5 * np.sum(replicates == value) + 0.5) / (len(replicates) + 1)
-    return NORMAL.inv_cdf(float(below))
-
-
-def _acceleration(left_out: Floats) -> float:
-    """How fast the standard error changes with the estimate, from the jackknife."""
-    left_out = left_out[~np.isnan(left_out)]
-    if len(left_out) < 2:
-        return 0.0
-    deviation = left_out.mean() - left_out
-    scale = float(np.sum(deviation**2)) ** 1.5
-    return float(np.sum(deviation**3)) / (6 * scale) if scale > 0 else 0.0
-
-
-def _bca(z: float, bias: float, acceleration: float) -> float:
-    """Tail of the replicates that a normal deviate stands for, corrected for bias and acceleration."""
-    shifted = bias + z
-    return NORMAL.cdf(bias + shifted / (1 - acceleration * shifted))
-
-
-def _spread(replicates: Floats) -> float:
-    defined = replicates[~np.isnan(replicates)]
-    return float(defined.std(ddof=1)) if len(defined) > 1 else math.nan
 
 
 def _checked(level: float, method: str) -> tuple[float, Method]:

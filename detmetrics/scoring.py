@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from detmetrics.curves import CURVE, ERROR_MEAN, average_precision, walk
 from detmetrics.errors import InputError
-from detmetrics.kernels import Floats, Ints, group
+from detmetrics.kernels import ERROR, Floats, Ints, group
 from detmetrics.ledger import Ledger
 from detmetrics.protocol import Protocol, unknown_name
 from detmetrics.weights import Weights
@@ -501,6 +501,11 @@ COMPOSITE: dict[str, Callable[[Protocol, Floats, Floats], Floats]] = {
 CLASS_COMPOSITE: dict[str, Callable[[Protocol, Floats, Floats], Floats]] = {"class_product": _class_product}
 
 
+def headline_names(protocol: Protocol) -> tuple[str, ...]:
+    """Names of the numbers of all classes together: the composite, ``mAP``, the errors."""
+    return (protocol.composite.name, "mAP", *protocol.error_names)
+
+
 def metric_names(protocol: Protocol) -> tuple[str, ...]:
     """Stable names of all numbers: the composite, ``mAP``, the errors, ``AP/car`` …, ``ATE/car`` …, in this order.
 
@@ -509,7 +514,7 @@ def metric_names(protocol: Protocol) -> tuple[str, ...]:
     has_parts = protocol.composite.kind in CLASS_COMPOSITE
     kinds = ("AP", *protocol.error_names, *([protocol.composite.name] if has_parts else []))
     by_class = (f"{kind}/{label}" for kind in kinds for label in protocol.labels)
-    return (protocol.composite.name, "mAP", *protocol.error_names, *by_class)
+    return (*headline_names(protocol), *by_class)
 
 
 def metric_values(protocol: Protocol, ap: Floats, errors: Floats) -> Floats:
@@ -536,6 +541,10 @@ def higher_is_better(name: str, protocol: Protocol) -> bool:
     return name.partition("/")[0] not in protocol.error_names
 
 
-def with_time(scores: Scores, seconds: float) -> Scores:
-    """Give the scores with the seconds that they took."""
-    return replace(scores, eval_time_s=seconds)
+def metric_range(name: str, protocol: Protocol) -> tuple[float, float]:
+    """Least and greatest value that a metric of :func:`metric_names` can have; infinite where there is no greatest."""
+    kind = name.partition("/")[0]
+    for error in protocol.errors:
+        if error.name == kind:
+            return 0.0, max(ERROR[error.kind].most, error.worst)
+    return 0.0, 1.0

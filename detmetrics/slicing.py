@@ -463,7 +463,7 @@ def _codes(
             )
         if len(kinds) > MAX_SHARDS:
             raise InputError(f"slices by {term.name}", expected=f"at most {MAX_SHARDS}", got=len(kinds))
-        labels = tuple(UNKNOWN if kind in ("", "nan") else kind for kind in map(_label, kinds.tolist()))
+        labels = tuple(map(name_of, kinds.tolist()))
         split = np.split(codes.astype(np.int32), np.cumsum([len(values) for values in parts])[:-1])
         return _recoded([Coded(part, labels) for part in split])  # two values may bear one name
     if any(values.dtype.kind not in "fiub" for values in parts):
@@ -484,5 +484,7 @@ def _codes(
     return [renumber[code] for code in coded], tuple(names[code] for code in keep)
 
 
-def _label(kind: object) -> str:
-    return plain(kind) if isinstance(kind, float) and np.isfinite(kind) else str(kind)
+def name_of(value: object) -> str:
+    """Name of a category, as slices write it: ``1`` for 1.0, :data:`UNKNOWN` for what is empty or NaN."""
+    name = plain(value) if isinstance(value, float) and np.isfinite(value) else str(value)
+    return UNKNOWN if name in ("", "nan") else name

@@ -22,16 +22,17 @@ from typing import Any
 import numpy as np
 
 import detmetrics as dm
+from detmetrics.intervals import limits, p_value
 from detmetrics.protocol import Affinity, Composite, Curve, Protocol, Task, TpError
-from detmetrics.resampling import Draws, limits, p_value
-from detmetrics.scoring import Plan, metric_names, metric_values, official
+from detmetrics.resampling import Draws
+from detmetrics.scoring import Plan, metric_names, metric_range, metric_values, official
 from detmetrics.weights import Weights
 
 PROTOCOL = Protocol(
     name="coverage",
     tasks=(Task(label="car"), Task(label="pedestrian")),
     affinity=Affinity(kind="center_xy", thresholds=(1.0, 2.0), error_threshold=2.0),
-    curve=Curve(min_recall=0.1, min_precision=0.1),  # said here: the default changed once, and the figures with it
+    curve=Curve(min_recall=0.1, min_precision=0.1),  # said here, so that no default moves the figures
     errors=(
         TpError(name="ATE", key="trans_err", kind="translation_xy", unit="m"),
         TpError(name="AOE", key="orient_err", kind="orientation", unit="rad"),
@@ -117,9 +118,9 @@ def one_set(task: tuple[int, int, int]) -> tuple[list[tuple[float, float]], list
         found.append((values[0], np.array(values[1 : n + 1]), np.array(values[n + 1 :])))
     (value, replicates, left_out), (value_b, replicates_b, left_out_b) = found
     intervals = [
-        limits(value[m], replicates[:, m], left_out[:, m], n_scenes, 0.95, method)  # type: ignore[arg-type]
+        limits(value[m], replicates[:, m], left_out[:, m], n_scenes, 0.95, method, bounds)  # type: ignore[arg-type]
         for method in METHODS
-        for m in range(len(value))
+        for m, bounds in enumerate(metric_range(name, PROTOCOL) for name in metric_names(PROTOCOL))
     ]
     p_values = [
         p_value(a, r, j, n_scenes, method)  # type: ignore[arg-type]

@@ -41,8 +41,8 @@ def test_everything(seed: int, knobs: dict[str, Any]) -> None:
     expected = naive.evaluate(truth, pred, AV2)
     for k, label in enumerate(AV2.labels):
         for t, threshold in enumerate(AV2.affinity.thresholds):
-            at = slice(*ledger.match_offsets[4 * k + t :][:2])
-            rows = ledger.event_pred[ledger.match_event[at]].tolist(), ledger.match_truth[at].tolist()
+            at = slice(*ledger.matches.offsets[4 * k + t :][:2])
+            rows = ledger.event_pred[ledger.matches.event[at]].tolist(), ledger.matches.truth[at].tolist()
             assert list(zip(*rows, strict=True)) == expected.matches(label, threshold)
     same(dm.score(ledger), expected)
     omit = naive.evaluate(truth, pred, AV2, absent="omit").composite

@@ -102,7 +102,7 @@ def test_a_protocol_of_ones_own(data: Path, tmp_path: Path) -> None:
         (["evaluate", "{results}", "--data", "{data}", "--split", "synth_train"], "lacks 8 of the 8 frames"),
         (["evaluate", "{results}", "--data", "{data}", "--version", "v1.0-mini"], "has no version 'v1.0-mini'"),
         (["evaluate", "{results}", "--data", "{data}", "--protocol", "kitty"], "unknown protocol 'kitty'"),
-        (["evaluate", "{results}", "--data", "{data}", "--protocol", "no.toml"], "cannot read protocol no.toml"),
+        (["evaluate", "{results}", "--data", "{data}", "--protocol", "no.toml"], "cannot read no.toml"),
         (["evaluate", "{results}", "--data", "{data}", "--absent", "no"], "--absent must be official or omit"),
         (["evaluate", "{results}", "--data", "{data}", "--json", "/nowhere/s.json"], "--json must be in a folder that"),
         (["evaluate", "{results}", "--data", "{data}", "--json", "a", "--details", "a"], "must be different files"),

@@ -112,6 +112,26 @@ def test_every_cause_is_planted() -> None:
     assert set(COUNTS) == set(CODE) - {""}
 
 
+@pytest.mark.parametrize("kind", [str, np.int64, np.float64, np.float32])
+def test_visibility_may_be_text_or_a_number(kind: Any) -> None:
+    """A table with a missing value makes whole numbers floats: 1.0 is "1"."""
+    truth, pred = plant("occluded", *perfect())
+    column = truth["box_columns"]["visibility"].astype(np.int64).astype(kind)
+    if column.dtype.kind == "f":
+        column[0] = np.nan
+    truth["box_columns"] = {"visibility": column}
+    ledger = dm.match(boxes(truth), boxes(pred), dm.NUSCENES)
+    assert dm.diagnose(ledger).counts()["occluded"] == (0, 1)
+    assert "1" in dm.slices(ledger, "visibility").names
+
+
+def test_visibility_of_two_values_a_truth_is_refused() -> None:
+    truth, pred = perfect()
+    truth["box_columns"] = {"visibility": np.ones((len(truth["yaw_rad"]), 2))}
+    with pytest.raises(InputError, match=r"column visibility of .* must be of one value each, got \(\d+, 2\)"):
+        dm.diagnose(dm.match(boxes(truth), boxes(pred), dm.NUSCENES))
+
+
 @pytest.mark.parametrize("cause", COUNTS)
 def test_a_planted_error_is_found_and_nothing_else(cause: str) -> None:
     truth, pred = plant(cause, *perfect())

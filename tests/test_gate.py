@@ -167,5 +167,32 @@ def test_a_rule_about_nothing_does_not_pass() -> None:
 
 
 def test_no_gate(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"cannot read gate .*No such file"):
+    with pytest.raises(InputError, match=r"cannot read .*gate.toml: No such file"):
         Gate.load(tmp_path / "gate.toml")
+
+
+def test_a_slice_of_one_side_only_is_named() -> None:
+    """Predictions of a kind that neither the truth nor the other side has: nothing to compare, and it says so."""
+    baseline, worse = two()
+    truth, preds = (
+        baseline.truth,
+        (baseline.pred, worse.pred.replace(center_m=np.add(worse.pred.center_m, [30.0, 0, 0]))),
+    )
+    truth = truth.replace(box_columns={"kind": np.full(len(truth), "a")})
+    kinds = [
+        pred.replace(box_columns={"kind": np.full(len(pred), kind)}) for pred, kind in zip(preds, "ab", strict=True)
+    ]
+    first, second = (dm.match(truth, pred, dm.NUSCENES) for pred in kinds)
+    for sides, has in (((first, second), "candidate"), ((second, first), "baseline")):
+        parts = dm.compare(*sides, n=10, by="kind")
+        assert set(parts) == {"a", "b"}
+        note = f"only the {has} has predictions here, and there is no truth: nothing to compare"
+        assert parts["b"].notes == (note,)
+        assert all(math.isnan(one.difference) and not one.is_significant for _, one in parts["b"])
+        assert not math.isnan(parts["a"]["mAP"].difference)
+        whole = dm.compare(*sides, n=10)
+        assert note in str(parts["b"])
+        assert comparing.as_json(whole, None, parts)["slice_notes"]["b"] == [note]
+        assert f"> {note}" in comparing.as_markdown(whole, None, parts, ("x", "y"))
+        (outcome,) = Gate(rules=(Rule(metric="NDS", slice="kind=b"),), n=10).check(*sides).outcomes
+        assert outcome.verdict == "nothing"

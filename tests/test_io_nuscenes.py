@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 import detmetrics as dm
 from detmetrics.errors import InputError
-from detmetrics.io import _results, _results_worker, _splits, _tables, nuscenes
+from detmetrics.io import _cache, _results, _results_worker, _splits, _tables, nuscenes
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not SHARED.exists(), reason="real data lies in ../shared/data, which is not here")
@@ -203,6 +204,30 @@ def test_any_file_is_read_as_json_reads_it(
     assert [(boxes.labels or ())[code] for code in boxes.label] == [one["detection_name"] for one in expected]
     assert boxes.attribute is not None
     assert [boxes.attributes[code] for code in boxes.attribute] == [one["attribute_name"] for one in expected]
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (0, 1), (1, 0), (1500, 1), (1, 1500), (1500, 1500), (None, 2)])
+@pytest.mark.parametrize("meta_first", [True, False])
+def test_two_keys_results_are_refused(sizes: tuple[int | None, int], meta_first: bool, tmp_path: Path) -> None:
+    """A decoder would take the last one in silence; larger than one piece or not."""
+    parts = [
+        "null" if n is None else json.dumps({f"{side}{i}": [box(f"{side}{i}")] for i in range(n)})
+        for side, n in zip("ab", sizes, strict=True)
+    ]
+    pairs = ['"meta": {"results": 1}', *(f'"results": {part}' for part in parts)]
+    path = written(tmp_path, "{" + ", ".join(pairs if meta_first else pairs[::-1]) + "}")
+    assert sizes != (1500, 1500) or path.stat().st_size > 2 * _results.PIECE
+    expected = r"results must be given once, got 'two keys" if sizes[0] is not None else "results must be"
+    with pytest.raises(InputError, match=expected):
+        nuscenes.load_results(path)
+
+
+def test_a_sample_and_meta_may_be_called_results(tmp_path: Path) -> None:
+    content = {"meta": {"results": {"results": "x"}}, "results": {"results": [box("results")], "s1": []}}
+    boxes = nuscenes.load_results(written(tmp_path, content))
+    assert boxes.frames == ("results", "s1")
+    turned = dict(reversed(content.items()))
+    assert nuscenes.load_results(written(tmp_path, turned)).digest == boxes.digest
 
 
 def test_results_written_are_read_again(tmp_path: Path) -> None:
@@ -630,6 +655,26 @@ def test_the_cache(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     changed = load(root, cache=True, notice=told.append)
     assert changed.digest != first.digest
     assert load(root, split=None, scenes=["one-0"], cache=True).n_frames == 3
+
+
+def test_the_cache_drops_what_nobody_uses(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    load(root, cache=True)
+    base = tmp_path / "cache" / "detmetrics"
+    (used,) = base.iterdir()
+    names = ("truth-old.npz", ".truth-old.npz.0a.partial", "truth-young.npz", "theirs.npz")
+    for name in names:
+        (base / name).write_bytes(b"")
+    long_ago = time.time() - (_cache.UNUSED_DAYS + 1) * 86_400
+    for name in (*names[:2], names[3], used.name):
+        os.utime(base / name, (long_ago, long_ago))
+    assert len(load(root, cache=True)) == 3  # reading is using, and drops nothing
+    assert {path.name for path in base.iterdir()} == {*names, used.name}
+    load(root, split=None, scenes=["one-0"], cache=True)  # writing does
+    left = {path.name for path in base.iterdir()}
+    assert {*names[2:], used.name} < left
+    assert not left & set(names[:2])
+    assert len(left) == 4
 
 
 def test_a_damaged_cache_is_no_error(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,8 +38,8 @@ def test_everything(seed: int, knobs: dict[str, Any]) -> None:
     for k, label in enumerate(protocol.labels):
         assert scores.n_truth[k] == expected.n_truth[label]
         for t, threshold in enumerate(protocol.affinity.thresholds):
-            at = slice(*ledger.match_offsets[n_thresholds * k + t :][:2])
-            rows = ledger.event_pred[ledger.match_event[at]], ledger.match_truth[at]
+            at = slice(*ledger.matches.offsets[n_thresholds * k + t :][:2])
+            rows = ledger.event_pred[ledger.matches.event[at]], ledger.matches.truth[at]
             assert list(zip(*(r.tolist() for r in rows), strict=True)) == expected.matches(label, threshold)
             curve, other = scores.curve(label, threshold), expected.curves[label, threshold]
             np.testing.assert_allclose(curve.precision, other.precision, atol=1e-12)

@@ -116,7 +116,7 @@ def test_rules_that_make_no_sense_are_refused(changes: dict[str, Any], message: 
 
 
 def test_files_that_are_no_protocol(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"cannot read protocol .*none.toml: No such file"):
+    with pytest.raises(InputError, match=r"cannot read .*none.toml: No such file"):
         Protocol.load(tmp_path / "none.toml")
     broken = tmp_path / "broken.toml"
     broken.write_text("name = ")
@@ -150,3 +150,6 @@ def test_undefined_errors_stay_out_of_the_mean() -> None:
     scores = dm.evaluate(truth, pred, dm.NUSCENES)
     k = dm.NUSCENES.labels.index("traffic_cone")
     assert np.isnan(scores.class_errors[k]).tolist() == [False, False, True, True, True]
+    for e, name in enumerate(dm.NUSCENES.error_names):
+        means = [scores.class_errors[i, e] for i, task in enumerate(dm.NUSCENES.tasks) if name not in task.undefined]
+        assert scores.tp_errors[name] == pytest.approx(sum(means) / len(means), abs=1e-15)

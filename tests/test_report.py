@@ -11,17 +11,19 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
 import pytest
 
 import detmetrics as dm
+import make
 from detmetrics.framing import first_order
-from detmetrics.protocol import Composite, Task
+from detmetrics.ledger import Fate
+from detmetrics.protocol import Composite, ErrorKind, Task
 from detmetrics.reporting import cells, page, provenance
-from detmetrics.reporting.contents import contents
+from detmetrics.reporting.contents import SAYS, contents
 from detmetrics.reporting.runs import Settings, compared, compute
 from detmetrics.synth import make_boxes
 
@@ -139,9 +141,32 @@ def test_the_numbers_are_those_of_the_library(pair: tuple[dm.Ledger, dm.Ledger])
     frames = dm.frames(pair[1])
     listed = [row[0]["text"] for row in table["frames-1"]["rows"]]
     assert listed == [pair[1].truth.frames[f] for f in frames.worst(5)]
+    titles = [column["title"] for column in table["frames-1"]["columns"]]
+    for row, f in zip(table["frames-1"]["rows"], frames.worst(5).tolist(), strict=True):
+        assert [row[titles.index(name)]["value"] for name in ("TP", "FP", "missed")] == [
+            frames.tp[f], frames.fp[f], frames.fn[f]
+        ]  # fmt: skip
+        for name, mean in zip(dm.NUSCENES.error_names, frames.error_mean[f].tolist(), strict=True):
+            value = row[titles.index(name)]["value"]
+            assert np.isnan(mean) if value is None else value == pytest.approx(mean, rel=1e-5)
+    assert (frames.tp[frames.worst(5)] > 1).any(), "else a sum would pass for a mean"
     assert "two is" in found["findings"][0]["lead"]
     assert any(one["lead"].startswith("Repairing") for one in found["findings"])
     assert any("only 8 scenes" in words for words in found["warnings"])
+
+
+def test_every_box_has_a_fate_in_words() -> None:
+    """Argoverse 2 has one that nuScenes has not: beyond the hundred best."""
+    truth, pred = make.sweeps(0)
+    ledger = dm.match(truth, pred, msgspec.structs.replace(dm.ARGOVERSE2, cap_per_task=1))
+    assert (ledger.pred_fate == Fate.OVER_CAP).any()
+    table = tables(collected(ledger, n=0, unit="frame"))["fates"]
+    counts = np.array([[cell["value"] for cell in row[1:]] for row in table["rows"]])
+    assert counts.sum(axis=0).tolist() == [len(truth), len(pred)]
+
+
+def test_every_error_has_a_word() -> None:
+    assert set(SAYS) == set(get_args(ErrorKind))
 
 
 def test_the_difference_is_that_of_compare(pair: tuple[dm.Ledger, dm.Ledger]) -> None:

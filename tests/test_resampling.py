@@ -15,8 +15,9 @@ import detmetrics as dm
 import make
 import naive
 from detmetrics.errors import InputError
-from detmetrics.resampling import Draws, limits, p_value, student_quantile, student_tail
-from detmetrics.scoring import metric_names
+from detmetrics.intervals import limits, p_value, student_quantile, student_tail
+from detmetrics.resampling import Draws
+from detmetrics.scoring import metric_names, metric_range
 
 
 def scene(seed: int, n_frames: int = 12, **knobs: Any) -> tuple[dm.Boxes, dm.Boxes]:
@@ -337,3 +338,65 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
 def test_a_sure_difference_has_a_small_p_value_and_not_a_negative_one() -> None:
     replicates = np.random.default_rng(0).normal(-1, 0.01, 500)
     assert 0 <= p_value(-1.0, replicates, np.zeros(0), 150, "expanded") < 1e-6
+
+
+def test_intervals_end_where_the_range_of_the_number_does() -> None:
+    """With few scenes the expanded intervals would reach below zero and above one; the ends alone are cut."""
+    truth, pred = scene(5, n_frames=6, recall=0.7)
+    worse = pred.replace(center_m=np.add(pred.center_m, [5, 0, 0]))
+    a, b = (dm.match(truth, one, dm.NUSCENES) for one in (pred, worse))
+    boot, found = dm.bootstrap(a, n=200), dm.compare(a, b, n=200)
+    cut = {"low": 0, "high": 0, "difference": 0}
+    for m, name in enumerate(boot.names):
+        least, most = metric_range(name, dm.NUSCENES)
+        rest = boot.replicates[:, m], boot.left_out[:, m], int(boot.n_units[m])
+        low, high = limits(boot.value[m], *rest, 0.95, "expanded")
+        one, difference = boot[name], found[name]
+        if math.isnan(low):
+            continue
+        assert (one.low, one.high) == (max(low, least), min(high, most))
+        assert least <= one.low <= one.value <= one.high <= most
+        cut["low"] += one.low > low
+        cut["high"] += one.high < high
+        rest = found.replicates[:, m], found.left_out[:, m], int(found.n_units[m])
+        low, high = limits(difference.difference, *rest, 0.95, "expanded")
+        assert (difference.low, difference.high) == (max(low, least - most), min(high, most - least))
+        cut["difference"] += difference.low > low or difference.high < high
+    assert all(cut.values()), cut
+
+
+def test_the_number_itself_is_never_cut_off() -> None:
+    above = 1 + 1e-15
+    assert limits(above, np.array([0.9, above, 1.2]), np.zeros(0), 3, 0.95, "expanded", (0.0, 1.0))[1] == above
+
+
+@pytest.mark.parametrize(
+    ("protocol", "name", "expected"),
+    [
+        (dm.NUSCENES, "NDS", (0, 1)),
+        (dm.NUSCENES, "AP/car", (0, 1)),
+        (dm.NUSCENES, "ATE", (0, math.inf)),
+        (dm.NUSCENES, "ASE/bus", (0, 1)),
+        (dm.NUSCENES, "AOE", (0, math.pi)),
+        (dm.NUSCENES, "AVE/car", (0, math.inf)),
+        (dm.NUSCENES, "AAE", (0, 1)),
+        (dm.ARGOVERSE2, "CDS/BUS", (0, 1)),
+        (dm.ARGOVERSE2, "AOE/BUS", (0, math.pi)),
+    ],
+)
+def test_ranges(protocol: dm.Protocol, name: str, expected: tuple[float, float]) -> None:
+    assert metric_range(name, protocol) == expected
+
+
+def test_a_worst_value_of_ones_own_widens_the_range() -> None:
+    errors = [{"name": "ASE", "key": "k", "kind": "scale_aligned", "unit": "1", "worst": 5.0}]
+    rules = dm.Protocol.from_dict(
+        {
+            "name": "mine",
+            "tasks": [{"label": "car"}],
+            "affinity": {"kind": "center_xy", "thresholds": [1.0], "error_threshold": 1.0},
+            "errors": errors,
+            "composite": {"name": "X", "error_weights": {}},
+        }
+    )
+    assert metric_range("ASE", rules) == (0, 5)

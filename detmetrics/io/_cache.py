@@ -1,4 +1,7 @@
-"""The user's cache of truth: arrays without pickle, under a key that any change of the tables changes."""
+"""The user's cache of truth: arrays without pickle, under a key that any change of the tables changes.
+
+An entry's time of change is when it was last used.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ import hashlib
 import json
 import os
 import struct
+import time
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
     from detmetrics.io._tables import Root
 
 FORMAT = 1
+UNUSED_DAYS = 90  # entries that nobody read for so long go when the next one is written
 _COLUMNS = ("center_m", "size_lwh_m", "yaw_rad", "label", "frame", "ego_xy_m", "place", "frame_place", *OPTIONAL)
 _TABLES = ("frames", "labels", "attributes", "partial", "source")
 
@@ -76,11 +82,13 @@ class Entry:
         ) as error:
             notice(f"cache file {self.path} cannot be used ({type(error).__name__}): reading the tables")
             return None
+        with suppress(OSError):
+            self.path.touch()
         notice(f"truth from cache {self.path}")
         return boxes
 
     def write(self, boxes: Boxes, notice: Callable[[str], None]) -> None:
-        """Keep the boxes; a folder that cannot be written is no error."""
+        """Keep the boxes and drop entries that are no longer used; a folder that cannot be written is no error."""
         arrays: dict[str, Any] = {name: getattr(boxes, name) for name in _COLUMNS if getattr(boxes, name) is not None}
         told: dict[str, Any] = {name: getattr(boxes, name) for name in _TABLES}
         for kind in ("box_columns", "frame_columns"):
@@ -89,9 +97,19 @@ class Entry:
             arrays |= {f"{kind}/{name}": column for name, column in content.items()}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            _drop_unused(self.path.parent)
             with whole_file(self.path) as file:
                 np.savez(file, header=np.array(json.dumps(told)), **arrays)
         except (OSError, InputError) as error:
             notice(f"truth is not cached: {error}")
             return
         notice(f"truth cached in {self.path}")
+
+
+def _drop_unused(base: Path) -> None:
+    """Delete entries, and what interrupted writing left, that were not used for :data:`UNUSED_DAYS`."""
+    oldest = time.time() - UNUSED_DAYS * 86_400
+    for path in (*base.glob("truth-*.npz"), *base.glob(".truth-*.partial")):
+        with suppress(OSError):  # another process may be as tidy
+            if path.stat().st_mtime < oldest:
+                path.unlink()

@@ -228,6 +228,7 @@ def _pieces(
                 except REFUSALS as error:
                     text = bytes(buffer[first : buffer.stop])
                     raise diagnosis(name, text, position, _BEFORE, b"", error) from None
+                refuse_second(name, bytes(buffer[: buffer.stop]))
                 columns.meta = bytes(tail.meta) or columns.meta
                 yield tail.results, size, size
                 return
@@ -276,6 +277,7 @@ def find_body(file: BinaryIO, name: str) -> tuple[int, bytes | None]:
                 head = msgspec.json.decode(plain, type=_Head)
             except REFUSALS:
                 continue
+            refuse_second(name, plain)
             return match.end(), bytes(head.meta) or None
         if len(text) < length:
             break
@@ -291,6 +293,15 @@ def find_body(file: BinaryIO, name: str) -> tuple[int, bytes | None]:
         expected="an object {sample_token: [box, …]}",
         got=bytes(head.results)[:40].decode(errors="replace"),
     )
+
+
+def refuse_second(name: str, text: bytes) -> None:
+    """Refuse an object with two keys ``results``, of which a decoder takes the last without a word."""
+    if text.count(b'"results"') < 2:  # nearly always; else it may be a sample's name, or stand inside of meta
+        return
+    pairs: list[tuple[str, object]] = json.loads(without_bare_nan(text), object_pairs_hook=list, parse_int=str)
+    if sum(key == "results" for key, _ in pairs) > 1:
+        raise InputError(f"{name}: results", expected="given once", got="two keys of this name")
 
 
 def find_middle(file: BinaryIO, start: int) -> int | None:
@@ -334,6 +345,10 @@ def diagnosis(name: str, text: bytes, position: int, before: bytes, after: bytes
         return InputError(f"{name}, bytes {position} to {position + len(text)}: {failure}")
     if not isinstance(content, dict):
         return InputError(f"{name}", expected="an object with meta and results", got=content)
+    try:
+        refuse_second(name, before + text + after)
+    except InputError as refusal:
+        return refusal
     results = content.get("results")
     if not isinstance(results, dict):
         return InputError(f"{name}: results", expected="an object {sample_token: [box, …]}", got=results)

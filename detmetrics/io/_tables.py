@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from detmetrics.boxes import Boxes
 from detmetrics.errors import InputError, listing
 from detmetrics.files import open_file
-from detmetrics.geometry import yaw_of_rotation
+from detmetrics.geometry import Pose, yaw_of_rotation
 from detmetrics.io import _cache, _tables_worker
 from detmetrics.io._json import REFUSALS, Buffer, Codes, flaw, is_wrong_cut
 from detmetrics.io._splits import SPLITS, Splits
@@ -43,12 +43,16 @@ class _Named(_Row, gc=False, frozen=True):
     name: str
 
 
-class _Scene(_Named, gc=False, frozen=True):
+class Scene(_Named, gc=False, frozen=True):
+    """A scene, as far as it is needed here."""
+
     log_token: str = ""
     description: str = ""
 
 
-class _Log(_Row, gc=False, frozen=True):
+class Log(_Row, gc=False, frozen=True):
+    """The drive that scenes were cut from."""
+
     location: str = ""
 
 
@@ -61,7 +65,9 @@ class _Instance(_Row, gc=False, frozen=True):
     category_token: str
 
 
-class _Sensor(_Row, gc=False, frozen=True):
+class Sensor(_Row, gc=False, frozen=True):
+    """A sensor of the vehicle."""
+
     channel: str
 
 
@@ -78,6 +84,18 @@ class _SampleData(msgspec.Struct, gc=False, frozen=True):
 
 class _EgoPose(_Row, gc=False, frozen=True):
     translation: Vector
+
+
+class Placed(_Row, gc=False, frozen=True):
+    """What has a place and a rotation: an ego pose or a calibrated sensor."""
+
+    translation: Vector
+    rotation: tuple[float, float, float, float]
+
+    @property
+    def pose(self) -> Pose:
+        """Pose in the frame that the place is told in."""
+        return Pose.of_quaternion(self.rotation, self.translation)
 
 
 class _Annotation(_Row, gc=False, frozen=True, kw_only=True):
@@ -157,7 +175,7 @@ def load_truth(
     -----
     nuscenes-devkit 1.2.0: ``eval/common/loaders.py: load_gt``, ``nuscenes.py: box_velocity``.
     """
-    root = _root(Path(dataroot), version)
+    root = find_root(Path(dataroot), version)
     names, is_predefined = _scene_names(root, split, scenes, splits)
     key = {"scenes": sorted(names), "channel": channel, "predefined": is_predefined}
     say = notice or (lambda _: None)
@@ -225,10 +243,10 @@ def ego_positions(
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, tuple[float, float]]:
     """Where ego is at the key frame of the channel in each wanted sample: sample token to x and y, metres."""
-    sensors = {row.token for row in _all(root, "sensor", _Sensor) if row.channel == channel}
+    sensors = {row.token for row in all_rows(root, "sensor", Sensor) if row.channel == channel}
     if not sensors:
         raise InputError(f"{root.table('sensor')} has no channel {channel!r}")
-    calibrated = {row.token for row in _all(root, "calibrated_sensor", _Calibrated) if row.sensor_token in sensors}
+    calibrated = {row.token for row in all_rows(root, "calibrated_sensor", _Calibrated) if row.sensor_token in sensors}
     pose_of: dict[str, str] = {}
     for piece in rows(root.table("sample_data"), _SampleData, progress):
         for row in piece:
@@ -250,13 +268,23 @@ def ego_positions(
     return {sample: where[pose] for sample, pose in pose_of.items()}
 
 
+def ego_poses(root: Root, wanted: set[str]) -> dict[str, Pose]:
+    """Poses of ego in the global frame by token; each wanted one must be there."""
+    poses = {
+        row.token: row.pose for piece in rows(root.table("ego_pose"), Placed) for row in piece if row.token in wanted
+    }
+    if wanted - poses.keys():
+        raise InputError(f"{root.table('ego_pose')} lacks {listing(sorted(wanted - poses.keys()))}")
+    return poses
+
+
 def _read(root: Root, names: set[str], is_predefined: bool, channel: str, progress: Progress) -> Boxes:
-    all_scenes = _all(root, "scene", _Scene)
+    all_scenes = all_rows(root, "scene", Scene)
     scene_of = {row.token: row for row in all_scenes if row.name in names}
     missing = names - {scene.name for scene in scene_of.values()}
     if missing and not is_predefined:  # the devkit, too, takes what is there of a predefined split
         raise InputError(f"{root.table('scene')} has no scenes {listing(sorted(missing))}")
-    all_samples = _all(root, "sample", _Sample)
+    all_samples = all_rows(root, "sample", _Sample)
     stray = {row.scene_token for row in all_samples} - {row.token for row in all_scenes}
     if stray:
         raise InputError(f"{root.table('sample')} refers to scenes {listing(sorted(stray))}, which no table has")
@@ -286,10 +314,10 @@ def _read(root: Root, names: set[str], is_predefined: bool, channel: str, progre
         done = sizes.get("sample_annotation", 0)
         ego = ego_positions(root, set(frames), channel, lambda n: progress(done + n, total))
 
-    category = {row.token: row.name for row in _all(root, "category", _Named)}
-    instance = {row.token: row.category_token for row in _all(root, "instance", _Instance)}
-    attribute = {row.token: row.name for row in _all(root, "attribute", _Named)}
-    location = {row.token: row.location for row in _all(root, "log", _Log)} if root.table("log").exists() else {}
+    category = {row.token: row.name for row in all_rows(root, "category", _Named)}
+    instance = {row.token: row.category_token for row in all_rows(root, "instance", _Instance)}
+    attribute = {row.token: row.name for row in all_rows(root, "attribute", _Named)}
+    location = {row.token: row.location for row in all_rows(root, "log", Log)} if root.table("log").exists() else {}
     table = root.table("sample_annotation")
     column = annotations.columns
 
@@ -471,11 +499,13 @@ def _velocities(annotations: _Annotations, timestamp: dict[str, float]) -> NDArr
     return velocity
 
 
-def _all(root: Root, name: str, kind: type[T]) -> list[T]:
+def all_rows(root: Root, name: str, kind: type[T]) -> list[T]:
+    """All rows of a table, for the small ones."""
     return [row for piece in rows(root.table(name), kind) for row in piece]
 
 
-def _root(dataroot: Path, version: str | None) -> Root:
+def find_root(dataroot: Path, version: str | None) -> Root:
+    """Find the version folder of a data set, or raise an InputError that says what is there."""
     if not dataroot.is_dir():
         raise InputError(f"data set {dataroot}", expected="a folder", got="a file" if dataroot.exists() else "nothing")
     there = sorted(path.name for path in dataroot.glob("v1.*-*") if path.is_dir())

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from detmetrics.boxes import Boxes
 from detmetrics.errors import InputError, listing
-from detmetrics.files import open_file
 from detmetrics.geometry import rotation_matrices, yaw_of_rotation
-from detmetrics.io.parquet import _codes, _floats, _pyarrow
+from detmetrics.io._arrow import codes_and_names, floats, import_pyarrow, read_feather
 
 __all__ = ["load_results", "load_truth"]
 
@@ -146,14 +145,8 @@ def _annotation_files(path: Path, logs: list[str] | None) -> list[Path]:
 
 def _read(path: Path, *, needs_score: bool) -> dict[str, Any]:
     """Columns of one file."""
-    pa, _ = _pyarrow("Feather")
-    import pyarrow.feather
-
-    with open_file(path) as file:
-        try:
-            table = pyarrow.feather.read_table(file)
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{path} is not a feather file: {str(error).splitlines()[0]}") from None
+    pa, _ = import_pyarrow("Feather")
+    table = read_feather(path)
     is_log = path.name == _ANNOTATIONS and "log_id" not in table.column_names
     needed = ["category", "timestamp_ns", *_CENTER, *_SIZE, *_QUATERNION]
     needed += [*([] if is_log else ["log_id"]), *(["score"] if needs_score else [])]
@@ -169,7 +162,7 @@ def _read(path: Path, *, needs_score: bool) -> dict[str, Any]:
         raise InputError(f"{path}: column timestamp_ns", expected="whole numbers, none missing", got=str(times.type))
 
     def numbers(*names: str) -> NDArray[np.float64]:
-        return np.stack([_floats(pa, table[name], name, path) for name in names], axis=-1)
+        return np.stack([floats(pa, table[name], name, path) for name in names], axis=-1)
 
     result: dict[str, Any] = {
         "timestamp_ns": times.to_numpy().astype(np.int64),
@@ -191,7 +184,7 @@ def _read(path: Path, *, needs_score: bool) -> dict[str, Any]:
             raise InputError(f"{path}: {what} of row {rows[0]}", expected=expected, got=values[rows[0]].tolist())
     for name, column in (("label", "category"), ("log", "log_id"), ("instance", "track_uuid")):
         if column in table.column_names:
-            result[name] = _codes(pa, table[column], column, None, path)
+            result[name] = codes_and_names(pa, table[column], column, None, path)
     if is_log:
         result["log"] = np.zeros(table.num_rows, np.int32), [path.parent.name]
     return result

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detmetrics.errors import InputError, listing
+from detmetrics.errors import InputError
 from detmetrics.geometry import Pose
 from detmetrics.io import _tables
 
@@ -56,15 +56,9 @@ class _Shot(msgspec.Struct, gc=False, frozen=True):
     height: int | None = None
 
 
-class _Placed(msgspec.Struct, gc=False, frozen=True):
-    token: str
-    translation: tuple[float, float, float]
-    rotation: tuple[float, float, float, float]
-
-
-class _Calibrated(_Placed, gc=False, frozen=True):
+class _Calibrated(_tables.Placed, gc=False, frozen=True):
     sensor_token: str
-    camera_intrinsic: list[list[float]] = []
+    camera_intrinsic: list[list[float]] = msgspec.field(default_factory=list)
 
 
 class _Sensor(msgspec.Struct, gc=False, frozen=True):
@@ -90,11 +84,13 @@ class NuscenesCameras:
     """
 
     def __init__(self, dataroot: str | Path, version: str | None = None) -> None:
-        root = _tables._root(Path(dataroot), version)
-        channels = {row.token: row.channel for row in _tables._all(root, "sensor", _Sensor) if row.modality == "camera"}
+        root = _tables.find_root(Path(dataroot), version)
+        channels = {
+            row.token: row.channel for row in _tables.all_rows(root, "sensor", _Sensor) if row.modality == "camera"
+        }
         calibrated = {
             row.token: row
-            for row in _tables._all(root, "calibrated_sensor", _Calibrated)
+            for row in _tables.all_rows(root, "calibrated_sensor", _Calibrated)
             if row.sensor_token in channels
         }
         shots = [
@@ -103,15 +99,7 @@ class NuscenesCameras:
             for row in piece
             if row.is_key_frame and row.calibrated_sensor_token in calibrated
         ]
-        wanted = {row.ego_pose_token for row in shots}
-        ego = {
-            row.token: Pose.of_quaternion(row.rotation, row.translation)
-            for piece in _tables.rows(root.table("ego_pose"), _Placed)
-            for row in piece
-            if row.token in wanted
-        }
-        if wanted - ego.keys():
-            raise InputError(f"{root.table('ego_pose')} lacks {listing(sorted(wanted - ego.keys()))}")
+        ego = _tables.ego_poses(root, {row.ego_pose_token for row in shots})
         intrinsics = {row.token: _intrinsic(row, root.table("calibrated_sensor")) for row in calibrated.values()}
         self._of_sample: dict[str, list[Camera]] = {}
         for shot in shots:
@@ -119,7 +107,7 @@ class NuscenesCameras:
             camera = Camera(
                 name=channels[sensor.sensor_token],
                 intrinsic=intrinsics[sensor.token],
-                pose=ego[shot.ego_pose_token].after(Pose.of_quaternion(sensor.rotation, sensor.translation)),
+                pose=ego[shot.ego_pose_token].after(sensor.pose),
                 width_px=shot.width or 0,
                 height_px=shot.height or 0,
                 path=root.dataroot / shot.filename,

@@ -363,13 +363,7 @@ class _SampleData(msgspec.Struct, gc=False, frozen=True):
     prev: str
 
 
-class _Placed(msgspec.Struct, gc=False, frozen=True):
-    token: str
-    translation: tuple[float, float, float]
-    rotation: tuple[float, float, float, float]
-
-
-class _Calibrated(_Placed, gc=False, frozen=True):
+class _Calibrated(_tables.Placed, gc=False, frozen=True):
     sensor_token: str
 
 
@@ -389,7 +383,7 @@ class NuscenesClouds:
     dataroot : path
         Folder that holds the version folder with the tables.
     version : str, optional
-        E.g. ``v1.0-trainval``; default: the only ``v1.0-*`` there.
+        E.g. ``v1.0-trainval``; default: the only ``v1.*-*`` there.
     channel : str
         The sensor.
 
@@ -400,12 +394,12 @@ class NuscenesClouds:
     """
 
     def __init__(self, dataroot: str | Path, version: str | None = None, channel: str = "LIDAR_TOP") -> None:
-        root = _tables._root(Path(dataroot), version)
-        channels = {row.token: row.channel for row in _tables._all(root, "sensor", _tables._Sensor)}
+        root = _tables.find_root(Path(dataroot), version)
+        channels = {row.token: row.channel for row in _tables.all_rows(root, "sensor", _tables.Sensor)}
         sensors = {token for token, name in channels.items() if name == channel}
         calibrated = {
-            row.token: Pose.of_quaternion(row.rotation, row.translation)
-            for row in _tables._all(root, "calibrated_sensor", _Calibrated)
+            row.token: row.pose
+            for row in _tables.all_rows(root, "calibrated_sensor", _Calibrated)
             if row.sensor_token in sensors
         }
         if not calibrated:
@@ -418,15 +412,7 @@ class NuscenesClouds:
             for row in piece
             if row.calibrated_sensor_token in calibrated
         ]
-        wanted = {row.ego_pose_token for row in data}
-        ego = {
-            row.token: Pose.of_quaternion(row.rotation, row.translation)
-            for piece in _tables.rows(root.table("ego_pose"), _Placed)
-            for row in piece
-            if row.token in wanted
-        }
-        if wanted - ego.keys():
-            raise InputError(f"{root.table('ego_pose')} lacks {listing(sorted(wanted - ego.keys()))}")
+        ego = _tables.ego_poses(root, {row.ego_pose_token for row in data})
         self._recordings = {
             row.token: _Recording(
                 root.dataroot / row.filename,
@@ -498,17 +484,10 @@ class NuscenesClouds:
 
 def _feather(path: Path) -> Columns:
     """Columns of a feather file of numbers (or texts)."""
-    from detmetrics.io.parquet import _pyarrow
+    from detmetrics.io._arrow import read_feather
 
-    pa, _ = _pyarrow("Feather")
-    import pyarrow.feather
-
-    with open_file(path) as file:
-        try:
-            table = pyarrow.feather.read_table(file)
-            return {name: table[name].to_numpy() for name in table.column_names}
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{path} is not a feather file: {str(error).splitlines()[0]}") from None
+    table = read_feather(path)
+    return {name: table[name].to_numpy() for name in table.column_names}
 
 
 def _read_argoverse2(path: Path, pose: Pose | None, timestamp_us: int | None, drop_nan: bool = False) -> Cloud:

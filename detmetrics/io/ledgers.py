@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from detmetrics.boxes import Boxes
+from detmetrics.boxes import OPTIONAL, Boxes
 from detmetrics.errors import InputError, listing
 from detmetrics.files import open_file, whole_file
 from detmetrics.ledger import Fate, Ledger
@@ -149,7 +149,7 @@ def _put_together(header: dict[str, Any], side: str, arrays: dict[str, Any], sou
     given = dict(header)
     for name in ("center_m", "size_lwh_m", "yaw_rad", "label", "frame", "ego_xy_m", "place", "frame_place"):
         given[name] = arrays[f"{side}.{name}"]
-    for name in ("score", "velocity_mps", "attribute", "num_points", "rotation_wxyz"):
+    for name in OPTIONAL:
         given[name] = arrays.get(f"{side}.{name}")
     for name, keys in columns.items():
         given[name] = {}

@@ -41,7 +41,7 @@ class Recording(NamedTuple):
     description: str
 
 
-class _Log(_tables._Log, gc=False, frozen=True):
+class _Log(_tables.Log, gc=False, frozen=True):
     logfile: str = ""
     vehicle: str = ""
 
@@ -64,10 +64,10 @@ def load_recordings(dataroot: str | Path, version: str | None = None) -> dict[st
     InputError
         Missing folder or table; tables that are not JSON. A missing ``log.json`` is none.
     """
-    root = _tables._root(Path(dataroot), version)
-    logs = {row.token: row for row in _tables._all(root, "log", _Log)} if root.table("log").exists() else {}
+    root = _tables.find_root(Path(dataroot), version)
+    logs = {row.token: row for row in _tables.all_rows(root, "log", _Log)} if root.table("log").exists() else {}
     recordings = {}
-    for scene in _tables._all(root, "scene", _tables._Scene):
+    for scene in _tables.all_rows(root, "scene", _tables.Scene):
         log = logs.get(scene.log_token, _Log(token=scene.log_token))
         recordings[scene.name] = Recording(log.logfile or log.token, log.vehicle, log.location, scene.description)
     return recordings

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from detmetrics.boxes import Boxes
 from detmetrics.errors import InputError, listing
 from detmetrics.files import open_file, whole_file
+from detmetrics.io._arrow import codes_and_names, floats, import_pyarrow, is_text
 
 FORMAT = 1
 _NUMBERS = {
@@ -55,7 +56,7 @@ def write(boxes: Boxes, path: str | Path) -> None:
     InputError
         Label codes without a table, or a file that cannot be written.
     """
-    pa, pq = _pyarrow()
+    pa, pq = import_pyarrow()
     if boxes.labels is None:
         raise InputError(f"{boxes.source} have label codes without labels=: a file needs class names")
     clash = sorted(_KNOWN & set(boxes.box_columns))
@@ -110,7 +111,7 @@ def read(path: str | Path, *, progress: Callable[[int, int], None] | None = None
     InputError
         Not Parquet, missing columns, wrong types, missing values; naming file and column.
     """
-    pa, pq = _pyarrow()
+    pa, pq = import_pyarrow()
     with open_file(path) as file:
         if file.read(4) != b"PAR1":
             raise InputError(f"{path} is not a Parquet file")
@@ -134,12 +135,12 @@ def read(path: str | Path, *, progress: Callable[[int, int], None] | None = None
             raise InputError(f"{path} has {listing(has)} but lacks {listing(sorted(set(parts) - there))}")
         given[name] = np.empty((table.num_rows, len(parts)))
         for i, part in enumerate(parts):
-            given[name][:, i] = _floats(pa, table[part], part, path)
+            given[name][:, i] = floats(pa, table[part], part, path)
         if len(parts) == 1:
             given[name] = given[name][:, 0]
     for name in _NAMES:
         if name in there:
-            given[name], given[f"{name}s"] = _codes(pa, table[name], name, told.get(f"{name}s"), path)
+            given[name], given[f"{name}s"] = codes_and_names(pa, table[name], name, told.get(f"{name}s"), path)
     if "place" in there:
         place = table["place"]
         if not pa.types.is_integer(place.type) or place.null_count:
@@ -166,15 +167,6 @@ def read(path: str | Path, *, progress: Callable[[int, int], None] | None = None
     return boxes
 
 
-def _pyarrow(what: str = "Parquet") -> tuple[Any, Any]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise InputError(f"{what} needs pyarrow: pip install 'detmetrics[parquet]'") from None
-    return pa, pq
-
-
 def _told(metadata: dict[bytes, bytes] | None, path: str | Path) -> dict[str, Any]:
     text = (metadata or {}).get(b"detmetrics")
     if text is None:
@@ -198,43 +190,6 @@ def _dictionary(pa: Any, codes: NDArray[np.int32], names: tuple[str, ...]) -> An
     return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(names, pa.string()))
 
 
-def _floats(pa: Any, column: Any, name: str, path: str | Path) -> NDArray[np.float64]:
-    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
-        raise InputError(f"{path}: column {name}", expected="numbers", got=str(column.type))
-    may_lack = name.startswith("velocity") or name in ("num_points", "num_interior_pts")
-    if column.null_count and not may_lack:
-        raise InputError(f"{path}: column {name}", expected="without missing values", got=f"{column.null_count}")
-    values = column.to_numpy()
-    return np.asarray(values, np.float64)
-
-
-def _codes(
-    pa: Any, column: Any, name: str, table: list[str] | None, path: str | Path
-) -> tuple[NDArray[np.int32], list[str]]:
-    """Codes and their table, in the order of the file's own table where it has one."""
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if not _is_text(pa, kind):
-        raise InputError(f"{path}: column {name}", expected="text", got=str(kind))
-    if column.null_count and name == "attribute":
-        column = column.cast(pa.string()).fill_null("")
-    if column.null_count:
-        raise InputError(f"{path}: column {name}", expected="without missing values", got=f"{column.null_count}")
-    if not pa.types.is_dictionary(column.type):
-        column = column.cast(pa.string()).dictionary_encode()
-    whole = column.unify_dictionaries().combine_chunks()
-    if isinstance(whole, pa.ChunkedArray):
-        whole = whole.chunk(0) if whole.num_chunks else pa.array([], column.type)
-    names = whole.dictionary.to_pylist()
-    codes = whole.indices.to_numpy(zero_copy_only=False).astype(np.int32)
-    if table is None:
-        return codes, names
-    index = {entry: code for code, entry in enumerate(table)}
-    strange = [entry for entry in names if entry not in index]
-    if strange:
-        raise InputError(f"{path}: column {name}", expected=f"names of its own list of {name}s", got=strange[0])
-    return np.array([index[entry] for entry in names] or [0], np.int32)[codes], table
-
-
 def _cells(pa: Any, values: NDArray[Any]) -> Any:
     """One cell a row; where a row has several values, a list of fixed length."""
     if values.ndim == 1:
@@ -252,7 +207,7 @@ def _plain(pa: Any, column: Any, name: str, path: str | Path) -> NDArray[Any]:
             pa, pa.chunked_array([c.flatten() for c in column.chunks], kind.value_type), name, path
         )
         return flat.reshape(-1, kind.list_size)
-    if _is_text(pa, kind):
+    if is_text(pa, kind):
         return np.array(column.cast(pa.string()).fill_null("").to_pylist(), dtype=str)
     is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_temporal(kind)
     if is_number or (pa.types.is_boolean(kind) and not column.null_count):
@@ -261,8 +216,3 @@ def _plain(pa: Any, column: Any, name: str, path: str | Path) -> NDArray[Any]:
             return values
     lacks = f" with {column.null_count} missing" if column.null_count else ""
     raise InputError(f"{path}: column {name}", expected="numbers, truth values, text or times", got=f"{kind}{lacks}")
-
-
-def _is_text(pa: Any, kind: Any) -> bool:
-    is_view = getattr(pa.types, "is_string_view", None)  # since pyarrow 16
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or (is_view and is_view(kind)))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from detmetrics.reporting.table import number, signed
+from detmetrics.scoring import headline_names
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -30,6 +31,7 @@ def as_json(comparison: Comparison, verdict: Verdict | None, slices: dict[str, C
     }
     if slices:
         result["slices"] = {name: {metric: _plain(one) for metric, one in part} for name, part in slices.items()}
+        result["slice_notes"] = {name: list(part.notes) for name, part in slices.items() if part.notes}
     if verdict is not None:
         result["gate"] = {
             "passed": verdict.passed,
@@ -95,12 +97,13 @@ def as_markdown(
                 for outcome in verdict.outcomes
             ],
         )
-    shown = (protocol.composite.name, "mAP", *protocol.error_names, *(f"AP/{label}" for label in protocol.labels))
+    headlines = headline_names(protocol)
     header = ("metric", "baseline", "candidate", "difference", f"{percent} interval", "p", "detectable", "")
+    shown = (*headlines, *(f"AP/{label}" for label in protocol.labels))
     lines += _rows(header, [_row(name, comparison) for name in shown])
     for name, part in slices.items():
         lines += [f"#### {_escape(part.slice or name)}", ""]
-        lines += _rows(header, [_row(metric, part) for metric in shown[: 2 + len(protocol.error_names)]])
+        lines += _rows(header, [_row(metric, part) for metric in headlines])
         lines += [line for note in part.notes for line in (f"> {_escape(note)}", "")]
     lines += [line for note in comparison.notes for line in (f"> {_escape(note)}", "")]
     units = f"{comparison.n_units[0]} {comparison.unit}s, seed {comparison.seed}"

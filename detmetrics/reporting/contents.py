@@ -15,7 +15,6 @@ from detmetrics.reporting.runs import Run, Settings, compared, why_no_intervals
 from detmetrics.resampling import Comparison
 
 MIN_PRICE = 0.0005  # causes that cost less are not worth a sentence
-FEW_DRAWS = 200
 MIN_TRUTH = 20  # slices with fewer truths are too small for one
 
 #: Kinds of errors in words for the headline.
@@ -23,6 +22,7 @@ SAYS = {
     "translation_xy": "position",
     "translation_xyz": "position",
     "scale_aligned": "size",
+    "scale_max": "size",
     "orientation": "heading",
     "velocity_xy": "velocity",
     "attribute": "attribute",
@@ -104,8 +104,9 @@ def _headline(run: Run, comparison: Comparison | None) -> dict[str, Any]:
     errors: list[tuple[str, str, str, Cell]] = []
     for error in protocol.errors:
         one = interval(run.boot, error.name, scores.tp_errors[error.name])
-        says = SAYS.get(error.kind, error.kind)
-        errors.append((error.name, says, error.unit, number(*one[:3], digits=3, why="not defined for any class")))
+        errors.append(
+            (error.name, SAYS[error.kind], error.unit, number(*one[:3], digits=3, why="not defined for any class"))
+        )
     return {
         "run": run.name,
         "name": name,
@@ -120,8 +121,6 @@ def _warnings(runs: Sequence[Run], why: str) -> Iterator[str]:
     """Give what the reader must know before any number."""
     if why:
         yield why
-    if not why and len(runs[0].boot.replicates if runs[0].boot else ()) < FEW_DRAWS:
-        yield f"intervals and verdicts from fewer than {FEW_DRAWS} draws are only good for trying things out"
     for run in runs:
         prefix = f"{run.name}: " if len(runs) > 1 else ""
         if run.boot is not None:
@@ -148,15 +147,14 @@ def _findings(runs: Sequence[Run], comparisons: Sequence[Comparison | None]) -> 
     for other, comparison in zip(runs[1:], comparisons, strict=True):
         if comparison is not None:
             yield _finding(*_compared(runs[0].name, other.name, comparison), "#comparison")
-    if run.diagnosis is not None:
-        prices = {cause: gain[name] for cause, gain in run.diagnosis.prices.items() if gain[name] > MIN_PRICE}
-        says = {str(row["cause"]): row for row in run.diagnosis.to_rows()}
-        for cause in sorted(prices, key=lambda key: -prices[key])[:3]:
-            row = says[cause]
-            sides = (("predictions", "prediction"), ("truths", "missed truth"))
-            many = " and ".join(_counted(int(row[side]), word) for side, word in sides if row[side])
-            gain = f"Repairing “{cause.replace('_', ' ')}” alone would give {_signed(prices[cause])} {name}"
-            yield _finding(gain, f"{row['meaning']} ({many or 'at other thresholds'}).", "#causes")
+    prices = {cause: gain[name] for cause, gain in run.diagnosis.prices.items() if gain[name] > MIN_PRICE}
+    says = {str(row["cause"]): row for row in run.diagnosis.to_rows()}
+    for cause in sorted(prices, key=lambda key: -prices[key])[:3]:
+        row = says[cause]
+        sides = (("predictions", "prediction"), ("truths", "missed truth"))
+        many = " and ".join(_counted(int(row[side]), word) for side, word in sides if row[side])
+        gain = f"Repairing “{cause.replace('_', ' ')}” alone would give {_signed(prices[cause])} {name}"
+        yield _finding(gain, f"{row['meaning']} ({many or 'at other thresholds'}).", "#causes")
     yield from _weak_slices(run)
     yield from _weak_class(run)
     yield from _bad_frames(run)

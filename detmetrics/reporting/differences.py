@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from detmetrics.protocol import Protocol
 from detmetrics.reporting.cells import Figure, Table, column, figure, number, paragraph, plain, table, text
-from detmetrics.reporting.pieces import MANY_CLASSES, Section, delta, section
+from detmetrics.reporting.pieces import MANY_CLASSES, Section, delta, section, tone_of
 from detmetrics.reporting.runs import Run
 from detmetrics.resampling import Comparison
+from detmetrics.scoring import headline_names
 
 
 def comparison(runs: Sequence[Run], comparisons: Sequence[Comparison | None]) -> Section | None:
@@ -36,18 +36,13 @@ def comparison(runs: Sequence[Run], comparisons: Sequence[Comparison | None]) ->
     return section("comparison", "Comparison", *blocks)
 
 
-def _shown(protocol: Protocol) -> list[str]:
-    headline = [protocol.composite.name, "mAP", *protocol.error_names]
-    return [*headline, *(f"AP/{label}" for label in protocol.labels)]
-
-
 def _difference_figure(baseline: Run, known: Sequence[tuple[Run, Comparison]]) -> Figure:
     protocol = baseline.ledger.protocol
     views = []
-    labels = [f"AP/{label}" for label in protocol.labels][:MANY_CLASSES]
+    of_classes = [f"AP/{label}" for label in protocol.labels][:MANY_CLASSES]
     for title, names in (
-        (f"{protocol.composite.name}, mAP and errors", _shown(protocol)[: 2 + len(protocol.errors)]),
-        ("AP by class", labels),
+        (f"{protocol.composite.name}, mAP and errors", list(headline_names(protocol))),
+        ("AP by class", of_classes),
     ):
         series = []
         for run, one in known:
@@ -57,9 +52,7 @@ def _difference_figure(baseline: Run, known: Sequence[tuple[Run, Comparison]]) -
                 "low": [d.low for d in found],
                 "high": [d.high for d in found],
             }
-            tones = ["good" if d.gain > 0 else "bad" if d.is_significant else "" for d in found]
-            tones = [tone if d.is_significant else "" for tone, d in zip(tones, found, strict=True)]
-            series.append({"name": run.name, "tones": tones} | plain(columns))
+            series.append({"name": run.name, "tones": [tone_of(d) for d in found]} | plain(columns))
         views.append({"name": title, "axis": f"difference from {baseline.name}", "series": series, "labels": names})
     return figure(
         "differences",
@@ -83,7 +76,7 @@ def _difference_table(baseline: Run, run: Run, one: Comparison | None, i: int) -
     ]
     flat = [each.scores.to_flat_dict() for each in (baseline, run)]
     rows = []
-    for name in _shown(protocol):
+    for name in (*headline_names(protocol), *(f"AP/{label}" for label in protocol.labels)):
         if one is None:
             a, b = (values[name] for values in flat)
             rows.append(

@@ -8,7 +8,7 @@ from typing import Any
 
 from detmetrics.reporting.cells import Cell, column, number, plain, text
 from detmetrics.reporting.runs import Run
-from detmetrics.resampling import Bootstrap, Comparison, Interval
+from detmetrics.resampling import Bootstrap, Comparison, Difference, Interval
 
 Section = dict[str, Any]
 
@@ -46,5 +46,9 @@ def delta(comparison: Comparison | None, metric: str) -> Cell:
     if comparison is None:
         return text("", hint="not compared")
     one = comparison[metric]
-    tone = "" if not one.is_significant else ("good" if one.gain > 0 else "bad")
-    return number(one.difference, one.low, one.high, signed=True, tone=tone)
+    return number(one.difference, one.low, one.high, signed=True, tone=tone_of(one))
+
+
+def tone_of(one: Difference) -> str:
+    """Say whether a difference is good or bad, where it is more than chance."""
+    return "" if not one.is_significant else ("good" if one.gain > 0 else "bad")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from detmetrics import __version__
 from detmetrics.errors import listing
 from detmetrics.ledger import Fate
 from detmetrics.protocols import PROTOCOLS
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from detmetrics.protocol import Protocol
     from detmetrics.reporting.runs import Run, Settings
 
-#: Frames of the splits that the leaderboard ranks, by the protocol's digest-carrying name.
+#: Frames of the splits that the leaderboard ranks, by the name of the bundled protocol.
 OFFICIAL_FRAMES: dict[str, dict[str, int]] = {
     "nuscenes": {"val": 6019, "test": 6008},  # H. Caesar et al., nuScenes, CVPR 2020
 }
@@ -32,6 +33,7 @@ FATES = {
     Fate.NO_POINTS: "without sensor points",
     Fate.IN_REGION: "in an ignore region",
     Fate.EXTRA_FRAME: "in frames outside this part",
+    Fate.OVER_CAP: "beyond the best that count in a frame and class",
 }
 
 
@@ -97,7 +99,7 @@ def provenance(
         "intervals": why_no_intervals
         or f"{settings.level * 100:g} %, {settings.n:,} draws of {settings.unit}s, seed {settings.seed}",
         "slices": ", ".join(settings.by) or "none",
-        "versions": f"{_versions()}",
+        "versions": _versions(),
         "made": made,
         **options,
     }
@@ -160,11 +162,5 @@ def _fates(runs: Sequence[Run]) -> dict[str, Any]:
 
 def _versions() -> str:
     packages = ("numpy", "numba", "jinja2")
-    known = [f"detmetrics {_ours()}", f"Python {platform.python_version()}"]
+    known = [f"detmetrics {__version__}", f"Python {platform.python_version()}"]
     return ", ".join([*known, *(f"{name} {version(name)}" for name in packages)])
-
-
-def _ours() -> str:
-    from detmetrics import __version__
-
-    return __version__

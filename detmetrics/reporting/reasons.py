@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from detmetrics.diagnosis import Diagnosis
 from detmetrics.operating import OperatingPoint, OperatingPoints
 from detmetrics.reporting.cells import Figure, Table, column, count, figure, number, paragraph, plain, table, text
 from detmetrics.reporting.pieces import MANY_CLASSES, Section, run_cell, run_column, section
@@ -19,10 +18,7 @@ MAX_CONFUSED = 24  # classes of a confusion matrix; the others are taken togethe
 
 def causes(runs: Sequence[Run]) -> Section:
     """Say what is wrong and what repairing it would give."""
-    known = [(run, run.diagnosis) for run in runs if run.diagnosis is not None]
-    if not known:
-        return section("causes", "Causes", paragraph("Causes are known only for protocols that match by distance."))
-    diagnosis = known[-1][1]
+    diagnosis = runs[-1].diagnosis
     protocol = diagnosis.ledger.protocol
     names = (protocol.composite.name, "mAP")
     order = sorted(diagnosis.prices, key=lambda cause: -diagnosis.prices[cause][names[0]])
@@ -31,7 +27,8 @@ def causes(runs: Sequence[Run]) -> Section:
             "name": name,
             "axis": f"gain of {name} if repaired",
             "series": [
-                {"name": run.name, "value": plain([d.prices[cause][name] for cause in order])} for run, d in known
+                {"name": run.name, "value": plain([run.diagnosis.prices[cause][name] for cause in order])}
+                for run in runs
             ],
         }
         for name in names
@@ -46,7 +43,7 @@ def causes(runs: Sequence[Run]) -> Section:
             "bars",
             {"labels": [cause.replace("_", " ") for cause in order], "views": views},
         ),
-        _cause_table(runs, known, order),
+        _cause_table(runs, order),
         paragraph(
             "Every false positive and every missed truth has one cause, counted for matches within "
             f"{protocol.affinity.error_threshold:g} m. The price: this cause alone is repaired, at every threshold, "
@@ -56,27 +53,26 @@ def causes(runs: Sequence[Run]) -> Section:
     )
 
 
-def _cause_table(runs: Sequence[Run], known: Sequence[tuple[Run, Diagnosis]], order: Sequence[str]) -> Table:
-    protocol = known[0][1].ledger.protocol
-    names = (protocol.composite.name, "mAP")
-    run, diagnosis = known[-1]
-    others = known[:-1]
+def _cause_table(runs: Sequence[Run], order: Sequence[str]) -> Table:
+    *others, run = runs
+    names = (run.ledger.protocol.composite.name, "mAP")
     columns = [
         column("cause", words=True),
         *(column(f"{name} gain", f"what {name} would gain if this cause alone were repaired") for name in names),
-        *(column(f"{names[0]} gain of {other.name}") for other, _ in others),
+        *(column(f"{names[0]} gain of {other.name}") for other in others),
         column("predictions", "false positives, or matches with this fault"),
         column("truths", "missed truths"),
         column("what it means", words=True),
         column("the price assumes that", words=True),
     ]
-    found = {str(row["cause"]): row for row in diagnosis.to_rows()}
+    found = {str(row["cause"]): row for row in run.diagnosis.to_rows()}
     rows = []
     for cause in order:
         row = found[cause]
         n_pred, n_truth = int(row["predictions"]), int(row["truths"])
         tone = "" if n_pred or n_truth else "dim"
-        gains = [float(row[f"{name}_gain"]) for name in names] + [d.prices[cause][names[0]] for _, d in others]
+        gains = [float(row[f"{name}_gain"]) for name in names]
+        gains += [other.diagnosis.prices[cause][names[0]] for other in others]
         rows.append(
             [text(cause.replace("_", " ")), *(number(gain, signed=True, tone=tone) for gain in gains),
              count(n_pred, tone), count(n_truth, tone), text(str(row["meaning"])), text(str(row["repair"]))]
@@ -89,12 +85,7 @@ def confusion(runs: Sequence[Run]) -> Section:
     """Which class was taken for which, at the score of the best F1 of each class."""
     blocks: list[Any] = []
     for i, run in enumerate(runs):
-        if run.points is not None:
-            blocks += _confusion(run, i, f"{run.name}: " if len(runs) > 1 else "")
-    if not blocks:
-        return section(
-            "confusion", "Confusion", paragraph("Confusion is known only for protocols that match by distance.")
-        )
+        blocks += _confusion(run, i, f"{run.name}: " if len(runs) > 1 else "")
     blocks.append(
         paragraph(
             "Predictions below the score of the best F1 of their class are left out. Rows are what was there, columns "
@@ -106,7 +97,6 @@ def confusion(runs: Sequence[Run]) -> Section:
 
 
 def _confusion(run: Run, i: int, prefix: str) -> list[Any]:
-    assert run.points is not None
     labels, counts = _joined(run.points)
     rows, columns = [*labels, "nothing"], [*labels, "missed"]
     total = counts.sum(axis=1, keepdims=True)
@@ -147,14 +137,11 @@ def _joined(points: OperatingPoints) -> tuple[list[str], Any]:
 
 def calibration(runs: Sequence[Run]) -> Section:
     """Operating points, and whether the scores mean what they say."""
-    known = [(run, run.points) for run in runs if run.points is not None]
-    if not known:
-        return section("calibration", "Calibration", paragraph("Not known for this protocol."))
     return section(
         "calibration",
         "Operating points and calibration",
-        _reliability_figure(known),
-        _points_table(runs, known),
+        _reliability_figure(runs),
+        _points_table(runs),
         paragraph(
             "A calibrated detector is right seven times out of ten where it says 0.7. ECE: mean distance from that, "
             "weighted by predictions. The points of the best F1 are chosen on these very data: on others they "
@@ -164,12 +151,12 @@ def calibration(runs: Sequence[Run]) -> Section:
     )
 
 
-def _reliability_figure(known: Sequence[tuple[Run, OperatingPoints]]) -> Figure:
-    labels = known[0][1].protocol.labels
+def _reliability_figure(runs: Sequence[Run]) -> Figure:
+    labels = runs[0].ledger.protocol.labels
     shown = labels if len(labels) <= MANY_CLASSES else labels[:MANY_CLASSES]
     series = []
-    for run, points in known:
-        parts = [points.reliability[label] for label in labels]
+    for run in runs:
+        parts = [run.points.reliability[label] for label in labels]
         total = sum(part.count for part in parts)
         some = np.where(total, total, np.nan)
         pooled = [
@@ -177,7 +164,7 @@ def _reliability_figure(known: Sequence[tuple[Run, OperatingPoints]]) -> Figure:
             for name in ("score", "precision")
         ]
         bins = [(pooled[0], pooled[1], total)]
-        bins += [(one.score, one.precision, one.count) for one in (points.reliability[label] for label in shown)]
+        bins += [(one.score, one.precision, one.count) for one in parts[: len(shown)]]
         series.append(
             {
                 "name": run.name,
@@ -188,7 +175,7 @@ def _reliability_figure(known: Sequence[tuple[Run, OperatingPoints]]) -> Figure:
         )
     return figure(
         "reliability",
-        f"Share of right predictions over their score, matches within {known[0][1].threshold:g} m",
+        f"Share of right predictions over their score, matches within {runs[0].points.threshold:g} m",
         "Dots: the share of right predictions in ten bins of the score, against the diagonal of a calibrated detector; "
         "the calibration error of each class is in the table below.",
         "reliability",
@@ -196,7 +183,7 @@ def _reliability_figure(known: Sequence[tuple[Run, OperatingPoints]]) -> Figure:
     )
 
 
-def _points_table(runs: Sequence[Run], known: Sequence[tuple[Run, OperatingPoints]]) -> Table:
+def _points_table(runs: Sequence[Run]) -> Table:
     columns = [
         column("class", words=True),
         *run_column(runs),
@@ -210,13 +197,13 @@ def _points_table(runs: Sequence[Run], known: Sequence[tuple[Run, OperatingPoint
         column("ECE", "expected calibration error"),
     ]
     rows = []
-    for label in known[0][1].protocol.labels:
-        for run, points in known:
-            one: OperatingPoint = points.best[label]
+    for label in runs[0].ledger.protocol.labels:
+        for run in runs:
+            one: OperatingPoint = run.points.best[label]
             no_score = "nothing of this class is ever right" if one.fn or one.fp else "no truth of this class"
             rates = [number(value, digits=3, why=no_score) for value in one[:4]]
             counts = [count(value) for value in one[4:]]
-            ece = number(points.reliability[label].ece, digits=3, why="no predictions of this class")
+            ece = number(run.points.reliability[label].ece, digits=3, why="no predictions of this class")
             rows.append([text(label), *run_cell(runs, run), *rates, *counts, ece])
     return table("points", "Every class at the score of its best F1", columns, rows)
 
@@ -261,10 +248,10 @@ def _frame_table(
     cells = []
     for f in listed:
         row = rows[f]
-        name, found = str(row["frame"]), int(row["tp"])
+        name = str(row["frame"])
         link = {"href": links[name]} if name in links else {}
         errors = [
-            number(float(row[error]) / found if found else math.nan, digits=3, why="nothing matched in this frame")
+            number(float(row[error]), digits=3, why="not known for any match in this frame")
             for error in protocol.error_names
         ]
         cells.append(

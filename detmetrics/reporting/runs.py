@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from detmetrics.diagnosis import Diagnosis, diagnose
-from detmetrics.errors import InputError
 from detmetrics.framing import Frames, frames
 from detmetrics.operating import OperatingPoints, operating_points
 from detmetrics.resampling import Bootstrap, Comparison, bootstrap, check_comparable, paired
@@ -72,9 +71,8 @@ class Run:
     boot : Bootstrap or None
     sliced : list of Sliced
         One a slicing.
-    diagnosis : Diagnosis or None
-        None where the protocol's matches are no distances.
-    points : OperatingPoints or None
+    diagnosis : Diagnosis
+    points : OperatingPoints
     frames : Frames
     """
 
@@ -83,8 +81,8 @@ class Run:
     scores: Scores
     boot: Bootstrap | None
     sliced: list[Sliced]
-    diagnosis: Diagnosis | None
-    points: OperatingPoints | None
+    diagnosis: Diagnosis
+    points: OperatingPoints
     frames: Frames
 
 
@@ -141,7 +139,7 @@ def compute(name: str, ledger: Ledger, settings: Settings, progress: Progress) -
                 by=one.scores.by, level=settings.level, threads=settings.threads, progress=step,
             )  # fmt: skip
     progress(f"{name}: causes", 0, 1)
-    diagnosis, points = _causes(ledger, settings.absent)
+    diagnosis, points = diagnose(ledger, absent=settings.absent), operating_points(ledger)
     among = SHORT_LIST if ledger.n_frames > MANY_FRAMES else None
     step = _step(progress, f"{name}: leaving out each frame")
     found = frames(ledger, absent=settings.absent, among=among, threads=settings.threads, progress=step)
@@ -167,14 +165,6 @@ def compared_slices(baseline: Run, candidate: Run, at: int) -> dict[str, Compari
     """Compare the slices of one slicing that both have."""
     first, second = baseline.sliced[at].boots, candidate.sliced[at].boots
     return {name: paired(first[name], second[name]) for name in first if name in second}
-
-
-def _causes(ledger: Ledger, absent: Absent) -> tuple[Diagnosis | None, OperatingPoints | None]:
-    """Look for causes; a protocol may have none that we know how to find."""
-    try:
-        return diagnose(ledger, absent=absent), operating_points(ledger)
-    except InputError:
-        return None, None
 
 
 def _step(progress: Progress, title: str) -> Callable[[int, int], None]:

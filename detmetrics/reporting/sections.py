@@ -26,7 +26,7 @@ from detmetrics.reporting.cells import (
 from detmetrics.reporting.pieces import MANY_CLASSES, Section, delta, ends, interval, run_cell, run_column, section
 from detmetrics.reporting.runs import Run, compared_slices
 from detmetrics.resampling import Bootstrap
-from detmetrics.scoring import Scores
+from detmetrics.scoring import Scores, headline_names
 from detmetrics.slicing import ATTRIBUTES, parse
 
 Floats = NDArray[np.float64]
@@ -217,7 +217,7 @@ def _slice_figure(runs: Sequence[Run], at: int) -> Figure:
     protocol = runs[0].ledger.protocol
     names = _slice_names(runs, at)[:MANY_CLASSES]
     views = []
-    for metric in (protocol.composite.name, "mAP", *protocol.error_names):
+    for metric in headline_names(protocol):
         series = []
         for run in runs:
             one = run.sliced[at]
@@ -273,7 +273,7 @@ def _slice_table(runs: Sequence[Run], at: int) -> Table:
 
     def row(name: str, run: Run, which: int, scores: Scores, boot: Bootstrap | None) -> list[Cell]:
         cells = [text(name), *run_cell(runs, run)]
-        for metric in (headline, "mAP", *protocol.error_names):
+        for metric in headline_names(protocol):
             one = interval(boot, metric, _metric(scores, metric))
             cells.append(number(*one[:3], half=metric in protocol.error_names, why="no class has truth here"))
             if metric == headline and len(runs) > 1:

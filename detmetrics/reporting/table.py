@@ -6,6 +6,8 @@ import math
 import shutil
 from typing import TYPE_CHECKING
 
+from detmetrics.scoring import headline_names
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -123,7 +125,7 @@ def intervals_table(bootstrap: Bootstrap) -> RenderableType:
     whole = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("", "value", f"{percent} from", "to", "standard error"):
         whole.add_column(name, justify="right" if name else "left")
-    for name in (protocol.composite.name, "mAP", *protocol.error_names):
+    for name in headline_names(protocol):
         one = bootstrap[name]
         whole.add_row(name, *(number(value) for value in one))
     classes = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -162,7 +164,7 @@ def comparison_table(comparison: Comparison, names: Sequence[str] | None = None)
     table.add_column("", no_wrap=True)
     for name in ("baseline", "candidate", "difference", f"{percent} from", "to", "p", "detectable"):
         table.add_column(name, justify="right")
-    headline = (protocol.composite.name, "mAP", *protocol.error_names)
+    headline = headline_names(protocol)
     shown = names or (*headline, *(f"AP/{label}" for label in protocol.labels))
     for name in shown:
         one = comparison[name]

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from detmetrics.errors import InputError
 from detmetrics.synth.categories import ATTRIBUTE_DESCRIPTIONS, ATTRIBUTES, KINDS
@@ -148,13 +149,18 @@ class _Note(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str
 
 
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """Give a folder beside ``out`` that becomes ``out`` at the end, and vanishes where anything goes wrong."""
+def check_new_folder(out: Path) -> None:
+    """Refuse a place that is not free for a data set."""
     if out.exists() and not out.is_dir():
         raise InputError("out", expected="a folder", got=str(out))
     if out.is_dir() and any(out.iterdir()):
         raise InputError("out", expected="an empty or new folder", got=str(out))
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """Give a folder beside ``out`` that becomes ``out`` at the end, and vanishes where anything goes wrong."""
+    check_new_folder(out)
     partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}.partial")
     partial.mkdir(parents=True)
     try:
@@ -346,12 +352,17 @@ def _annotation_rows(scene: Scene, static: Static, rng: np.random.Generator) -> 
     return annotations, instances
 
 
-def _white_png() -> bytes:
-    """Give a white 8 × 8 grayscale image."""
+def png(lines: NDArray[np.uint8], level: int = -1) -> bytes:
+    """Give a grayscale image as PNG, compressed at a level of zlib; lines (H, 1 + W) begin with their filter."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0)
-    pixels = zlib.compress((b"\0" + b"\xff" * 8) * 8)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", lines.shape[1] - 1, lines.shape[0], 8, 0, 0, 0, 0)
+    body = zlib.compress(lines.tobytes(), level)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+def _white_png() -> bytes:
+    """Give a white 8 × 8 image."""
+    return png(np.array([[0] + [255] * 8] * 8, np.uint8))

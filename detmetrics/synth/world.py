@@ -11,9 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import struct
 import threading
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
@@ -32,7 +30,18 @@ from detmetrics.synth import lidar, rays
 from detmetrics.synth.places import Place, make_place_scene, record
 from detmetrics.synth.scenes import SPLITS, STATIC_TOKENS, TOKENS, Plan, Scene, Split, stream, tokens
 from detmetrics.synth.sensors import Row, recordings
-from detmetrics.synth.tables import TABLES, VERSION, DatasetSummary, Progress, Static, Table, scene_rows, write_json
+from detmetrics.synth.tables import (
+    TABLES,
+    VERSION,
+    DatasetSummary,
+    Progress,
+    Static,
+    Table,
+    check_new_folder,
+    png,
+    scene_rows,
+    write_json,
+)
 
 #: Of the world: another number is another world from the same seed. Models that trained on it name it.
 WORLD_VERSION = 1
@@ -193,10 +202,7 @@ def _rows_file(folder: Path, scene: str) -> Path:
 @contextmanager
 def _partial(out: Path, plan: WorldPlan) -> Iterator[Path]:
     """Give the folder to work in, locked, new or of an earlier run of the same plan; OSError becomes InputError."""
-    if out.exists() and not out.is_dir():
-        raise InputError("out", expected="a folder", got=str(out))
-    if out.is_dir() and any(out.iterdir()):
-        raise InputError("out", expected="an empty or new folder", got=str(out))
+    check_new_folder(out)
     folder = out.with_name(f".{out.name}.partial")
     note = folder / VERSION / "world.json"
     made = msgspec.json.format(
@@ -346,10 +352,4 @@ def _mask(place: Place) -> bytes:
     # filter 2 of PNG, "up": each row as the difference to the one above, so that little is left to compress
     lines = np.empty((height, 1 + width), np.uint8)
     lines[:, 0], lines[0, 1:], lines[1:, 1:] = 2, pixels[0], pixels[1:] - pixels[:-1]
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines.tobytes(), 1)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
+    return png(lines, level=1)

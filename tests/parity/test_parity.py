@@ -51,8 +51,10 @@ def test_generated_sets(name: str, seed: int) -> None:
     ledger = dm.match(truth, pred, dm.NUSCENES)
     for k, label in enumerate(dm.NUSCENES.labels):
         for t, threshold in enumerate(dm.NUSCENES.affinity.thresholds):
-            at = slice(ledger.match_offsets[4 * k + t], ledger.match_offsets[4 * k + t + 1])
-            ours = zip(ledger.event_pred[ledger.match_event[at]].tolist(), ledger.match_truth[at].tolist(), strict=True)
+            at = slice(ledger.matches.offsets[4 * k + t], ledger.matches.offsets[4 * k + t + 1])
+            ours = zip(
+                ledger.event_pred[ledger.matches.event[at]].tolist(), ledger.matches.truth[at].tolist(), strict=True
+            )
             assert list(ours) == official.matches.get((label, threshold), []), (label, threshold)
     assert furthest(dm.score(ledger), official.summary, official.details) < TOLERANCE
     # the naive rules, which other tests trust
