@@ -35,6 +35,7 @@ ENGINE = (
 ALLOWED = {
     "errors": set(),
     "files": {"errors"},
+    "extras": {"errors"},
     "geometry": set(),
     "kernels": set(),
     "curves": {"kernels"},
@@ -51,17 +52,18 @@ ALLOWED = {
     "diagnosis": {"curves", "errors", "kernels", "ledger", "matching", "reporting", "scoring", "weights"},
     "operating": {"diagnosis", "errors", "kernels", "ledger", "protocol", "reporting", "slicing", "weights"},
     "framing": {"errors", "kernels", "ledger", "operating", "scoring", "weights"},
-    "exporting": {"boxes", "diagnosis", "errors", "ledger", "slicing"},
-    "demo": {"errors", "files"},
+    "exporting": {"boxes", "diagnosis", "errors", "extras", "ledger", "slicing"},
+    "demo": {"errors", "extras", "files"},
     "gate": {"errors", "ledger", "protocol", "reporting", "resampling", "scoring", "slicing"},
 }
 ROOMS = {
-    "io": {"boxes", "errors", "files", "geometry", "io", "ledger", "protocol"},
+    "io": {"boxes", "errors", "extras", "files", "geometry", "io", "ledger", "protocol"},
     "protocols": {"protocol", "protocols"},
     "detector": {
         "boxes",
         "detector",
         "errors",
+        "extras",
         "files",
         "geometry",
         "io",
@@ -75,6 +77,7 @@ ROOMS = {
         "protocol",
         "scoring",
         "errors",
+        "extras",
         "reporting",
         "slicing",
         "resampling",

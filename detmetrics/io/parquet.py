@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from detmetrics.boxes import Boxes
 from detmetrics.errors import InputError, listing
+from detmetrics.extras import needs
 from detmetrics.files import open_file, whole_file
 
 FORMAT = 1
@@ -167,11 +168,9 @@ def read(path: str | Path, *, progress: Callable[[int, int], None] | None = None
 
 
 def _pyarrow(what: str = "Parquet") -> tuple[Any, Any]:
-    try:
+    with needs("parquet", what):
         import pyarrow as pa
         import pyarrow.parquet as pq
-    except ImportError:
-        raise InputError(f"{what} needs pyarrow: pip install 'detmetrics[parquet]'") from None
     return pa, pq
 
 

@@ -18,11 +18,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import sqlalchemy as sa
-
 from detmetrics.errors import InputError
+from detmetrics.extras import needs
 from detmetrics_server.blobs import Blobs
 from detmetrics_server.errors import ExistsError, FullError, NotFoundError, StateError
+
+with needs("server"):
+    import sqlalchemy as sa
 
 Role = Literal["reader", "submitter", "admin"]
 ROLES: tuple[Role, ...] = ("reader", "submitter", "admin")
