@@ -851,6 +851,7 @@ def detector_train(
     ] = False,
 ) -> None:
     """Train a detector; the same command goes on where an interrupted one stopped."""
+    extras.require("detector")
     from detmetrics.detector import commands
 
     settings = {"epochs": epochs, "batch": batch, "samples": samples, "lr": lr, "decay": decay, "stop_on": stop_on}
@@ -911,6 +912,7 @@ def detector_check(
 @detector.command("curves")
 def detector_curves(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]) -> None:
     """Draw the curves of a run anew, and say what they say."""
+    extras.require("detector", "matplotlib", "jinja2")
     from detmetrics.detector import page
 
     told = page.write_page(run)

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from detmetrics import __version__
 from detmetrics.errors import DetmetricsError, InputError
+from detmetrics.extras import require
 from detmetrics.files import whole_file
 
 #: Of the world: no other seed in the project is this one, so the bundled detector never saw its streets.
@@ -170,6 +171,8 @@ def run(out: Path, say: Callable[[str], None]) -> None:
     DetmetricsError
         Where a command failed; what it said stands above.
     """
+    for extra in ("detector", "report", "client", "server", "viz"):
+        require(extra, what="the demo")
     out.mkdir(parents=True, exist_ok=True)
     with _alone(out):
         _check_room(out)

@@ -249,7 +249,9 @@ def test_displays_are_hidden_while_the_window_opens_and_no_longer(monkeypatch: p
 
 def test_missing_libraries_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "open3d", None)
-    with pytest.raises(dm.InputError, match=r"the viewer needs open3d, which is not installed: pip install 'detmetrics\[viz\]'"):
+    with pytest.raises(
+        dm.InputError, match=r"the viewer needs open3d, which is not installed: pip install 'detmetrics\[viz\]'"
+    ):
         Painter()
     code = (
         "import sys, importlib.abc\n"
