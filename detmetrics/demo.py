@@ -18,7 +18,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from detmetrics import __version__
@@ -187,6 +188,11 @@ def run(out: Path, say: Callable[[str], None]) -> None:
             stamp = __version__
             for number, step in enumerate(todo, 1):
                 say(f"\n{number}. {step.title}\n{step.why}")
+                if _draws(step) and (why := _why_no_pictures()):
+                    say(f"no pictures here: {why}")
+                    if (undrawn := _without_pictures(step)) is None:
+                        continue
+                    step = undrawn
                 if step.needs_server:
                     start(say)
                 # a step is done again where it, or one before it, is not what it was
@@ -209,6 +215,30 @@ def _run(step: Step) -> None:
     code = subprocess.run([sys.executable, "-m", "detmetrics", *step.arguments], check=False).returncode
     if code not in step.codes:
         raise DetmetricsError(f"'detmetrics {step.arguments[0]}' ended with code {code}; what it said stands above")
+
+
+def _draws(step: Step) -> bool:
+    return bool({"--save", "--draw"} & set(step.arguments))
+
+
+def _without_pictures(step: Step) -> Step | None:
+    """Give a step as it can be done where nothing can be drawn; None where a picture is all that it makes."""
+    words = step.arguments
+    if "--save" in words:
+        return None
+    at = words.index("--draw")
+    return replace(step, arguments=words[:at] + words[at + 2 :])
+
+
+@cache
+def _why_no_pictures() -> str:
+    """Say why this machine cannot draw, or nothing where it can; in a process of its own, which a driver may end."""
+    code = "from detmetrics_viz.opening import offscreen; offscreen(16, 16)"
+    tried = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if tried.returncode == 0:
+        return ""
+    said = tried.stderr.strip().splitlines() or [""]
+    return said[-1].partition("Error: ")[2] or f"drawing ended with code {tried.returncode}"
 
 
 def _marks(out: Path) -> Path:
