@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from urllib.parse import quote
@@ -962,7 +963,8 @@ def main() -> None:
         _complain(str(error))
         sys.exit(2)
     except OSError as error:
-        _complain(f"{error.filename or 'system'}: {error.strerror or error}")
+        full = " (make room, then run the same command again)" if error.errno in (ENOSPC, EDQUOT) else ""
+        _complain(f"{error.filename or 'system'}: {error.strerror or error}{full}")
         sys.exit(2)
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and (told := extras.missing(error)):

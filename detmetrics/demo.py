@@ -303,7 +303,10 @@ def _alone(out: Path) -> Iterator[None]:
 def _check_room(out: Path) -> None:
     free = shutil.disk_usage(out).free
     if free < _NEEDS_BYTES and not (out / "data").exists():
-        raise InputError(f"{out}", expected=f"{_NEEDS_BYTES / 1e9:.0f} GB of free disk", got=f"{free / 1e9:.1f} GB")
+        raise InputError(
+            f"the demo needs {_NEEDS_BYTES / 1e9:.0f} GB of disk, and {free / 1e9:.1f} GB are free for {out}",
+            hint="make room, or name a folder on another disk: detmetrics demo FOLDER",
+        )
 
 
 def _free_port() -> int:

@@ -112,7 +112,10 @@ class Server:
         except ssl.SSLError:
             raise InputError("tls_cert and tls_key", expected="a certificate and its key, PEM") from None
         except RuntimeError:
-            raise InputError(f"cannot listen on {settings.address}: is another server there?") from None
+            raise InputError(
+                f"cannot listen on {settings.address}: is another server there?",
+                hint="stop it, or name another port: --address HOST:PORT",
+            ) from None
         except OSError as error:
             raise InputError(f"cannot read {error.filename}: {error.strerror}") from None
 

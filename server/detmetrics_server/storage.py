@@ -497,5 +497,7 @@ def _hold(path: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise InputError(f"another server holds {path.parent}") from None
+        raise InputError(
+            f"another server holds {path.parent}", hint="stop it, or name another folder: --storage DIR"
+        ) from None
     return descriptor
