@@ -19,7 +19,7 @@ from detmetrics.io import _pcd, clouds
 from detmetrics.io.clouds import Cloud
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-needs_data = pytest.mark.skipif(not SHARED.exists(), reason="real data lie in ../shared/data, which is not here")
+needs_data = pytest.mark.skipif(not SHARED.exists(), reason="real data lies in ../shared/data, which is not here")
 AV2 = SHARED / "av2" / "sensor" / "val"
 FRAME = SHARED / "nuscenes" / "frame_ca9a282c"
 

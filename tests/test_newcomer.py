@@ -265,3 +265,29 @@ def test_a_disk_that_is_full_indeed(tmp_path: Path) -> None:
         assert done.returncode == 2, (command, done.stderr)
         assert re.search(rf"^error: .*{told}", done.stderr, re.MULTILINE), (command, done.stderr)
         assert "Traceback" not in done.stderr
+
+
+def test_reasons_for_skipping_are_said_once(tmp_path: Path) -> None:
+    (tmp_path / "test_a.py").write_text(
+        "import pytest\n"
+        "@pytest.mark.parametrize('n', range(3))\n"
+        "def test_one(n): pytest.skip('no real data')\n"
+        "@pytest.mark.skipif(True, reason='no real data')\n"
+        "def test_two(): pass\n"
+        "def test_three(): pytest.skip('no pipe')\n"
+        "def test_four(): pass\n"
+    )
+    for name in "bc":
+        (tmp_path / f"test_{name}.py").write_text(
+            "import pytest\npytest.importorskip('nothing', reason='no nothing')\n"
+        )
+    shutil.copy(ROOT / "tests" / "conftest.py", tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:dash", "-rfExX", "-c", "/dev/null", "--rootdir", str(tmp_path), str(tmp_path)],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    at = next(number for number, line in enumerate(lines) if "skipped, and why" in line)
+    assert lines[at + 1 :] == ["4 tests: no real data", "1 test: no pipe", "2 files: no nothing", lines[-1]]
+    assert lines[-1].startswith("1 passed, 7 skipped")
