@@ -267,6 +267,24 @@ def test_a_disk_that_is_full_indeed(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
+def test_where_nothing_can_be_kept_kernels_compile_and_it_is_said_once() -> None:
+    code = (
+        "import numba\n"
+        "real = numba.njit\n"
+        "def njit(*given, cache=False, **options):\n"
+        "    if cache: raise RuntimeError('cannot cache function: no locator available')\n"
+        "    return real(*given, **options)\n"
+        "numba.njit = njit\n"
+        "import detmetrics as dm, detmetrics.synth.rays\n"
+        "print(dm.evaluate(*dm.synth.make_boxes(n_frames=1, seed=0), dm.NUSCENES).nds)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) > 0
+    assert done.stderr.count("no writable folder for compiled kernels") == 1
+    assert "set NUMBA_CACHE_DIR" in done.stderr
+
+
 def test_reasons_for_skipping_are_said_once(tmp_path: Path) -> None:
     (tmp_path / "test_a.py").write_text(
         "import pytest\n"
