@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import detmetrics as dm
-from detmetrics import extras
+from detmetrics import demo, extras
 
 pytest.importorskip("build", reason="build and hatchling are in the development environment only")
 import environments
@@ -247,6 +247,8 @@ def test_an_extra_asks_for_all_that_it_needs(extra: str, built: dict[str, Path],
         made = environments.linked(tmp_path / "env", built["wheel"], extra)
     except metadata.PackageNotFoundError as error:
         pytest.skip(f"{error.name} is not installed")
+    if extra == "viz" and (why := demo._why_no_pictures()):
+        pytest.skip(why)
     made.run(f"from detmetrics import extras; extras.require({extra!r})")
     made.run(USES[extra])
 

@@ -24,8 +24,8 @@ from detmetrics_viz.orbit import Orbit, viewpoint
 from detmetrics_viz.scene import EDGES
 from detmetrics_viz.themes import DARK, LIGHT, rgb
 
-pytest.importorskip("open3d", reason="the extra viz is not installed")
-pytest.importorskip("PIL", reason="the extra viz is not installed")
+if why := looking.why_nothing_can_be_drawn():
+    pytest.skip(why, allow_module_level=True)
 
 from detmetrics_viz import opening, pictures
 from detmetrics_viz.pictures import Painter, save_film, save_png, sheet
