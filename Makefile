@@ -1,5 +1,5 @@
-# Everything lands in .venv (and .venv-parity) beside this file; nothing else on the machine is touched,
-# except that python3-venv is installed where it is missing and we are root.
+# Everything lands in .venv (and .venv-parity) beside this file; nothing else on the machine is touched, except that
+# packages of Debian are installed where they are missing and we are root, or may be through sudo without a password.
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,16 +7,40 @@ PARITY := .venv-parity/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # without a GPU: make TORCH_INDEX=https://download.pytorch.org/whl/cpu …, a tenth of the download
 TORCH_INDEX ?=
-TORCH = $(if $(TORCH_INDEX),$(BIN)/python -m pip install -q -c constraints.txt --index-url $(TORCH_INDEX) torch,@true)
 # the tests of one room at a time: make test ARGS="tests/test_boxes.py -k take"
 ARGS ?=
-INSTALL := DEBIAN_FRONTEND=noninteractive timeout 600 apt-get install -y -qq --no-install-recommends
-CHROMIUM := $(INSTALL) chromium fonts-liberation
-# what Open3D asks of the system (detmetrics_viz.opening.PACKAGES), and a virtual screen with hands
+INSTALL := env DEBIAN_FRONTEND=noninteractive timeout 600 apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends
+# what Open3D asks of the system (detmetrics_viz.opening.PACKAGES)
 VIEWER := libgl1 libegl1 libgl1-mesa-dri libusb-1.0-0 libx11-6 libgomp1 libudev1 libidn2-0
-SCREEN := $(INSTALL) $(VIEWER) xvfb xdotool
+# and a virtual screen with hands, to test its window
+SCREEN := $(VIEWER) xvfb xdotool
+CHROMIUM := chromium fonts-liberation
 
-.PHONY: help demo test browser screen lint proto docs parity goldens soak bench clean
+# install packages of Debian, silently; false where we may not
+define apt
+{ as_root() { if [ "$$(id -u)" = 0 ]; then "$$@"; else sudo -n "$$@"; fi; }; command -v apt-get && as_root true \
+&& { as_root $(INSTALL) $(1) || { as_root timeout 120 apt-get update -qq && as_root $(INSTALL) $(1); }; }; } >/dev/null 2>&1
+endef
+
+# what an installation takes, MB; without a GPU and with TORCH_INDEX a third of it
+ROOM := 3000
+# say what to do where an installation has stopped
+define stopped
+{ free=$$(df -Pm . "$${TMPDIR:-/tmp}" | awk 'NR > 1 && (least == "" || $$4 < least) {least = $$4} END {print least}'); \
+if [ "$$free" -lt $(ROOM) ]; then echo "error: the disk is too full: $$free MB are free here or in $${TMPDIR:-/tmp}, and an installation needs $(ROOM) MB or more; make room and run make again"; \
+else echo "error: the installation stopped; what pip said stands above (is there a network?). Run make again: it goes on where it stopped"; fi >&2; exit 1; }
+endef
+PIP = $(BIN)/python -m pip install -q -c constraints.txt
+TORCH = $(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) torch || $(stopped),true)
+
+# make an environment, one make at a time: who comes second waits, and then finds it made
+define made
+@command -v flock >/dev/null || exec $(MAKE) --no-print-directory $(1); \
+flock -n .make.lock true || echo "another make is installing here: waiting until it is done"; \
+flock .make.lock $(MAKE) --no-print-directory $(1)
+endef
+
+.PHONY: help demo test browser screen viewer lint proto docs parity goldens soak bench clean
 
 help:
 	@echo "make demo     from nothing to a scored, seen and served detector, every command shown"
@@ -26,78 +50,93 @@ help:
 	@echo "make soak     the long tests"
 	@echo "make bench    the benchmarks beside the official evaluator, at full size"
 
-demo: .venv/all screen
+demo: viewer
+	$(call made,.venv/all)
 	$(BIN)/detmetrics demo demo
 
-test: .venv/dev lint browser screen
+test: lint browser screen
 	$(BIN)/python -m pytest -m "not parity and not soak" $(ARGS)
 
-# Debian's Chromium for the tests that open a report: installed where we are root, else those tests are skipped
+# Debian's Chromium for the tests that open a report: installed where we may, else those tests are skipped
 browser:
-	@command -v chromium >/dev/null \
-	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { $(CHROMIUM) || { timeout 120 apt-get update -qq && $(CHROMIUM); }; } >/dev/null 2>&1; } \
-	|| echo "no chromium, so the tests that open a report are skipped; to run them: sudo apt-get install chromium fonts-liberation"
+	@command -v chromium >/dev/null || $(call apt,$(CHROMIUM)) \
+	|| echo "no chromium, so the tests that open a report are skipped; to run them: sudo apt-get install $(CHROMIUM)"
 
 # the same for the viewer, and a virtual screen for the test of its window
 screen:
-	@{ command -v Xvfb && command -v xdotool && dpkg -s $(VIEWER); } >/dev/null 2>&1 \
-	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { $(SCREEN) || { timeout 120 apt-get update -qq && $(SCREEN); }; } >/dev/null 2>&1; } \
-	|| echo "tests of the viewer are skipped or fail; to run them: sudo apt-get install $(VIEWER) xvfb xdotool"
+	@{ command -v Xvfb && command -v xdotool && dpkg -s $(VIEWER); } >/dev/null 2>&1 || $(call apt,$(SCREEN)) \
+	|| echo "tests of the viewer are skipped; to run them: sudo apt-get install $(SCREEN)"
 
-lint: .venv/dev
+viewer:
+	@! command -v dpkg >/dev/null || dpkg -s $(VIEWER) >/dev/null 2>&1 || $(call apt,$(VIEWER)) \
+	|| echo "the demo draws no pictures here; to have them, first: sudo apt-get install $(VIEWER)"
+
+lint:
+	$(call made,.venv/dev)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-proto: .venv/dev
+proto:
+	$(call made,.venv/dev)
 	$(BIN)/python proto/generate.py
 
-docs: .venv/docs
+docs:
+	$(call made,.venv/docs)
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
 	@echo "open build/docs/index.html"
 
-parity: .venv-parity/dev
+parity:
+	$(call made,.venv-parity/dev)
 	$(PARITY)/python -m pytest -m parity $(ARGS)
 	$(PARITY)/python -m pytest -m "not parity and not soak" --ignore=tests/test_house.py $(ARGS)
 
-goldens: .venv-parity/dev
+goldens:
+	$(call made,.venv-parity/dev)
 	$(PARITY)/python tests/golden/make_goldens.py
 
-soak: .venv/fuzz
+soak:
+	$(call made,.venv/fuzz)
 	$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
 
-bench: .venv/dev .venv-parity/dev
+bench:
+	$(call made,.venv/dev .venv-parity/dev)
 	$(BIN)/python -m pytest tests/bench --benchmark-enable -q
 	$(BIN)/python tests/bench/whole.py $(ARGS)
 	$(BIN)/python tests/bench/questions.py
 
 .venv/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "detmetrics needs Python 3.11 or newer: make PYTHON=python3.11 …"; exit 1; }
-	@$(PYTHON) -m venv .venv || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq python3-venv && $(PYTHON) -m venv .venv; } || { rm -rf .venv; echo "install python3-venv first: sudo apt-get install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install -q -c constraints.txt --upgrade pip
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: detmetrics needs Python 3.11 or newer, and $(PYTHON) is not: make PYTHON=python3.11 …" >&2; exit 1; }
+	@[ "$$(df -Pm . | awk 'NR == 2 {print $$4}')" -ge $(ROOM) ] || $(stopped)
+	@$(PYTHON) -m venv .venv >/dev/null || { $(call apt,python3-venv) && $(PYTHON) -m venv .venv; } || { rm -rf .venv; echo "error: Python lacks its module venv; install it first: sudo apt-get install python3-venv" >&2; exit 1; }
+	@$(PIP) --upgrade pip || $(stopped)
 	@touch $@
 
 .venv/core: .venv/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	@echo "installing the core into .venv"
+	@$(PIP) -e . || $(stopped)
 	@touch $@
 
 # everything that a user may want; open3d-cpu is open3d in a quarter of the size
-.venv/all: .venv/core
-	$(TORCH)
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[parquet,report,server,detector]' --group viz
-	@touch $@
+.venv/all: .venv/python pyproject.toml constraints.txt
+	@echo "installing everything into .venv: some minutes, and silent"
+	@$(TORCH)
+	@$(PIP) -e '.[parquet,report,server,detector]' --group viz || $(stopped)
+	@touch $@ .venv/core
 
-.venv/dev: .venv/core
-	$(TORCH)
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[parquet,report,server,detector]' --group dev
-	@touch $@
+.venv/dev: .venv/python pyproject.toml constraints.txt
+	@echo "installing everything and the tools into .venv: some minutes, and silent"
+	@$(TORCH)
+	@$(PIP) -e '.[parquet,report,server,detector]' --group dev || $(stopped)
+	@touch $@ .venv/all .venv/core
 
-.venv/docs: .venv/core
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[parquet,report,server]' --group docs
+.venv/docs: .venv/python pyproject.toml constraints.txt
+	@echo "installing what the documentation needs into .venv"
+	@$(PIP) -e '.[parquet,report,server]' --group docs || $(stopped)
 	@touch $@
 
 .venv/fuzz: .venv/dev
-	$(BIN)/python -m pip install -q -c constraints.txt --group fuzz
+	@$(PIP) --group fuzz || $(stopped)
 	@touch $@
 
 # The line before the last names what the evaluation of av2 imports; its other wishes are gigabytes.
@@ -110,5 +149,5 @@ bench: .venv/dev .venv-parity/dev
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-parity demo build docs/_made .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+	rm -rf .venv .venv-parity .make.lock demo build docs/_made .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
 	find detmetrics tests -name __pycache__ -prune -exec rm -rf {} +

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from urllib.parse import quote
@@ -16,7 +17,7 @@ from urllib.parse import quote
 import msgspec
 import typer
 
-from detmetrics import __version__
+from detmetrics import __version__, extras
 from detmetrics.errors import DetmetricsError, InputError, listing
 from detmetrics.files import check_output, whole_file
 
@@ -272,6 +273,8 @@ def report(
     from detmetrics.reporting import page
 
     page.environment()
+    if draw is not None:
+        extras.require("viz", "open3d", "pillow", what="a drawing")
     if link and "{frame}" not in link:
         raise InputError("--link", expected="an address with {frame} in it", got=link)
     if draw is not None and (link or images is not None):
@@ -430,6 +433,8 @@ def view(
     """Look at boxes on lidar clouds: in a window; with --save in a picture, sheet or film, with --html on a page."""
     outputs = _writable(**{"--save": save, "--html": html})
     _refuse_inputs(outputs, cloud, predictions, boxes, calib, protocol)
+    if (save is not None and not camera) or not outputs:
+        extras.require("viz", "open3d", "pillow", what="the viewer")
     from detmetrics_viz import looks, themes, viewing, window
 
     if not outputs:
@@ -481,6 +486,7 @@ def export(
     """Write one row for every truth and prediction: outcome and match at every threshold, errors, cause, slices."""
     target = _writable(output=output)["output"]
     _refuse_inputs({"output": target}, results, truth, protocol)
+    extras.require("parquet", what="Parquet")
     from detmetrics.slicing import parse, text_of
 
     for text in by or []:
@@ -545,6 +551,8 @@ def convert(
     if output.suffix not in (".parquet", ".json"):
         raise InputError("ending of the output", expected=".parquet or .json", got=output.name)
     _refuse_inputs(_writable(output=output), *paths[:-1])
+    if output.suffix == ".parquet":
+        extras.require("parquet", what="Parquet")
     from detmetrics import io
 
     with _progress() as step:
@@ -691,8 +699,9 @@ def serve(
     The settings are printed at the start, as TOML for --config; DETMETRICS_SERVER_… in the environment sets one, too.
     """
     _quiet_grpc()
-    with _extra("server"):
+    with extras.needs("server"):
         from detmetrics_server import main, settings
+
     flags: dict[str, Any] = {
         "storage": storage,
         "address": address,
@@ -811,8 +820,8 @@ Root = Annotated[Path, typer.Option("--data", metavar="DATAROOT", help="A data s
 @detector.command("info")
 def detector_info(device: Device = "auto") -> None:
     """Parameters, FLOPs and latency of each configuration on this machine."""
-    with _extra("detector"):
-        from detmetrics.detector import commands
+    from detmetrics.detector import commands
+
     commands.info(device, _console().print)
 
 
@@ -852,8 +861,9 @@ def detector_train(
     ] = False,
 ) -> None:
     """Train a detector; the same command goes on where an interrupted one stopped."""
-    with _extra("detector"):
-        from detmetrics.detector import commands
+    extras.require("detector")
+    from detmetrics.detector import commands
+
     settings = {"epochs": epochs, "batch": batch, "samples": samples, "lr": lr, "decay": decay, "stop_on": stop_on}
     settings |= {"patience": patience, "validate": validate, "seed": seed}
     with _progress() as step, step.several() as advance:
@@ -881,8 +891,8 @@ def detector_predict(
     ] = None,
 ) -> None:
     """Find the objects of a split, for detmetrics evaluate."""
-    with _extra("detector"):
-        from detmetrics.detector import commands
+    from detmetrics.detector import commands
+
     with _progress() as step, step("predicting") as advance:
         line = commands.run_prediction(
             data, split, out, weights=weights, version=version, device=device, batch=batch, workers=workers,
@@ -900,8 +910,8 @@ def detector_check(
     clouds: Annotated[bool, typer.Option(help="Also look for clouds that are nearly alike.")] = True,
 ) -> None:
     """Look for leaks between two splits, and for shifts; exit code 3 where there is a leak."""
-    with _extra("detector"):
-        from detmetrics.detector import leaks
+    from detmetrics.detector import leaks
+
     with _progress() as step, step("reading both splits") as advance:
         found = leaks.check(data, train, val, version, clouds=clouds, progress=advance)
     typer.echo(found.to_text())
@@ -912,10 +922,10 @@ def detector_check(
 @detector.command("curves")
 def detector_curves(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]) -> None:
     """Draw the curves of a run anew, and say what they say."""
-    with _extra("detector"):
-        from detmetrics.detector import page
+    extras.require("detector", "matplotlib", "jinja2")
+    from detmetrics.detector import page
 
-        told = page.write_page(run)
+    told = page.write_page(run)
     typer.echo(f"{told.kind}: {told.words}\n{told.advice}")
 
 
@@ -951,9 +961,9 @@ def detector_plain(
 ) -> None:
     """Find objects without learning (cluster, fit, classify by size): what a detector has to beat."""
     target = check_output(out, "--out")
-    with _extra("detector"):
-        from detmetrics import io
-        from detmetrics.detector import plain
+    from detmetrics import io
+    from detmetrics.detector import plain
+
     with _progress() as step, step("clustering") as advance:
         boxes = plain.predict(data, split, version, n_sweeps=sweeps, progress=advance)
     if target.suffix == ".parquet":
@@ -984,9 +994,13 @@ def main() -> None:
         _complain(str(error))
         sys.exit(2)
     except OSError as error:
-        _complain(f"{error.filename or 'system'}: {error.strerror or error}")
+        full = " (make room, then run the same command again)" if error.errno in (ENOSPC, EDQUOT) else ""
+        _complain(f"{error.filename or 'system'}: {error.strerror or error}{full}")
         sys.exit(2)
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and (told := extras.missing(error)):
+            _complain(str(told))
+            sys.exit(2)
         if os.environ.get("DETMETRICS_DEBUG"):
             raise
         _complain(
@@ -994,28 +1008,6 @@ def main() -> None:
             "(set DETMETRICS_DEBUG=1 for the traceback)"
         )
         sys.exit(1)
-
-
-@contextmanager
-def _extra(name: str) -> Iterator[None]:
-    """Say what to install where an optional part is missing."""
-    try:
-        yield
-    except ImportError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing in (
-            "grpc",
-            "grpc_status",
-            "grpc_health",
-            "grpc_reflection",
-            "google",
-            "sqlalchemy",
-            "prometheus_client",
-            "torch",
-            "safetensors",
-        ):
-            raise InputError(f"this needs {missing}: pip install 'detmetrics[{name}]'") from None
-        raise
 
 
 def _absent(word: str) -> Any:
@@ -1032,15 +1024,16 @@ def _quiet_grpc() -> None:
 
 def _client(server: str, token: str | None, tls: bool, tls_ca: Path | None, insecure: bool) -> Any:
     _quiet_grpc()
-    with _extra("client"):
-        from detmetrics_server.client import Client
+    from detmetrics_server.client import Client
+
     return Client(server, token=token, tls=tls_ca or tls, insecure=insecure, patience_s=10.0)
 
 
 def _storage(folder: Path | None, config: Path | None, *, must_exist: bool = True) -> Any:
-    with _extra("server"):
+    with extras.needs("server"):
         from detmetrics_server import settings
         from detmetrics_server.storage import Storage
+
     told = settings.load({"storage": None if folder is None else str(folder)}, file=config)
     if must_exist and not Path(told.storage).is_dir():
         raise InputError(f"there is no folder {told.storage}")

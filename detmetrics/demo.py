@@ -18,11 +18,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from detmetrics import __version__
 from detmetrics.errors import DetmetricsError, InputError
+from detmetrics.extras import require
 from detmetrics.files import whole_file
 
 #: Of the world: no other seed in the project is this one, so the bundled detector never saw its streets.
@@ -176,6 +178,8 @@ def run(out: Path, say: Callable[[str], None]) -> None:
     DetmetricsError
         Where a command failed; what it said stands above.
     """
+    for extra in ("detector", "report", "client", "server", "viz"):
+        require(extra, what="the demo")
     out.mkdir(parents=True, exist_ok=True)
     with _alone(out):
         _check_room(out)
@@ -190,6 +194,11 @@ def run(out: Path, say: Callable[[str], None]) -> None:
             stamp = __version__
             for number, step in enumerate(todo, 1):
                 say(f"\n{number}. {step.title}\n{step.why}")
+                if _draws(step) and (why := _why_no_pictures()):
+                    say(f"no pictures here: {why}")
+                    if (undrawn := _without_pictures(step)) is None:
+                        continue
+                    step = undrawn
                 if step.needs_server:
                     start(say)
                 # a step is done again where it, or one before it, is not what it was
@@ -212,6 +221,30 @@ def _run(step: Step) -> None:
     code = subprocess.run([sys.executable, "-m", "detmetrics", *step.arguments], check=False).returncode
     if code not in step.codes:
         raise DetmetricsError(f"'detmetrics {step.arguments[0]}' ended with code {code}; what it said stands above")
+
+
+def _draws(step: Step) -> bool:
+    return bool({"--save", "--draw"} & set(step.arguments))
+
+
+def _without_pictures(step: Step) -> Step | None:
+    """Give a step as it can be done where nothing can be drawn; None where a picture is all that it makes."""
+    words = step.arguments
+    if "--save" in words:
+        return None
+    at = words.index("--draw")
+    return replace(step, arguments=words[:at] + words[at + 2 :])
+
+
+@cache
+def _why_no_pictures() -> str:
+    """Say why this machine cannot draw, or nothing where it can; in a process of its own, which a driver may end."""
+    code = "from detmetrics_viz.opening import offscreen; offscreen(16, 16)"
+    tried = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if tried.returncode == 0:
+        return ""
+    said = tried.stderr.strip().splitlines() or [""]
+    return said[-1].partition("Error: ")[2] or f"drawing ended with code {tried.returncode}"
 
 
 def _marks(out: Path) -> Path:
@@ -276,7 +309,10 @@ def _alone(out: Path) -> Iterator[None]:
 def _check_room(out: Path) -> None:
     free = shutil.disk_usage(out).free
     if free < _NEEDS_BYTES and not (out / "data").exists():
-        raise InputError(f"{out}", expected=f"{_NEEDS_BYTES / 1e9:.0f} GB of free disk", got=f"{free / 1e9:.1f} GB")
+        raise InputError(
+            f"the demo needs {_NEEDS_BYTES / 1e9:.0f} GB of disk, and {free / 1e9:.1f} GB are free for {out}",
+            hint="make room, or name a folder on another disk: detmetrics demo FOLDER",
+        )
 
 
 def _free_port() -> int:

@@ -9,6 +9,7 @@ import numpy as np
 
 from detmetrics.diagnosis import CAUSES, diagnose
 from detmetrics.errors import InputError
+from detmetrics.extras import needs
 from detmetrics.ledger import Fate, Ledger
 from detmetrics.slicing import By, codes_by, parse, text_of
 
@@ -41,10 +42,8 @@ def to_arrow(ledger: Ledger, by: By | Sequence[By] = ("range",)) -> pa.Table:
     InputError
         Without pyarrow, or on an unknown attribute or a crossing.
     """
-    try:
+    with needs("parquet", "an Arrow table"):
         import pyarrow as pa
-    except ImportError:
-        raise InputError("an Arrow table needs pyarrow", hint="pip install 'detmetrics[parquet]'") from None
     protocol = ledger.protocol
     n = (len(ledger.truth), len(ledger.pred))
     columns: dict[str, Any] = {

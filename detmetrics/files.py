@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -62,6 +63,7 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
             yield file
         os.replace(partial, target)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+        full = "make room, then run it again" if error.errno in (ENOSPC, EDQUOT) else ""
+        raise InputError(f"cannot write {path}: {error.strerror or error}", hint=full) from None
     finally:
         partial.unlink(missing_ok=True)

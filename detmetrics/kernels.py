@@ -32,7 +32,7 @@ def kernel(function: F) -> F:
         warnings.warn(
             "no writable folder for compiled kernels: every process compiles anew (set NUMBA_CACHE_DIR)",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=1,  # the same line for all kernels, so it is said once
         )
         return cast(F, numba.njit(nogil=True)(function))
 

@@ -16,12 +16,22 @@ from typing import Any
 import numpy as np
 
 import detmetrics as dm
+from detmetrics import demo, extras
 from detmetrics.geometry import IDENTITY
 from detmetrics.io.clouds import Cloud
 from detmetrics.synth import write_world
 from detmetrics_viz.footage import Footage
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def why_nothing_can_be_drawn() -> str:
+    """Say what to install before the tests of the viewer can run, or nothing where they can."""
+    try:
+        extras.require("viz", what="the viewer")
+    except extras.MissingExtraError as error:
+        return str(error)
+    return demo._why_no_pictures()
 
 
 def cloud(points: Any, **changes: Any) -> Cloud:

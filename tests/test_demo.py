@@ -92,3 +92,36 @@ def test_a_failed_command_ends_it(tmp_path: Path) -> None:
     with pytest.raises(DetmetricsError, match="'detmetrics evaluate' ended with code 2"):
         demo._run(demo.Step("x", "y", ("evaluate", str(tmp_path / "missing.json"), "--data", str(tmp_path))))
     assert json.dumps(demo._marked(tmp_path)) == "{}"
+
+
+def test_where_nothing_can_be_drawn_the_rest_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[tuple[str, ...]] = []
+    said: list[str] = []
+
+    def steps(out: Path, server: str) -> list[demo.Step]:
+        return [
+            demo.Step("picture", "why", ("view", "--save", "a.png"), ("a.png",)),
+            demo.Step("report", "why", ("report", "a.json", "--draw", "data", "-o", "r.html"), ("r.html",)),
+            demo.Step("page", "why", ("view", "--html", "p.html"), ("p.html",)),
+        ]
+
+    monkeypatch.setattr(demo, "steps", steps)
+    monkeypatch.setattr(demo, "_run", lambda step: ran.append(step.arguments))
+    monkeypatch.setattr(demo, "_why_no_pictures", lambda: "no driver")
+    demo.run(tmp_path, said.append)
+    assert ran == [("report", "a.json", "-o", "r.html"), ("view", "--html", "p.html")]
+    assert said.count("no pictures here: no driver") == 2
+    ran.clear()
+    monkeypatch.setattr(demo, "_why_no_pictures", lambda: "")
+    demo.run(tmp_path, said.append)
+    assert [words[:2] for words in ran] == [("view", "--save"), ("report", "a.json"), ("view", "--html")]
+
+
+def test_it_says_why_nothing_can_be_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "open3d.py").write_text("raise ImportError('libEGL.so.1: cannot open shared object file')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    why = demo._why_no_pictures.__wrapped__()
+    assert why.startswith("Open3D cannot draw on this system: libEGL.so.1")
+    assert "sudo apt-get install libgl1" in why
+    (tmp_path / "open3d.py").write_text("import os; os.abort()")
+    assert demo._why_no_pictures.__wrapped__() == "drawing ended with code -6"

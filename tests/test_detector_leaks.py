@@ -304,7 +304,7 @@ def test_bad_input(root: Path) -> None:
         check(root, "synth_train", "synth_val")
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="no real data beside the project")
+@pytest.mark.skipif(not REAL.exists(), reason="real data lies in ../shared/data, which is not here")
 def test_real_tables() -> None:
     """Two real scenes, of Boston and of Singapore."""
     recordings = load_recordings(REAL / "minival_tables")
@@ -316,7 +316,7 @@ def test_real_tables() -> None:
     )
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="no real data beside the project")
+@pytest.mark.skipif(not REAL.exists(), reason="real data lies in ../shared/data, which is not here")
 def test_a_real_cloud_and_its_copies() -> None:
     cloud = read_nuscenes(next((REAL / "frame_ca9a282c").glob("*.bin")))
     rng = np.random.default_rng(0)

@@ -36,6 +36,7 @@ ENGINE = (
 ALLOWED = {
     "errors": set(),
     "files": {"errors"},
+    "extras": {"errors"},
     "geometry": set(),
     "kernels": set(),
     "curves": {"kernels"},
@@ -63,17 +64,18 @@ ALLOWED = {
     "diagnosis": {"curves", "errors", "kernels", "ledger", "matching", "reporting", "scoring", "slicing", "weights"},
     "operating": {"diagnosis", "errors", "kernels", "ledger", "protocol", "reporting", "slicing", "weights"},
     "framing": {"errors", "kernels", "ledger", "operating", "scoring", "weights"},
-    "exporting": {"boxes", "diagnosis", "errors", "ledger", "slicing"},
-    "demo": {"errors", "files"},
+    "exporting": {"boxes", "diagnosis", "errors", "extras", "ledger", "slicing"},
+    "demo": {"errors", "extras", "files"},
     "gate": {"errors", "files", "ledger", "protocol", "reporting", "resampling", "scoring", "slicing"},
 }
 ROOMS = {
-    "io": {"boxes", "errors", "files", "geometry", "io", "ledger", "protocol"},
+    "io": {"boxes", "errors", "extras", "files", "geometry", "io", "ledger", "protocol"},
     "protocols": {"protocol", "protocols"},
     "detector": {
         "boxes",
         "detector",
         "errors",
+        "extras",
         "files",
         "geometry",
         "io",
@@ -87,6 +89,7 @@ ROOMS = {
         "protocol",
         "scoring",
         "errors",
+        "extras",
         "reporting",
         "slicing",
         "resampling",

@@ -183,7 +183,7 @@ def test_the_command_line(pair: tuple[dm.Boxes, dm.Boxes], tmp_path: Path) -> No
     assert "AVE" not in done.stdout
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="real data lie in ../shared/data, which is not here")
+@pytest.mark.skipif(not SHARED.exists(), reason="real data lies in ../shared/data, which is not here")
 def test_real_files() -> None:
     truth = dm.io.load_truth(SHARED / "sensor" / "val")
     assert (len(truth), truth.n_frames) == (11364, 156)

@@ -19,7 +19,7 @@ from detmetrics.io import _pcd, clouds
 from detmetrics.io.clouds import Cloud
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-needs_data = pytest.mark.skipif(not SHARED.exists(), reason="real data lie in ../shared/data, which is not here")
+needs_data = pytest.mark.skipif(not SHARED.exists(), reason="real data lies in ../shared/data, which is not here")
 AV2 = SHARED / "av2" / "sensor" / "val"
 FRAME = SHARED / "nuscenes" / "frame_ca9a282c"
 
@@ -191,7 +191,9 @@ def test_lzf_refuses_noise_or_gives_the_length(packed: bytes, n: int) -> None:
 @pytest.mark.parametrize("how", ["ascii", "binary", "compressed"])
 def test_open3d_agrees_on_pcd(tmp_path: Path, how: str) -> None:
     """Another implementation wrote it: Open3D's, which packs with LibLZF itself."""
-    o3d = pytest.importorskip("open3d")
+    o3d = pytest.importorskip(
+        "open3d", reason="Open3D is not installed, or lacks a library of the system", exc_type=ImportError
+    )
     points = table(2000)
     points[500:900] = points[500]  # something to pack
     cloud = o3d.t.geometry.PointCloud(points[:, :3].copy())
@@ -205,7 +207,9 @@ def test_open3d_agrees_on_pcd(tmp_path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("ascii", [True, False])
 def test_open3d_agrees_on_ply(tmp_path: Path, ascii: bool) -> None:
-    o3d = pytest.importorskip("open3d")
+    o3d = pytest.importorskip(
+        "open3d", reason="Open3D is not installed, or lacks a library of the system", exc_type=ImportError
+    )
     points = table(2000)
     cloud = o3d.t.geometry.PointCloud(points[:, :3].copy())
     cloud.point["intensity"] = points[:, 3:4].copy()

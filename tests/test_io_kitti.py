@@ -16,7 +16,7 @@ from detmetrics.geometry import points_in_boxes, rotation_matrices, rotation_of_
 from detmetrics.io import cameras, clouds, kitti
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-needs_data = pytest.mark.skipif(not SHARED.exists(), reason="real data lie in ../shared/data, which is not here")
+needs_data = pytest.mark.skipif(not SHARED.exists(), reason="real data lies in ../shared/data, which is not here")
 KITTI, DELFT = SHARED / "kitti" / "training", SHARED / "vod" / "lidar" / "training"
 
 # x right, y down, z ahead from x ahead, y left, z up; then a camera that looks a little down and to the side

@@ -293,7 +293,7 @@ def test_tls_and_token(tmp_path: Path) -> None:
 
 
 def test_a_missing_extra_is_named(tmp_path: Path) -> None:
-    (tmp_path / "grpc.py").write_text("raise ImportError('no', name='grpc')")
+    (tmp_path / "grpc.py").write_text("raise ModuleNotFoundError('no', name='grpc')")
     done = command("submit", "x.json", "--dataset", "a", PYTHONPATH=str(tmp_path))
     assert done.returncode == 2
     assert "pip install 'detmetrics[client]'" in done.stderr

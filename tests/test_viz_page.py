@@ -30,7 +30,7 @@ from detmetrics_viz.page import ASSETS, Page, write_html
 from detmetrics_viz.themes import DARK, LIGHT, THEMES, rgb
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-needs_data = pytest.mark.skipif(not SHARED.exists(), reason="real data lie in ../shared/data, which is not here")
+needs_data = pytest.mark.skipif(not SHARED.exists(), reason="real data lies in ../shared/data, which is not here")
 NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u2028'\"`${x}{{title}}&amp;"
 FRAMES = ("first", NASTY, "third")
 

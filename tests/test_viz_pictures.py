@@ -25,8 +25,8 @@ from detmetrics_viz.orbit import Orbit, viewpoint
 from detmetrics_viz.scene import EDGES
 from detmetrics_viz.themes import DARK, LIGHT, rgb
 
-pytest.importorskip("open3d", reason="the extra viz is not installed")
-pytest.importorskip("PIL", reason="the extra viz is not installed")
+if why := looking.why_nothing_can_be_drawn():
+    pytest.skip(why, allow_module_level=True)
 
 from detmetrics_viz import opening, pictures
 from detmetrics_viz.pictures import Painter, save_film, save_png, sheet
@@ -256,7 +256,9 @@ def test_displays_are_hidden_while_the_window_opens_and_no_longer(monkeypatch: p
 
 def test_missing_libraries_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "open3d", None)
-    with pytest.raises(dm.InputError, match=r"the viewer needs open3d \(pip install 'detmetrics\[viz\]'\)"):
+    with pytest.raises(
+        dm.InputError, match=r"the viewer needs open3d, which is not installed: pip install 'detmetrics\[viz\]'"
+    ):
         Painter()
     code = (
         "import sys, importlib.abc\n"

@@ -18,8 +18,8 @@ import detmetrics as dm
 import looking
 from detmetrics import cli
 
-pytest.importorskip("open3d", reason="the extra viz is not installed")
-pytest.importorskip("PIL", reason="the extra viz is not installed")
+if why := looking.why_nothing_can_be_drawn():
+    pytest.skip(why, allow_module_level=True)
 
 from PIL import Image
 

@@ -21,8 +21,8 @@ from detmetrics_viz.looks import LAYERS, VIEWS, Look
 from detmetrics_viz.orbit import Orbit
 from detmetrics_viz.session import KEYS, Session, box_at, help_lines, same_box
 
-pytest.importorskip("open3d", reason="the extra viz is not installed")
-pytest.importorskip("PIL", reason="the extra viz is not installed")
+if why := looking.why_nothing_can_be_drawn():
+    pytest.skip(why, allow_module_level=True)
 
 from detmetrics_viz.glass import GlassCanvas
 from detmetrics_viz.lettering import ImageCanvas, write_on

@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import safetensors
-import safetensors.torch
-import torch
-from torch import Tensor, nn
 
 from detmetrics.detector.config import CLASSES, Config
 from detmetrics.detector.model import Detector
 from detmetrics.errors import InputError, listing
+from detmetrics.extras import needs
 from detmetrics.files import open_file, whole_file
+
+with needs("detector"):
+    import safetensors
+    import safetensors.torch
+    import torch
+    from torch import Tensor, nn
 
 #: Of the layout of a checkpoint and of what its numbers mean.
 FORMAT = 1

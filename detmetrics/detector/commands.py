@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from detmetrics import io
 from detmetrics.detector import checkpoint, latency
 from detmetrics.detector.config import CONFIGS, NO_AUGMENT, Augment, TrainPlan, config_named
@@ -17,7 +15,11 @@ from detmetrics.detector.predicting import device_named, predict
 from detmetrics.detector.samples import Samples
 from detmetrics.detector.training import Progress, Say, train
 from detmetrics.errors import InputError
+from detmetrics.extras import needs
 from detmetrics.files import check_output
+
+with needs("detector"):
+    import torch
 
 Echo = Callable[[str], None]
 

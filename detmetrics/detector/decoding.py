@@ -5,18 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
 
 from detmetrics.boxes import Boxes
 from detmetrics.detector.config import ATTRIBUTES, CLASSES, GROUP_OF
 from detmetrics.detector.model import Detector
 from detmetrics.detector.objects import turned
+from detmetrics.extras import needs
 from detmetrics.geometry import Pose
 from detmetrics.kernels import keep_far
 from detmetrics.protocols import NUSCENES
+
+with needs("detector"):
+    import torch
+    from torch import Tensor
+    from torch.nn import functional
 
 #: Two boxes of a class nearer than this, in metres, mean the same object: about the width of one, since centres of
 #: objects side by side are at least that far apart, and little enough that people in a group stay apart.

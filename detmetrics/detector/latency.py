@@ -7,14 +7,17 @@ import time
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from detmetrics.detector.config import Config
 from detmetrics.detector.decoding import decode
 from detmetrics.detector.model import Detector
 from detmetrics.detector.pillars import pillars
 from detmetrics.detector.predicting import mixed
+from detmetrics.extras import needs
+
+with needs("detector"):
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
 
 #: What :func:`measure` counts, in words.
 HOW = (

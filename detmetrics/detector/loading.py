@@ -6,10 +6,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from detmetrics.detector import pillars as pillar_room
 from detmetrics.detector import targets as target_room
@@ -18,7 +15,13 @@ from detmetrics.detector.config import CLASSES, Augment, Config
 from detmetrics.detector.pillars import Pillars, pillars
 from detmetrics.detector.samples import Samples
 from detmetrics.detector.targets import Targets, targets
+from detmetrics.extras import needs
 from detmetrics.geometry import Pose
+
+with needs("detector"):
+    import torch
+    from torch import Tensor
+    from torch.utils.data import DataLoader, Dataset
 
 
 class Batch(NamedTuple):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-from torch.nn import functional
-
 from detmetrics.detector.targets import PERIOD
+from detmetrics.extras import needs
+
+with needs("detector"):
+    import torch
+    from torch import Tensor
+    from torch.nn import functional
 
 
 class Part(NamedTuple):

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 
-import torch
-from torch import Tensor, nn
-
 from detmetrics.detector.config import CLASSES, GROUPS, PARTS, POINT_FEATURES, Config
 from detmetrics.detector.pillars import SLOTS
+from detmetrics.extras import needs
+
+with needs("detector"):
+    import torch
+    from torch import Tensor, nn
 
 #: Parts that can be frozen or given a learning rate of their own.
 MODEL_PARTS = ("encoder", "backbone", "neck", "heads")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
-import torch
-from torch import nn
-
 from detmetrics.detector.config import TrainPlan
 from detmetrics.detector.model import MODEL_PARTS, Detector
 from detmetrics.errors import InputError
+from detmetrics.extras import needs
+
+with needs("detector"):
+    import torch
+    from torch import nn
 
 
 def optimizer(model: Detector, plan: TrainPlan) -> torch.optim.AdamW:

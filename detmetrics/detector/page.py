@@ -15,6 +15,7 @@ import numpy as np
 from detmetrics.detector.history import Floats, History, read
 from detmetrics.detector.learning import Diagnosis, diagnose
 from detmetrics.errors import InputError
+from detmetrics.extras import needs
 from detmetrics.files import check_output, open_file, whole_file
 from detmetrics.reporting.page import ASSETS, environment
 
@@ -67,11 +68,9 @@ def draw(history: History, told: Diagnosis) -> bytes:
     InputError
         Without matplotlib.
     """
-    try:
+    with needs("detector", "a drawing of the curves"):
         from matplotlib.figure import Figure
         from matplotlib.ticker import MaxNLocator
-    except ImportError:
-        raise InputError("the curves need matplotlib", hint="pip install 'detmetrics[detector]'") from None
     figure = Figure(figsize=(12, 7.5), dpi=110, layout="constrained")
     axes = figure.subplots(2, 2)
     (loss, scores), (parts, rate) = axes

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from detmetrics.boxes import Boxes
@@ -16,6 +15,10 @@ from detmetrics.detector.losses import losses
 from detmetrics.detector.model import Detector
 from detmetrics.detector.samples import Samples
 from detmetrics.errors import InputError
+from detmetrics.extras import needs
+
+with needs("detector"):
+    import torch
 
 Progress = Callable[[int, int], None]
 

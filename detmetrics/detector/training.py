@@ -17,8 +17,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 import detmetrics
 from detmetrics.detector import checkpoint
@@ -33,8 +31,13 @@ from detmetrics.detector.page import write_page
 from detmetrics.detector.predicting import device_named, mixed, predict
 from detmetrics.detector.samples import Samples
 from detmetrics.errors import InputError
+from detmetrics.extras import needs
 from detmetrics.files import whole_file
 from detmetrics.protocols import NUSCENES
+
+with needs("detector"):
+    import torch
+    from torch import Tensor, nn
 
 #: Called with a title, what is done and what is to do; and with a sentence.
 Progress = Callable[[str, int, int], None]

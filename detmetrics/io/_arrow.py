@@ -9,16 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detmetrics.errors import InputError
+from detmetrics.extras import needs
 from detmetrics.files import open_file
 
 
 def import_pyarrow(what: str = "Parquet") -> tuple[Any, Any]:
-    """Give pyarrow and pyarrow.parquet, or raise an InputError that says what to install."""
-    try:
+    """Give pyarrow and pyarrow.parquet, or raise a MissingExtraError."""
+    with needs("parquet", what):
         import pyarrow as pa
         import pyarrow.parquet as pq
-    except ImportError:
-        raise InputError(f"{what} needs pyarrow: pip install 'detmetrics[parquet]'") from None
     return pa, pq
 
 

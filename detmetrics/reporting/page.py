@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from detmetrics.errors import InputError, listing
+from detmetrics.extras import needs
 from detmetrics.files import check_output, open_file, whole_file
 from detmetrics.ledger import Ledger
 from detmetrics.reporting.contents import contents
@@ -152,10 +153,8 @@ def environment() -> Any:
     InputError
         Without jinja2.
     """
-    try:
+    with needs("report", "the report"):
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    except ImportError:
-        raise InputError("the report needs jinja2", hint="pip install 'detmetrics[report]'") from None
     return Environment(
         loader=FileSystemLoader(ASSETS),
         autoescape=True,

@@ -9,16 +9,18 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import grpc
-import grpc.aio
-
 from detmetrics.errors import DetmetricsError, InputError
+from detmetrics.extras import needs
 from detmetrics_server.core import CALLER, Caller, Core
 from detmetrics_server.errors import ForbiddenError, UnauthenticatedError, of_os_error
 from detmetrics_server.messages import PACKAGE
 from detmetrics_server.statuses import code_of, to_status
 from detmetrics_server.storage import ROLES, Role
 from detmetrics_server.watching import log
+
+with needs("server"):
+    import grpc
+    import grpc.aio
 
 _BY_ROLE: dict[Role, tuple[str, ...]] = {
     "reader": (

@@ -17,10 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, overload
 
-import grpc
-
 from detmetrics.boxes import Boxes
 from detmetrics.errors import InputError
+from detmetrics.extras import needs
 from detmetrics.files import open_file
 from detmetrics.protocol import Protocol
 from detmetrics.resampling import Difference
@@ -30,6 +29,9 @@ from detmetrics_server.errors import ServiceError
 from detmetrics_server.messages import PACKAGE
 from detmetrics_server.settings import Settings
 from detmetrics_server.statuses import from_rpc_error, has_details, retry_delay_s
+
+with needs("client"):
+    import grpc
 
 T = TypeVar("T")
 Progress = Callable[[str, int, int], None]

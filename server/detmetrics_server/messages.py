@@ -13,19 +13,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, struct_pb2, timestamp_pb2
-from google.protobuf.message import DecodeError
-from google.protobuf.unknown_fields import UnknownFieldSet
-
 from detmetrics.errors import InputError
-from detmetrics.v1 import (
-    boxes_pb2,
-    dataset_service_pb2,
-    evaluation_service_pb2,
-    scores_pb2,
-    server_service_pb2,
-    uploads_pb2,
-)
+from detmetrics.extras import needs
+
+with needs("client"):
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, struct_pb2, timestamp_pb2
+    from google.protobuf.message import DecodeError
+    from google.protobuf.unknown_fields import UnknownFieldSet
+
+    from detmetrics.v1 import (
+        boxes_pb2,
+        dataset_service_pb2,
+        evaluation_service_pb2,
+        scores_pb2,
+        server_service_pb2,
+        uploads_pb2,
+    )
 
 PACKAGE = "detmetrics.v1"
 CHUNK_TAG = 0x12  # field 2 of the stream's part

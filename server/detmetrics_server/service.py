@@ -8,21 +8,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import grpc
-import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
-
 from detmetrics.errors import InputError
-from detmetrics_server.access import Door
-from detmetrics_server.core import Core
-from detmetrics_server.datasets import DatasetService, ServerService
-from detmetrics_server.evaluations import EvaluationService
-from detmetrics_server.messages import PACKAGE, POOL, SERVICES
-from detmetrics_server.pool import Pool
-from detmetrics_server.settings import Settings
-from detmetrics_server.storage import Storage
-from detmetrics_server.watching import log
+from detmetrics.extras import needs
+
+with needs("server"):  # what these ask for is the extra client alone
+    import grpc
+    import grpc.aio
+    from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+    from grpc_reflection.v1alpha import reflection
+
+    from detmetrics_server.access import Door
+    from detmetrics_server.core import Core
+    from detmetrics_server.datasets import DatasetService, ServerService
+    from detmetrics_server.evaluations import EvaluationService
+    from detmetrics_server.messages import PACKAGE, POOL, SERVICES
+    from detmetrics_server.pool import Pool
+    from detmetrics_server.settings import Settings
+    from detmetrics_server.storage import Storage
+    from detmetrics_server.watching import log
 
 
 class Server:
@@ -109,7 +112,10 @@ class Server:
         except ssl.SSLError:
             raise InputError("tls_cert and tls_key", expected="a certificate and its key, PEM") from None
         except RuntimeError:
-            raise InputError(f"cannot listen on {settings.address}: is another server there?") from None
+            raise InputError(
+                f"cannot listen on {settings.address}: is another server there?",
+                hint="stop it, or name another port: --address HOST:PORT",
+            ) from None
         except OSError as error:
             raise InputError(f"cannot read {error.filename}: {error.strerror}") from None
 

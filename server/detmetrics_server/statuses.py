@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import grpc
-from google.protobuf import any_pb2, duration_pb2
-from google.rpc import error_details_pb2, status_pb2
-from grpc_status import rpc_status
-
 from detmetrics.errors import InputError
+from detmetrics.extras import needs
 from detmetrics_server.errors import (
     BusyError,
     CancelledError,
@@ -25,6 +21,12 @@ from detmetrics_server.errors import (
     UnauthenticatedError,
     WorkerLostError,
 )
+
+with needs("client"):
+    import grpc
+    from google.protobuf import any_pb2, duration_pb2
+    from google.rpc import error_details_pb2, status_pb2
+    from grpc_status import rpc_status
 
 #: The first class that an exception is an instance of decides.
 CODES: dict[type[Exception], grpc.StatusCode] = {

@@ -18,11 +18,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import sqlalchemy as sa
-
 from detmetrics.errors import InputError
+from detmetrics.extras import needs
 from detmetrics_server.blobs import Blobs
 from detmetrics_server.errors import ExistsError, FullError, NotFoundError, StateError
+
+with needs("server"):
+    import sqlalchemy as sa
 
 Role = Literal["reader", "submitter", "admin"]
 ROLES: tuple[Role, ...] = ("reader", "submitter", "admin")
@@ -495,5 +497,7 @@ def _hold(path: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise InputError(f"another server holds {path.parent}") from None
+        raise InputError(
+            f"another server holds {path.parent}", hint="stop it, or name another folder: --storage DIR"
+        ) from None
     return descriptor

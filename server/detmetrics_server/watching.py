@@ -8,9 +8,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
-
 from detmetrics.errors import InputError
+from detmetrics.extras import needs
+
+with needs("server"):
+    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 LOG = logging.getLogger("detmetrics_server")
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from detmetrics.errors import InputError, listing
+from detmetrics.extras import needs
 from detmetrics.files import open_file
 from detmetrics_viz.lettering import ImageCanvas, write_frame
 from detmetrics_viz.looks import Look
@@ -83,8 +84,9 @@ def read_picture(path: str | Path) -> Image:
     InputError
         Where it is missing or broken.
     """
-    from PIL import Image as pillow
-    from PIL import UnidentifiedImageError
+    with needs("viz", "a picture"):
+        from PIL import Image as pillow
+        from PIL import UnidentifiedImageError
 
     with open_file(path) as file:
         try:
@@ -165,8 +167,9 @@ def _draw_rectangles(image: Image, camera: Pinhole, nodes: Floats, colors: Image
 
 def _over(image: Image, draw: Any) -> Image:
     """Draw in double size on something transparent, and lay it over the picture."""
-    from PIL import Image as pillow
-    from PIL import ImageDraw
+    with needs("viz", "a picture"):
+        from PIL import Image as pillow
+        from PIL import ImageDraw
 
     height, width = image.shape[:2]
     layer = pillow.new("RGBA", (width * _SMOOTH, height * _SMOOTH))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from detmetrics.errors import InputError
+from detmetrics.extras import needs
 from detmetrics_viz.looks import Look
 from detmetrics_viz.pictures import Painter
 
@@ -64,7 +65,8 @@ class Gallery(Mapping[str, bytes]):
 
     def __getitem__(self, frame: str) -> bytes:
         """Draw a frame, and write its page."""
-        from PIL import Image
+        with needs("viz", "a picture"):
+            from PIL import Image
 
         scene = self._footage[self._footage.index(frame)]
         if self._pages is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from detmetrics.errors import InputError
+from detmetrics.extras import needs
 from detmetrics_viz.outcomes import Outcome
 from detmetrics_viz.themes import rgb
 
@@ -92,7 +92,8 @@ def line_height(size: int) -> int:
 @lru_cache(maxsize=4096)
 def mask_of(text: str, size: int) -> Image:
     """How much ink a line of text leaves on each pixel, uint8 (height, width)."""
-    from PIL import Image, ImageDraw
+    with needs("viz", "a picture"):
+        from PIL import Image, ImageDraw
 
     font = _font(size, text.isascii() or _OWN_LETTERS.issuperset(c for c in text if not c.isascii()))
     up, down = _font(size, True).getmetrics()
@@ -103,10 +104,8 @@ def mask_of(text: str, size: int) -> Image:
 
 @lru_cache(maxsize=64)
 def _font(size: int, own: bool) -> Any:
-    try:
+    with needs("viz", "a picture"):
         from PIL import ImageFont
-    except ModuleNotFoundError:
-        raise InputError("pictures need pillow", hint="pip install 'detmetrics[viz]'") from None
     for name in () if own else _FONTS:
         try:
             return ImageFont.truetype(name, size)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from detmetrics.errors import InputError
+from detmetrics.extras import MissingExtraError, needs
 from detmetrics_viz.looks import Look, strokes
 from detmetrics_viz.projecting import NEAR_M
 from detmetrics_viz.themes import rgb
@@ -33,10 +34,10 @@ def open3d() -> Any:
         Where it is not installed, or a library of the system is missing; names the packages.
     """
     try:
-        import open3d
-    except ModuleNotFoundError as error:
-        missing = error.name or "open3d"
-        raise InputError(f"the viewer needs {missing}", hint="pip install 'detmetrics[viz]'") from None
+        with needs("viz", "the viewer"):
+            import open3d
+    except MissingExtraError:
+        raise
     except (ImportError, OSError) as error:
         raise missing_library(str(error)) from None
     return open3d

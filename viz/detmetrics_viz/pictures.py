@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from detmetrics.errors import InputError
+from detmetrics.extras import needs
 from detmetrics.files import check_output, whole_file
 from detmetrics_viz.lettering import ImageCanvas, line_height, shorten, write_on
 from detmetrics_viz.looks import Look
@@ -137,7 +138,8 @@ def _shrink(drawn: NDArray[np.float32], smooth: int) -> Image:
 
 def encode_png(image: Image) -> bytes:
     """Give a picture as the bytes of a PNG file."""
-    from PIL import Image as pillow
+    with needs("viz", "a picture"):
+        from PIL import Image as pillow
 
     buffer = io.BytesIO()
     pillow.fromarray(image).save(buffer, "PNG", compress_level=4)
@@ -250,7 +252,8 @@ def _counted(images: Iterable[Image], progress: Callable[[int], None] | None) ->
 
 
 def _write_gif(images: Iterable[Image], target: Path, fps: float) -> None:
-    from PIL import Image as pillow
+    with needs("viz", "a picture"):
+        from PIL import Image as pillow
 
     frames = [pillow.fromarray(image).quantize(256, dither=pillow.Dither.NONE) for image in images]
     with whole_file(target) as file:
@@ -258,10 +261,8 @@ def _write_gif(images: Iterable[Image], target: Path, fps: float) -> None:
 
 
 def _write_mp4(images: Iterable[Image], target: Path, fps: float) -> None:
-    try:
+    with needs("viz", "a film as .mp4"):
         import imageio_ffmpeg
-    except ModuleNotFoundError:
-        raise InputError("films as .mp4 need imageio-ffmpeg", hint="pip install 'detmetrics[viz]'") from None
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "film.mp4"
         writer: Any = None
