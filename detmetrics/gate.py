@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -18,6 +18,7 @@ from detmetrics.slicing import Term, plain
 if TYPE_CHECKING:
     from detmetrics.ledger import Ledger
     from detmetrics.resampling import Comparison, Difference, Progress
+    from detmetrics.scoring import Absent
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -134,18 +135,44 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
         try:
             values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-            return msgspec.convert(values, Gate)
         except OSError as error:
             raise InputError(f"cannot read gate {path}: {error.strerror}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{path} is not TOML: {error}") from None
+        return Gate.from_dict(values, str(path))
+
+    @staticmethod
+    def from_dict(values: Mapping[str, object], source: str = "gate") -> Gate:
+        """Make a gate from plain values, as TOML holds them.
+
+        Raises
+        ------
+        InputError
+            Where they are no gate, naming the field.
+        """
+        try:
+            return msgspec.convert(values, Gate)
         except msgspec.ValidationError as error:
-            raise InputError(f"{path}: {error}") from None
+            raise InputError(f"{source}: {error}") from None
 
     def check(
-        self, baseline: Ledger, candidate: Ledger, *, threads: int | None = None, progress: Progress | None = None
+        self,
+        baseline: Ledger,
+        candidate: Ledger,
+        *,
+        absent: Absent | None = None,
+        threads: int | None = None,
+        progress: Progress | None = None,
     ) -> Verdict:
         """Compare two ledgers under the rules; the same scenes are drawn for every rule.
+
+        Parameters
+        ----------
+        baseline, candidate : Ledger
+        absent : {"official", "omit"}, optional
+            What a class without truth counts in the whole; in slices it is always left out.
+        threads, progress
+            As in :func:`detmetrics.compare`.
 
         Raises
         ------
@@ -159,7 +186,9 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         slicings = list(dict.fromkeys(terms for terms, _ in self._slices() if terms))
         n_parts = 1 + len(slicings)
         settings: Any = {"n": self.n, "unit": self.unit, "seed": self.seed, "level": self.level, "threads": threads}
-        whole: Comparison = compare(baseline, candidate, progress=_part(progress, 0, n_parts), **settings)
+        whole: Comparison = compare(
+            baseline, candidate, absent=absent, progress=_part(progress, 0, n_parts), **settings
+        )
         by_slicing: dict[tuple[Term, ...], dict[str, Comparison]] = {}
         for i, terms in enumerate(slicings):
             by = {term.name: term.edges for term in terms}

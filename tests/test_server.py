@@ -211,7 +211,7 @@ def test_comparison_is_the_local_one(client: Client) -> None:
     assert [verdict for _, verdict in judged.outcomes] == ["worse", "ok"]
     with pytest.raises(InputError, match="gate"):
         client.compare(*runs, gate={"rules": 1})
-    with pytest.raises(InputError, match="draws must be from 0 to 10000"):
+    with pytest.raises(InputError, match="draws must be from 2 to 10000"):
         client.compare(*runs, n=20_000)
     client.upload_dataset("third", truth.take(truth.frames[:10]))
     other = client.evaluate(pred.take(truth.frames[:10]), dataset="third").name

@@ -20,12 +20,13 @@ from typing import Any, NamedTuple, TypeVar, overload
 import grpc
 
 from detmetrics.boxes import Boxes
-from detmetrics.errors import InputError
+from detmetrics.errors import InputError, listing
 from detmetrics.files import open_file
+from detmetrics.gate import Gate, Verdict
 from detmetrics.protocol import Protocol
-from detmetrics.resampling import Difference
+from detmetrics.resampling import Bootstrap, Comparison, Difference
 from detmetrics.scoring import Absent, Scores
-from detmetrics_server import convert, messages
+from detmetrics_server import convert, intervals, messages
 from detmetrics_server.errors import ServiceError
 from detmetrics_server.messages import PACKAGE
 from detmetrics_server.settings import Settings
@@ -60,6 +61,9 @@ class Run(NamedTuple):
         Absent in lists and until it succeeded.
     error : str
         Why it failed.
+    intervals : Bootstrap or None
+        How sure the scores are, where that was asked for: the numbers of :func:`detmetrics.bootstrap` to the last bit.
+        Its replicates stay on the server, so there are intervals at the level that was asked for only.
     """
 
     name: str
@@ -73,6 +77,7 @@ class Run(NamedTuple):
     metrics: Mapping[str, float]
     scores: Scores | None
     error: str
+    intervals: Bootstrap | None = None
 
 
 class Dataset(NamedTuple):
@@ -87,13 +92,33 @@ class Dataset(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """How two evaluations differ: a Difference a metric, and the gate's answer (None without a gate)."""
+    """How two evaluations differ.
+
+    Attributes
+    ----------
+    differences : dict of str to Difference
+        By metric.
+    passed : bool or None
+        The gate's answer; None without a gate.
+    outcomes : tuple of (str, str)
+        Each rule of the gate in words, and what became of it.
+    signatures, notes : tuple of str
+    comparison : Comparison
+        The numbers of :func:`detmetrics.compare` to the last bit; its replicates stay on the server.
+    slices : dict of str to Comparison
+        By what was sliced by and name of the slice, e.g. ``range=0,20,40:20-40``.
+    verdict : Verdict or None
+        Of the gate.
+    """
 
     differences: Mapping[str, Difference]
     passed: bool | None
     outcomes: tuple[tuple[str, str], ...]
     signatures: tuple[str, ...]
     notes: tuple[str, ...]
+    comparison: Comparison
+    slices: Mapping[str, Comparison]
+    verdict: Verdict | None
 
 
 class Client:
@@ -175,6 +200,10 @@ class Client:
         tags: Sequence[str] = ...,
         protocol: Protocol | str = ...,
         absent: Absent = ...,
+        bootstrap: int = ...,
+        unit: str = ...,
+        seed: int = ...,
+        level: float = ...,
         request_id: str | None = ...,
         progress: Progress | None = ...,
     ) -> Run: ...
@@ -188,6 +217,10 @@ class Client:
         tags: Sequence[str] = (),
         protocol: Protocol | str = "nuscenes",
         absent: Absent = "official",
+        bootstrap: int = 0,
+        unit: str = "scene",
+        seed: int = 0,
+        level: float = 0.95,
         request_id: str | None = None,
         progress: Progress | None = None,
     ) -> Scores | Run:
@@ -206,6 +239,10 @@ class Client:
             Rules, or the name of bundled ones.
         absent : {"official", "omit"}
             What a class without truth counts.
+        bootstrap : int
+            Number of draws that ``intervals`` come from; 0: none. Only with ``dataset``.
+        unit, seed, level
+            Of the draws, as in :func:`detmetrics.bootstrap`.
         request_id : str, optional
             The same id gives the same evaluation; default: a new one, so that this call can be tried again.
         progress : callable, optional
@@ -228,6 +265,10 @@ class Client:
         if truth is not None:
             if not isinstance(pred, Boxes):
                 raise InputError("pred", expected="Boxes where truth is given", got=str(pred))
+            if bootstrap:
+                raise InputError(
+                    "bootstrap= goes with dataset=: where truth is given, detmetrics.bootstrap does it here"
+                )
             request = messages.twin("EvaluateRequest")(
                 truth=[convert.to_bytes(truth)],
                 predictions=[convert.to_bytes(pred)],
@@ -237,6 +278,8 @@ class Client:
             return convert.to_scores(scores)
         fields |= {"dataset": f"datasets/{dataset}", "display_name": name, "tags": tags}
         fields["request_id"] = request_id or uuid.uuid4().hex
+        if bootstrap:
+            fields["bootstrap"] = {"draws": bootstrap, "unit": unit, "seed": seed, "level": level}
         if isinstance(pred, Boxes):
             data = convert.to_bytes(pred)
             if len(data) <= UNARY_BYTES:
@@ -274,6 +317,7 @@ class Client:
         dataset: str | None = None,
         protocol: str = "",
         tag: str = "",
+        name: str = "",
         since: datetime | None = None,
         until: datetime | None = None,
         order_by: str = "create_time desc",
@@ -283,8 +327,8 @@ class Client:
 
         Parameters
         ----------
-        dataset, protocol, tag : str, optional
-            Only of these.
+        dataset, protocol, tag, name : str, optional
+            Only of these; ``name`` is the display name.
         since, until : datetime, optional
             Only those accepted at this time or later, and before this time; without a time zone: local time.
         order_by : str
@@ -293,7 +337,7 @@ class Client:
             Evaluations a call, by default 50.
         """
         fields: dict[str, Any] = {"protocol": protocol, "tag": tag, "order_by": order_by, "page_size": page_size}
-        fields["dataset"] = f"datasets/{dataset}" if dataset else ""
+        fields |= {"dataset": f"datasets/{dataset}" if dataset else "", "display_name": name}
         for name, moment in (("create_time_from", since), ("create_time_until", until)):
             if moment is not None:
                 fields[name] = moment.astimezone(UTC)
@@ -323,6 +367,7 @@ class Client:
         seed: int = 0,
         level: float = 0.0,
         gate: Mapping[str, object] | None = None,
+        by: Sequence[str] = (),
     ) -> Compared:
         """Compare two evaluations on the same data set.
 
@@ -334,25 +379,57 @@ class Client:
             As in :func:`detmetrics.compare`; 0 and empty: the defaults, or the gate's.
         gate : mapping, optional
             The fields of a gate's TOML file.
+        by : sequence of str
+            Also compare by slices, see :func:`detmetrics.slices`.
         """
         fields = {"baseline": baseline, "candidate": candidate, "draws": n, "unit": unit, "seed": seed, "level": level}
-        request = messages.twin("CompareEvaluationsRequest")(**fields)
+        request = messages.twin("CompareEvaluationsRequest")(**fields, by=by)
         if gate is not None:
             request.gate.CopyFrom(convert.to_struct(gate))
         answer = self._unary("EvaluationService", "CompareEvaluations", request)
-        has_verdict = answer.HasField("verdict")
+        if not answer.HasField("protocol"):
+            raise ServiceError("this server is of an older version: it does not say by which rules it compared")
+        comparison, slices = intervals.to_comparison(answer)
+        verdict = None if gate is None else intervals.to_verdict(answer, Gate.from_dict(gate), comparison)
         return Compared(
-            differences={
-                row.metric: Difference(
-                    **{name: getattr(row, name) for name in Difference._fields if name != "level"}, level=answer.level
-                )
-                for row in answer.differences
-            },
-            passed=answer.verdict.passed if has_verdict else None,
+            differences=dict(comparison),
+            passed=answer.verdict.passed if verdict is not None else None,
             outcomes=tuple((outcome.rule, outcome.verdict) for outcome in answer.verdict.outcomes),
-            signatures=tuple(answer.signatures),
-            notes=tuple(answer.notes),
+            signatures=comparison.signatures,
+            notes=comparison.notes,
+            comparison=comparison,
+            slices=slices,
+            verdict=verdict,
         )
+
+    def find(self, name: str, *, dataset: str | None = None) -> str:
+        """Give the resource name of the evaluation that is called so.
+
+        Parameters
+        ----------
+        name : str
+            Resource name, ``evaluations/{id}``, or a display name that only one evaluation that succeeded has.
+        dataset : str, optional
+            Only look there.
+
+        Raises
+        ------
+        InputError
+            Where none has it, or several.
+        """
+        if name.startswith("evaluations/"):
+            return name
+        runs = [run for run in self.evaluations(dataset=dataset, name=name) if run.state == "succeeded"]
+        if len(runs) != 1:
+            where = f" of the data set {dataset!r}" if dataset else ""
+            told = listing([f"{run.name} of {run.dataset}, {run.created:%F %T} UTC" for run in runs])
+            raise InputError(
+                f"evaluations{where} that succeeded and are called {name!r}",
+                expected="one",
+                got=len(runs),
+                hint=f"give the name of one: {told}" if runs else "",
+            )
+        return runs[0].name
 
     # data sets
 
@@ -511,6 +588,7 @@ def _run(message: Any) -> Run:
         metrics=dict(message.metrics),
         scores=convert.to_scores(message.scores) if message.HasField("scores") else None,
         error=message.error,
+        intervals=intervals.to_bootstrap(message.scores),
     )
 
 
