@@ -97,9 +97,7 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 raise InputError("request", expected="one message", got="none")
             if isinstance(request, bytes) and len(request) > MAX_QUESTION and method != EVALUATE:
                 raise InputError("request", expected=f"at most {MAX_QUESTION:,} bytes", got=len(request))
-            await _forget(stream)
             answer = behaviour(request, context)
-            del request
             if not inspect.isasyncgen(answer):
                 return await answer
             async for message in answer:
@@ -138,13 +136,14 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             if not isinstance(error, DetmetricsError):
                 log("fault", level=40, error=error, method=method, request=request_id)
             status = to_status(error, request_id)
-            await context.abort(status.code, status.details, status.trailing_metadata)
         finally:
             seconds = time.perf_counter() - start
             self._core.numbers.calls.labels(method, code.name).inc()
             self._core.numbers.seconds.labels(method).observe(seconds)
             if method not in PUBLIC:
                 log("call", method=method, code=code.name, ms=round(seconds * 1e3, 1), caller=name, request=request_id)
+        # out here, where the error has gone: gRPC would keep it, and with it all that it passed through
+        return await context.abort(status.code, status.details, status.trailing_metadata)
 
     async def _caller(self, method: str, metadata: Any, request_id: str) -> Caller:
         """Give who calls, if they may.
