@@ -302,6 +302,35 @@ def test_draws_that_cannot_be_made(client: Client, server: Running, asked: dict[
     assert len(list(client.evaluations())) == before
 
 
+def test_draws_that_nobody_waits_for_end(client: Client, server: Running) -> None:
+    """What takes long is stopped when its caller has gone; the next one is served."""
+    _, pred = serving.boxes()
+    client.evaluate(pred, dataset="small")
+    before = server.pool.pids()
+    fields = {"dataset": "datasets/small", "bootstrap": {"draws": 10_000}}
+    request = messages.twin("EvaluateRequest")(**fields, predictions=[convert.to_bytes(pred)]).SerializeToString()
+    with grpc.insecure_channel(server.address) as channel:
+        call = serving.code_of(lambda: serving.raw(channel, f"{EVALUATIONS}/Evaluate", request, timeout=0.5))
+    assert call == "DEADLINE_EXCEEDED"
+    serving.wait_until(lambda: server.pool.running == 0)
+    assert client.evaluate(pred, dataset="small").state == "succeeded"
+    assert server.pool.pids() != before
+
+
+def test_a_server_that_knows_no_intervals(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it leaves out is not passed over in silence."""
+    _, pred = serving.boxes()
+    run = client.evaluate(pred, dataset="small", name="old")
+    with monkeypatch.context() as patch:
+        patch.setattr(intervals, "to_bootstrap", lambda _: None)
+        with pytest.raises(ServiceError, match="it drew no intervals for evaluations/"):
+            client.evaluate(pred, dataset="small", bootstrap=20)
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "evaluations", lambda **_: iter([run]))
+        with pytest.raises(InputError, match="called 'older' must be one, got 0"):
+            client.find("older")
+
+
 def test_draws_that_would_hold_too_much(client: Client) -> None:
     truth, pred = serving.boxes()
     with pytest.raises(InputError, match="bootstrap= goes with dataset="):

@@ -284,28 +284,26 @@ class Client:
             data = convert.to_bytes(pred)
             if len(data) <= UNARY_BYTES:
                 request = messages.twin("EvaluateRequest")(predictions=[data], **fields)
-                return _run(self._unary("EvaluationService", "Evaluate", request).evaluation)
+                return _checked(self._unary("EvaluationService", "Evaluate", request).evaluation, bootstrap)
             source: bytes | str | Path = data
         else:
             source = pred
         header = messages.twin("EvaluateHeader")(**fields, **_described(source))
-        return self._again(lambda: self._stream(header, source, progress))
+        return _checked(self._again(lambda: self._stream(header, source, progress)), bootstrap)
 
-    def _stream(self, header: Any, source: bytes | str | Path, progress: Progress | None) -> Run:
+    def _stream(self, header: Any, source: bytes | str | Path, progress: Progress | None) -> Any:
         method = self._channel.stream_stream(f"/{PACKAGE}.EvaluationService/EvaluateStream")
         parts = _parts("EvaluateStreamRequest", header, source, progress)
-        run = None
+        evaluation = None
         for data in method(parts, metadata=self._metadata, timeout=self._timeout_s):
             event = messages.parse("EvaluateStreamResponse", data)
             kind = event.WhichOneof("event")
             if kind == "progress" and progress is not None:
                 progress(event.progress.stage, event.progress.done, event.progress.total)
             elif kind == "evaluation":
-                run = _run(event.evaluation)
-        assert run is not None
-        if run.state == "failed":
-            raise InputError(run.error)
-        return run
+                evaluation = event.evaluation
+        assert evaluation is not None
+        return evaluation
 
     def get(self, name: str) -> Run:
         """Give an evaluation by its resource name."""
@@ -420,6 +418,7 @@ class Client:
         if name.startswith("evaluations/"):
             return name
         runs = [run for run in self.evaluations(dataset=dataset, name=name) if run.state == "succeeded"]
+        runs = [run for run in runs if run.display_name == name]  # an older server lists them all
         if len(runs) != 1:
             where = f" of the data set {dataset!r}" if dataset else ""
             told = listing([f"{run.name} of {run.dataset}, {run.created:%F %T} UTC" for run in runs])
@@ -590,6 +589,16 @@ def _run(message: Any) -> Run:
         error=message.error,
         intervals=intervals.to_bootstrap(message.scores),
     )
+
+
+def _checked(message: Any, draws: int) -> Run:
+    """Give an evaluation that was asked for, unless it failed or is not all that was asked for."""
+    run = _run(message)
+    if run.state == "failed":
+        raise InputError(run.error)
+    if draws and run.state == "succeeded" and run.intervals is None:
+        raise ServiceError(f"this server is of an older version: it drew no intervals for {run.name}")
+    return run
 
 
 def _dataset(message: Any) -> Dataset:
