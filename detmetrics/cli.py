@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from errno import EDQUOT, ENOSPC
@@ -23,8 +23,12 @@ from detmetrics.files import check_output, whole_file
 
 if TYPE_CHECKING:
     from detmetrics.boxes import Boxes
+    from detmetrics.gate import Gate, Verdict
     from detmetrics.ledger import Ledger
     from detmetrics.protocol import Protocol
+    from detmetrics.resampling import Bootstrap, Comparison
+    from detmetrics.scoring import Scores
+    from detmetrics.slicing import Slices
 
 app = typer.Typer(
     name="detmetrics",
@@ -64,7 +68,18 @@ Slicings = Annotated[
         "--by", metavar="ATTRIBUTE", help="Also slice: range=0,20,40, weather, scene+class, …; may be repeated."
     ),
 ]
+Draws = Annotated[
+    int, typer.Option("--bootstrap", metavar="N", help="Intervals from N draws of scenes, e.g. 1000; 0: none.")
+]
 Unit = Annotated[str, typer.Option(help="What is drawn as one: scene, frame, or another column of the frames.")]
+Token = Annotated[
+    str | None, typer.Option("--token", envvar="DETMETRICS_TOKEN", help="What the server's admin gave you.")
+]
+Tls = Annotated[bool, typer.Option("--tls", help="Speak TLS to the server.")]
+TlsCa = Annotated[
+    Path | None, typer.Option("--tls-ca", metavar="FILE", help="Certificates to trust, PEM; means --tls.")
+]
+Insecure = Annotated[bool, typer.Option("--insecure", help="Another machine without TLS, all the same.")]
 Cache = Annotated[bool, typer.Option("--cache/--no-cache", help="Keep truth read from tables in the cache folder.")]
 
 
@@ -99,9 +114,7 @@ def evaluate(
         Path | None, typer.Option("--ledger", metavar="FILE", help="Keep the matching, to slice or compare it later.")
     ] = None,
     by: Slicings = None,
-    n: Annotated[
-        int, typer.Option("--bootstrap", metavar="N", help="Intervals from N draws of scenes, e.g. 1000; 0: none.")
-    ] = 0,
+    n: Draws = 0,
     unit: Unit = "scene",
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
     cache: Cache = True,
@@ -110,8 +123,7 @@ def evaluate(
     outputs = _writable(**{"--json": json_out, "--details": details_out, "--ledger": ledger_out})
     _refuse_inputs(outputs, results, truth, protocol)
     rule = _absent(absent)
-    if n < 0 or n == 1:
-        raise InputError("--bootstrap", expected="0, or at least 2", got=n)
+    _check_draws(n)
     from detmetrics import slicing
 
     slicings = [slicing.parse(text) for text in dict.fromkeys(by or [])]
@@ -134,30 +146,19 @@ def evaluate(
         if "--ledger" in outputs:
             with step("writing the ledger"):
                 ledger.save(outputs.pop("--ledger"))
-    from detmetrics.reporting.table import as_renderable, intervals_table, slices_table
-
-    def summary() -> dict[str, Any]:
-        values = scores.to_summary()
-        if intervals is not None:
-            values["intervals"] = {"signature": intervals.signature, "rows": intervals.to_rows()}
-        if sliced:
-            values["slices"] = {one.by: one.to_rows() for one in sliced}
-        return values
-
-    contents: dict[str, Callable[[], Any]] = {"--json": summary, "--details": scores.to_details}
-    for option, path in outputs.items():
-        _write_json(path, contents[option]())
-    console = _console()
-    console.print(as_renderable(scores))
-    for one in sliced:
-        console.print(slices_table(one))
-    if intervals is not None:
-        console.print(intervals_table(intervals))
+    if "--json" in outputs:
+        more = {"slices": {one.by: one.to_rows() for one in sliced}} if sliced else {}
+        _write_json(outputs["--json"], {**_summary(scores, intervals), **more})
+    if "--details" in outputs:
+        _write_json(outputs["--details"], scores.to_details())
+    _print_scores(scores, intervals, sliced)
 
 
 @app.command()
 def compare(
-    baseline: Annotated[Path, typer.Argument(help="Predictions, or a ledger saved by evaluate --ledger.")],
+    baseline: Annotated[
+        Path, typer.Argument(help="Predictions, or a ledger saved by evaluate --ledger; with --server an evaluation.")
+    ],
     candidate: Annotated[Path, typer.Argument(help="What may take the place of the baseline.")],
     data: Data = None,
     version: Version = None,
@@ -181,36 +182,43 @@ def compare(
         Path | None, typer.Option("--markdown", metavar="FILE", help="Write a summary for a pull request.")
     ] = None,
     cache: Cache = True,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Compare two evaluations there: BASELINE and CANDIDATE are evaluations/…, or names that they were "
+            "submitted with.",
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --server: look for the names in this data set only.")
+    ] = None,
+    token: Token = None,
+    tls: Tls = False,
+    tls_ca: TlsCa = None,
+    insecure: Insecure = False,
 ) -> None:
     """Compare two detectors on the same truth: what got better or worse, and is it more than chance."""
     outputs = _writable(**{"--json": json_out, "--markdown": markdown_out})
-    _refuse_inputs(outputs, baseline, candidate, truth, gate, protocol)
     from detmetrics import gate as gates
-    from detmetrics import resampling, slicing
+    from detmetrics import slicing
 
-    slicings = [slicing.parse(text) for text in dict.fromkeys(by or [])]
+    slicings = [slicing.text_of(slicing.parse(text)) for text in dict.fromkeys(by or [])]
     given = {name: value for name, value in {"n": n, "unit": unit, "seed": seed}.items() if value is not None}
-    rule_set = None
-    settings: Any = given
-    if gate is not None:
-        rule_set = msgspec.structs.replace(gates.Gate.load(gate), **given)
-        settings = {"n": rule_set.n, "unit": rule_set.unit, "seed": rule_set.seed, "level": rule_set.level}
-    with _progress() as step:
-        source = _Source(data, version, split, scene, truth, cache, protocol)
-        (first, second), _ = _ledgers([baseline, candidate], source, step)
-        verdict = None
-        with step("comparing") as advance:
-            if rule_set is None:
-                comparison = resampling.compare(first, second, progress=advance, **settings)
-            else:
-                verdict = rule_set.check(first, second, progress=advance)
-                comparison = verdict.comparison
-        sliced: dict[str, resampling.Comparison] = {}
-        for terms in slicings:
-            text = slicing.text_of(terms)
-            with step(f"comparing by {text}") as advance:
-                parts = resampling.compare(first, second, by=text, progress=advance, **settings)
-            sliced |= {f"{text}:{name}": part for name, part in parts.items()}
+    rules = None if gate is None else msgspec.structs.replace(gates.Gate.load(gate), **given)
+    source = _Source(data, version, split, scene, truth, cache, protocol)
+    names = (baseline.stem, candidate.stem)
+    if server is None:
+        _refuse_inputs(outputs, baseline, candidate, truth, gate, protocol)
+        if stray := [option for option, value in {"--dataset": dataset, "--tls-ca": tls_ca}.items() if value]:
+            raise InputError(f"{stray[0]} goes with --server")
+        comparison, verdict, sliced = _compare_here((baseline, candidate), source, rules, given, slicings)
+    else:
+        _refuse_inputs(outputs, gate)
+        source.refuse("not with --server: it holds the truth, and knows the rules", protocol)
+        names = (str(baseline), str(candidate))
+        with _client(server, token, tls, tls_ca, insecure) as client:
+            comparison, verdict, sliced = _compare_there(names, dataset, client, rules, given, slicings)
     from detmetrics.reporting import comparing
     from detmetrics.reporting.table import comparison_table
     from detmetrics.scoring import headline_names
@@ -219,7 +227,6 @@ def compare(
         _write_json(outputs["--json"], comparing.as_json(comparison, verdict, sliced))
     if "--markdown" in outputs:
         with whole_file(outputs["--markdown"]) as file:
-            names = (baseline.stem, candidate.stem)
             file.write(comparing.as_markdown(comparison, verdict, sliced, names).encode())
     console = _console()
     console.print(comparison_table(comparison))
@@ -663,14 +670,6 @@ def _synth_world(out: Path, plan: dict[str, int], seed: int, workers: int | None
 
 
 Server = Annotated[str, typer.Option("--server", metavar="HOST:PORT", help="Where the server is.")]
-Token = Annotated[
-    str | None, typer.Option("--token", envvar="DETMETRICS_TOKEN", help="What the server's admin gave you.")
-]
-Tls = Annotated[bool, typer.Option("--tls", help="Speak TLS to the server.")]
-TlsCa = Annotated[
-    Path | None, typer.Option("--tls-ca", metavar="FILE", help="Certificates to trust, PEM; means --tls.")
-]
-Insecure = Annotated[bool, typer.Option("--insecure", help="Another machine without TLS, all the same.")]
 Store = Annotated[Path | None, typer.Option("--storage", metavar="DIR", help="The server's folder.")]
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings in TOML; flags win.")]
 
@@ -728,6 +727,9 @@ def submit(
     tag: Annotated[list[str] | None, typer.Option(help="To find it by; may be repeated.")] = None,
     protocol: Rules = None,
     absent: Annotated[str, typer.Option(help="A class without truth: 'official' or 'omit'.")] = "official",
+    n: Draws = 0,
+    unit: Unit = "scene",
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
     json_out: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers.")] = None,
     token: Token = None,
     tls: Tls = False,
@@ -737,18 +739,17 @@ def submit(
     """Send predictions to a server and print the table."""
     outputs = _writable(**{"--json": json_out})
     rule = _absent(absent)
+    _check_draws(n)
     with _client(server, token, tls, tls_ca, insecure) as client, _progress() as step, _stages(step) as progress:
         chosen = _protocol(protocol) if protocol and protocol.endswith(".toml") else protocol or "nuscenes"
         run = client.evaluate(
-            results, dataset=dataset, name=name, tags=tag or [], protocol=chosen, absent=rule, progress=progress
-        )
-    from detmetrics.reporting.table import as_renderable
-
+            results, dataset=dataset, name=name, tags=tag or [], protocol=chosen, absent=rule, bootstrap=n, unit=unit,
+            seed=seed, progress=progress,
+        )  # fmt: skip
     if "--json" in outputs:
-        _write_json(outputs["--json"], {**run.scores.to_summary(), "evaluation": run.name})
-    console = _console()
-    console.print(as_renderable(run.scores))
-    console.print(run.name)
+        _write_json(outputs["--json"], {**_summary(run.scores, run.intervals), "evaluation": run.name})
+    _print_scores(run.scores, run.intervals)
+    _console().print(run.name)
 
 
 @app.command("upload-dataset")
@@ -1101,12 +1102,12 @@ class _Source(NamedTuple):
     def read(self, step: Step) -> Boxes:
         return _truth(*self[:6], step)
 
-    def refuse(self) -> None:
-        """Refuse what would be ignored, since ledgers hold their truth."""
+    def refuse(self, why: str = "not with a ledger: a ledger holds its truth", protocol: str | None = None) -> None:
+        """Refuse what would be ignored."""
         given = {"--data": self.data, "--version": self.version, "--split": self.split, "--truth": self.truth}
-        stray = [name for name, value in {**given, "--scene": self.scenes}.items() if value]
+        stray = [name for name, value in {**given, "--scene": self.scenes, "--protocol": protocol}.items() if value]
         if stray:
-            raise InputError(f"{stray[0]} goes with results, not with a ledger: a ledger holds its truth")
+            raise InputError(f"{stray[0]} goes with results, {why}")
 
 
 def _ledger(path: Path, source: _Source, step: Step) -> tuple[Ledger, float]:
@@ -1150,6 +1151,50 @@ def _ledgers(paths: list[Path], source: _Source, step: Step) -> tuple[list[Ledge
             found.append(match(truth, pred, rules))
             seconds += time.perf_counter() - start
     return found, seconds
+
+
+def _compare_here(
+    paths: tuple[Path, Path], source: _Source, rules: Gate | None, given: dict[str, Any], slicings: list[str]
+) -> tuple[Comparison, Verdict | None, dict[str, Comparison]]:
+    """Compare two files: the whole, what the gate says, and the slices."""
+    from detmetrics.resampling import compare as pair
+
+    settings = given
+    if rules is not None:
+        settings = {"n": rules.n, "unit": rules.unit, "seed": rules.seed, "level": rules.level}
+    with _progress() as step:
+        (first, second), _ = _ledgers(list(paths), source, step)
+        with step("comparing") as advance:
+            verdict = None if rules is None else rules.check(first, second, progress=advance)
+            whole = pair(first, second, progress=advance, **settings) if verdict is None else verdict.comparison
+        sliced: dict[str, Comparison] = {}
+        for text in slicings:
+            with step(f"comparing by {text}") as advance:
+                parts = pair(first, second, by=text, progress=advance, **settings)
+            sliced |= {f"{text}:{name}": part for name, part in parts.items()}
+    return whole, verdict, sliced
+
+
+def _compare_there(
+    names: tuple[str, str],
+    dataset: str | None,
+    client: Any,
+    rules: Gate | None,
+    given: dict[str, Any],
+    slicings: list[str],
+) -> tuple[Comparison, Verdict | None, dict[str, Comparison]]:
+    """Compare two evaluations of a server."""
+    if given.get("n") == 0:  # on the wire 0 is the default
+        raise InputError("--draws", expected="at least 2", got=0)
+    with _progress() as step:
+        with step("looking for the evaluations"):
+            baseline, candidate = (client.find(name, dataset=dataset) for name in names)
+        with step("comparing on the server"):
+            if rules is None:
+                found = client.compare(baseline, candidate, by=slicings, **given)
+            else:
+                found = client.compare(baseline, candidate, by=slicings, gate=msgspec.to_builtins(rules))
+    return found.comparison, found.verdict, dict(found.slices)
 
 
 def _footage(source: _Source, predictions: Path | None, lidar: str, sweeps: int, step: Step) -> Any:
@@ -1224,6 +1269,31 @@ def _protocol(name: str) -> Protocol:
     from detmetrics.protocols import by_name
 
     return Protocol.load(name) if name.endswith(".toml") else by_name(name)
+
+
+def _check_draws(n: int) -> None:
+    if n < 0 or n == 1:
+        raise InputError("--bootstrap", expected="0, or at least 2", got=n)
+
+
+def _summary(scores: Scores, intervals: Bootstrap | None) -> dict[str, Any]:
+    """Give the numbers with their official keys, and the intervals."""
+    values = scores.to_summary()
+    if intervals is not None:
+        values["intervals"] = {"signature": intervals.signature, "rows": intervals.to_rows()}
+    return values
+
+
+def _print_scores(scores: Scores, intervals: Bootstrap | None, sliced: Sequence[Slices] = ()) -> None:
+    """Print the table people know, slices and intervals."""
+    from detmetrics.reporting.table import as_renderable, intervals_table, slices_table
+
+    console = _console()
+    console.print(as_renderable(scores))
+    for one in sliced:
+        console.print(slices_table(one))
+    if intervals is not None:
+        console.print(intervals_table(intervals))
 
 
 def _write_json(path: Path, values: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -19,6 +19,7 @@ from detmetrics.slicing import Term, plain
 if TYPE_CHECKING:
     from detmetrics.ledger import Ledger
     from detmetrics.resampling import Comparison, Difference, Progress
+    from detmetrics.scoring import Absent
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -131,16 +132,40 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         InputError
             Where the file is missing, is not TOML, or is no gate, naming the field.
         """
-        values = read_toml(path)
+        return Gate.from_dict(read_toml(path), str(path))
+
+    @staticmethod
+    def from_dict(values: Mapping[str, object], source: str = "gate") -> Gate:
+        """Make a gate from plain values, as TOML holds them.
+
+        Raises
+        ------
+        InputError
+            Where they are no gate, naming the field.
+        """
         try:
             return msgspec.convert(values, Gate)
         except msgspec.ValidationError as error:
-            raise InputError(f"{path}: {error}") from None
+            raise InputError(f"{source}: {error}") from None
 
     def check(
-        self, baseline: Ledger, candidate: Ledger, *, threads: int | None = None, progress: Progress | None = None
+        self,
+        baseline: Ledger,
+        candidate: Ledger,
+        *,
+        absent: Absent | None = None,
+        threads: int | None = None,
+        progress: Progress | None = None,
     ) -> Verdict:
         """Compare two ledgers under the rules; the same scenes are drawn for every rule.
+
+        Parameters
+        ----------
+        baseline, candidate : Ledger
+        absent : {"official", "omit"}, optional
+            What a class without truth counts in the whole; in slices it is always left out.
+        threads, progress
+            As in :func:`detmetrics.compare`.
 
         Raises
         ------
@@ -154,7 +179,9 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         slicings = list(dict.fromkeys(terms for terms, _ in self._slices() if terms))
         n_parts = 1 + len(slicings)
         settings: Any = {"n": self.n, "unit": self.unit, "seed": self.seed, "level": self.level, "threads": threads}
-        whole: Comparison = compare(baseline, candidate, progress=_part(progress, 0, n_parts), **settings)
+        whole: Comparison = compare(
+            baseline, candidate, absent=absent, progress=_part(progress, 0, n_parts), **settings
+        )
         by_slicing: dict[tuple[Term, ...], dict[str, Comparison]] = {}
         for i, terms in enumerate(slicings):
             by = {term.name: term.edges for term in terms}

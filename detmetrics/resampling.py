@@ -741,7 +741,7 @@ def _units(plan: Plan, draws: Draws) -> Ints:
 
 
 def _checked(level: float, method: str) -> tuple[float, Method]:
-    if not 0 < level < 1:
+    if not (level > 0 and (1 + level) / 2 < 1):  # also less than half a digit below 1 is none
         raise InputError("level", expected="between 0 and 1", got=level)
     if method not in get_args(Method):
         raise InputError("method", expected=f"one of {get_args(Method)}", got=method)

@@ -155,6 +155,36 @@ def same(mine: dm.Scores, theirs: dm.Scores) -> None:
     assert mine.notes == theirs.notes
 
 
+def same_intervals(mine: dm.Bootstrap, theirs: dm.Bootstrap | None) -> None:
+    """Every interval, and all that is printed with it, to the last bit."""
+    assert isinstance(theirs, dm.Bootstrap)
+    assert mine.names == theirs.names
+    for name, one in mine:
+        assert repr(one) == repr(theirs[name]), name
+    same_draws(mine, theirs)
+    assert mine.signature == theirs.signature
+    assert str(mine) == str(theirs)
+
+
+def same_comparison(mine: dm.Comparison, theirs: dm.Comparison) -> None:
+    """Every difference, and all that is printed with it, to the last bit."""
+    assert isinstance(theirs, dm.Comparison)
+    assert mine.names == theirs.names
+    for name, one in mine:
+        assert repr(one) == repr(theirs[name]), name
+    same_draws(mine, theirs)
+    assert mine.signatures == theirs.signatures
+    assert mine.slice == theirs.slice
+    assert str(mine) == str(theirs)
+
+
+def same_draws(mine: Any, theirs: Any) -> None:
+    assert len(mine.replicates) == len(theirs.replicates)
+    assert mine.n_units.tolist() == theirs.n_units.tolist()
+    for name in ("protocol", "level", "method", "unit", "notes", "seed"):
+        assert getattr(mine, name) == getattr(theirs, name), name
+
+
 def end_quietly(process: Process) -> None:
     with suppress(ProcessLookupError):
         process.kill()

@@ -29,7 +29,9 @@ pytest.importorskip("grpc", reason="detmetrics[server] is not installed")
 import grpc
 
 import serving
-from detmetrics_server import asking, blobs, convert, evaluations, messages, statuses
+from detmetrics.gate import Gate
+from detmetrics.reporting import comparing
+from detmetrics_server import asking, blobs, convert, evaluations, intervals, messages, statuses
 from detmetrics_server import client as clients
 from detmetrics_server import storage as storages
 from detmetrics_server.client import Client
@@ -77,8 +79,14 @@ def test_golden_over_the_wire(client: Client, path: Path, tmp_path: Path) -> Non
     dm.io.parquet.write(pred, tmp_path / "pred.parquet")
     streamed = client.evaluate(tmp_path / "pred.parquet", dataset=f"golden.{path.stem}", protocol=rules)
     serving.same(local, streamed.scores)
-    omitted = client.evaluate(pred, dataset=f"golden.{path.stem}", absent="omit", protocol=rules)
+    fields: dict[str, Any] = {"absent": "omit", "bootstrap": 40, "unit": "frame", "seed": 3, "level": 0.9}
+    omitted = client.evaluate(pred, dataset=f"golden.{path.stem}", protocol=rules, **fields)
     serving.same(dm.evaluate(truth, pred, local.protocol, absent="omit"), omitted.scores)
+    assert run.intervals is None
+    ledger = dm.match(truth, pred, local.protocol)
+    drawn = dm.bootstrap(ledger, 40, "frame", 3, level=0.9, absent="omit")
+    serving.same_intervals(drawn, omitted.intervals)
+    serving.same_intervals(drawn, client.get(omitted.name).intervals)
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="real data lies in ../shared/data, which is not here")
@@ -211,12 +219,221 @@ def test_comparison_is_the_local_one(client: Client) -> None:
     assert [verdict for _, verdict in judged.outcomes] == ["worse", "ok"]
     with pytest.raises(InputError, match="gate"):
         client.compare(*runs, gate={"rules": 1})
-    with pytest.raises(InputError, match="draws must be from 0 to 10000"):
+    with pytest.raises(InputError, match="draws must be from 2 to 10000"):
         client.compare(*runs, n=20_000)
     client.upload_dataset("third", truth.take(truth.frames[:10]))
     other = client.evaluate(pred.take(truth.frames[:10]), dataset="third").name
     with pytest.raises(InputError, match="data set of baseline and candidate must be the same"):
         client.compare(runs[0], other)
+
+
+@pytest.fixture(scope="module")
+def pair(client: Client) -> tuple[list[str], list[dm.Ledger]]:
+    """Two evaluations, and their ledgers; the second one is worse far away."""
+    truth, pred = serving.boxes()
+    far = np.hypot(*pred.center_m[:, :2].T) > 20
+    worse = pred.replace(center_m=pred.center_m + 0.4 * far[:, None])
+    names = [client.evaluate(side, dataset="small", name=f"p{i}").name for i, side in enumerate((pred, worse))]
+    return names, [dm.match(truth, side, dm.NUSCENES) for side in (pred, worse)]
+
+
+def test_intervals_of_one_evaluation(client: Client, tmp_path: Path) -> None:
+    """As a message and as a stream, with the defaults of the local library; kept, left out of lists."""
+    truth, pred = serving.boxes()
+    ledger = dm.match(truth, pred, dm.NUSCENES)
+    run = client.evaluate(pred, dataset="small", name="sure", bootstrap=60)
+    serving.same_intervals(dm.bootstrap(ledger, 60), run.intervals)
+    serving.same_intervals(dm.bootstrap(ledger, 60), client.get(run.name).intervals)
+    assert next(client.evaluations(name="sure")).intervals is None
+    path, stages = tmp_path / "pred.parquet", []
+    dm.io.parquet.write(pred, path)
+    run = client.evaluate(path, dataset="small", bootstrap=300, progress=lambda stage, *_: stages.append(stage))
+    serving.same(dm.evaluate(truth, pred, dm.NUSCENES), run.scores)
+    serving.same_intervals(dm.bootstrap(ledger, 300), run.intervals)
+    assert "resampling" in stages
+    asked = {"truth": [convert.to_bytes(truth)], "predictions": [convert.to_bytes(pred)], "bootstrap": {"draws": 60}}
+    request = messages.twin("EvaluateRequest")(**asked)
+    scores = client._unary("EvaluationService", "Evaluate", request).evaluation.scores
+    serving.same_intervals(dm.bootstrap(ledger, 60), intervals.to_bootstrap(scores))
+
+
+def test_intervals_at_another_level_stay_on_the_server(client: Client) -> None:
+    _, pred = serving.boxes()
+    drawn = client.evaluate(pred, dataset="small", bootstrap=20).intervals
+    assert drawn is not None
+    assert drawn.interval("NDS", level=0.95, method="expanded") == drawn["NDS"]
+    for other in ({"level": 0.9}, {"method": "bca"}):
+        with pytest.raises(InputError, match=r"level 0\.95 and method 'expanded', since the replicates stayed"):
+            drawn.interval("NDS", **other)
+    with pytest.raises(InputError, match="unknown metric 'NDX'"):
+        drawn["NDX"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "text"),
+    [
+        ({"draws": 1}, "bootstrap.draws must be from 2 to 10000"),
+        ({"draws": -3}, "bootstrap.draws must be from 2 to 10000"),
+        ({"draws": 10_001}, "bootstrap.draws must be from 2 to 10000"),
+        ({"draws": 2**31 - 1}, "bootstrap.draws must be from 2 to 10000"),
+        ({"seed": -1}, "bootstrap.seed must be zero or more"),
+        ({"level": float("nan")}, "bootstrap.level must be between 0 and 1, got nan"),
+        ({"level": float("inf")}, "bootstrap.level must be between 0 and 1"),
+        ({"level": -0.5}, "bootstrap.level must be between 0 and 1"),
+        ({"level": 1.0}, "bootstrap.level must be between 0 and 1"),
+        ({"level": 1 - 2**-53}, "bootstrap.level must be between 0 and 1"),
+        ({"unit": "a\x1b"}, "bootstrap.unit must be without control characters"),
+        ({"unit": "x" * 201}, "bootstrap.unit must be at most 200"),
+        ({"unit": "street"}, "unit 'street' to draw must be 'frame' or a column of the frames of truth of small"),
+    ],
+)
+def test_draws_that_cannot_be_made(client: Client, server: Running, asked: dict[str, Any], text: str) -> None:
+    """Refused before anything is uploaded or done, in both ways to ask."""
+    _, pred = serving.boxes()
+    before = len(list(client.evaluations()))
+    fields = {"dataset": "datasets/small", "bootstrap": asked}
+    request = messages.twin("EvaluateRequest")(**fields, predictions=[convert.to_bytes(pred)])
+    header = messages.twin("EvaluateStreamRequest")(header={**fields, "format": 1}).SerializeToString()
+    with pytest.raises(InputError, match=text):
+        client._unary("EvaluationService", "Evaluate", request)
+    with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError, match=text) as found:
+        serving.upload(channel, [header])
+    assert found.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert len(list(client.evaluations())) == before
+
+
+def test_draws_that_nobody_waits_for_end(client: Client, server: Running) -> None:
+    """What takes long is stopped when its caller has gone; the next one is served."""
+    _, pred = serving.boxes()
+    client.evaluate(pred, dataset="small")
+    before = server.pool.pids()
+    fields = {"dataset": "datasets/small", "bootstrap": {"draws": 10_000}}
+    request = messages.twin("EvaluateRequest")(**fields, predictions=[convert.to_bytes(pred)]).SerializeToString()
+    with grpc.insecure_channel(server.address) as channel:
+        call = serving.code_of(lambda: serving.raw(channel, f"{EVALUATIONS}/Evaluate", request, timeout=0.5))
+    assert call == "DEADLINE_EXCEEDED"
+    serving.wait_until(lambda: server.pool.running == 0)
+    assert client.evaluate(pred, dataset="small").state == "succeeded"
+    assert server.pool.pids() != before
+
+
+def test_a_server_that_knows_no_intervals(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it leaves out is not passed over in silence."""
+    _, pred = serving.boxes()
+    run = client.evaluate(pred, dataset="small", name="old")
+    with monkeypatch.context() as patch:
+        patch.setattr(intervals, "to_bootstrap", lambda _: None)
+        with pytest.raises(ServiceError, match="it drew no intervals for evaluations/"):
+            client.evaluate(pred, dataset="small", bootstrap=20)
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "evaluations", lambda **_: iter([run]))
+        with pytest.raises(InputError, match="called 'older' must be one, got 0"):
+            client.find("older")
+
+
+def test_draws_that_would_hold_too_much(client: Client) -> None:
+    truth, pred = serving.boxes()
+    with pytest.raises(InputError, match="bootstrap= goes with dataset="):
+        client.evaluate(pred, truth=truth, bootstrap=9)  # type: ignore[call-overload]
+    rules = dm.NUSCENES.to_dict() | {"name": "wide", "curve": {**dm.NUSCENES.to_dict()["curve"], "n_samples": 11}}
+    rules["tasks"] = [*rules["tasks"], *({**rules["tasks"][0], "label": f"c{i}"} for i in range(590))]
+    with pytest.raises(InputError, match=r"draws must be at most [\d,]+ of 3,607 numbers each, got 10000"):
+        client.evaluate(pred, dataset="small", protocol=dm.Protocol.from_dict(rules), bootstrap=10_000)
+
+
+def test_intervals_are_part_of_what_was_asked(client: Client, tmp_path: Path) -> None:
+    _, pred = serving.boxes()
+    path = tmp_path / "pred.parquet"
+    dm.io.parquet.write(pred, path)
+    for sent, key in ((pred, "drawn"), (path, "drawn.stream".replace(".", "-"))):
+        first = client.evaluate(sent, dataset="small", request_id=key, bootstrap=20, seed=1)
+        again = client.evaluate(sent, dataset="small", request_id=key, bootstrap=20, seed=1, unit="scene")
+        assert again.name == first.name
+        assert first.intervals is not None
+        serving.same_intervals(first.intervals, again.intervals)
+        for other in ({}, {"bootstrap": 21, "seed": 1}, {"bootstrap": 20}, {"bootstrap": 20, "seed": 1, "level": 0.9}):
+            with pytest.raises(InputError, match="request_id must be new"):
+                client.evaluate(sent, dataset="small", request_id=key, **other)
+
+
+def test_comparison_by_slices_and_what_the_gate_says(client: Client, pair: tuple[list[str], list[dm.Ledger]]) -> None:
+    (first, second), (mine, other) = pair
+    rules = {
+        "n": 60,
+        "seed": 2,
+        "rule": [
+            {"metric": "NDS"},
+            {"metric": "AP", "class": "car", "slice": "range=20-40", "tolerance": 0.01, "significant": False},
+            {"metric": "mAP", "slice": "range=0-20+class=car", "significant": False},
+            {"metric": "ATE", "slice": "scene=scene-0002", "tolerance": 5.0},
+        ],
+    }
+    gate = Gate.from_dict(rules)
+    slicings = ["range=0,20,40", "class", "scene+class"]
+    found = client.compare(first, second, gate=rules, by=slicings)
+    verdict = gate.check(mine, other)
+    serving.same_comparison(verdict.comparison, found.comparison)
+    assert found.verdict is not None
+    assert list(map(repr, verdict.outcomes)) == list(map(repr, found.verdict.outcomes))
+    assert found.verdict.passed is found.passed is verdict.passed is False
+    assert found.outcomes == tuple((str(outcome.rule), outcome.verdict) for outcome in verdict.outcomes)
+    local = {
+        f"{by}:{name}": part for by in slicings for name, part in dm.compare(mine, other, 60, seed=2, by=by).items()
+    }
+    assert list(found.slices) == list(local)
+    for name, part in local.items():
+        serving.same_comparison(part, found.slices[name])
+    sections = (comparing.as_markdown, comparing.as_json)
+    names = (("a", "b"),), ()
+    for write, more in zip(sections, names, strict=True):
+        theirs = write(found.comparison, found.verdict, dict(found.slices), *more)
+        assert repr(theirs) == repr(write(verdict.comparison, verdict, local, *more))
+    with pytest.raises(InputError, match="unknown metric 'NDX'"):
+        found.comparison["NDX"]
+
+
+WHOLE_METRES = ",".join(map(str, range(1, 40)))
+
+
+def test_comparisons_that_cannot_be_made(client: Client, pair: tuple[list[str], list[dm.Ledger]]) -> None:
+    names, _ = pair
+    for asked, text in (
+        ({"by": ["nothing"]}, "unknown attribute to slice by 'nothing'"),
+        ({"by": ["range=1,1"]}, "edges of range must be ascending and finite"),
+        ({"by": ["class", *(f"range={i}" for i in range(9))]}, "by must be at most 8"),
+        ({"by": ["x" * 201]}, r"by\[0\] must be at most 200"),
+        ({"by": ["class\n"]}, r"by\[0\] must be without control"),
+        ({"by": [f"range={i},{WHOLE_METRES}+class" for i in (0.25, 0.5, 0.75)]}, "by must be of at most 200 slices"),
+        ({"by": ["range=" + ",".join(map(str, range(50)))], "n": 10_000}, r"draws must be at most 5,\d+ of 3,\d+ numb"),
+        ({"gate": {"rule": [{"metric": "NDS", "slice": "range=3-5000"}], "n": 2}, "level": 1.5}, "level must be"),
+        ({"gate": {"rule": [{"metric": "NDS", "slice": "weather"}]}}, "slice 'weather' must be like"),
+        ({"gate": {"rule": [{"metric": "NDS", "slice": "nothing=x"}]}}, "unknown attribute to slice by 'nothing'"),
+        ({"gate": {"rule": [{"metric": "NDS"}], "n": 10_001}}, "draws must be from 2 to 10000"),
+        ({"gate": {"rule": [{"metric": "NDS"}], "level": 1 - 2**-53}}, "level must be between 0 and 1"),
+        ({"n": 1}, "draws must be from 2 to 10000"),
+        ({"seed": -1}, "seed must be zero or more"),
+        ({"level": float("nan")}, "level must be between 0 and 1"),
+        ({"unit": "street"}, "unit 'street' to draw must be 'frame'"),
+    ):
+        with pytest.raises(InputError, match=text):  # noqa: PT012
+            client.compare(*names, **asked)
+            pytest.fail(str(asked))
+
+
+def test_names_instead_of_resource_names(client: Client, pair: tuple[list[str], list[dm.Ledger]]) -> None:
+    (first, second), (mine, _) = pair
+    assert [client.find(name) for name in ("p0", "p1", second)] == [first, second, second]
+    assert client.find("p0", dataset="small") == first
+    with pytest.raises(InputError, match=r"succeeded and are called 'p9' must be one, got 0"):
+        client.find("p9")
+    client.upload_dataset("elsewhere", mine.truth)
+    twin = client.evaluate(serving.boxes()[1], dataset="elsewhere", name="p0").name
+    with pytest.raises(InputError, match="called 'p0' must be one, got 2") as found:
+        client.find("p0")
+    assert first in str(found.value)
+    assert twin in str(found.value)
+    assert client.find("p0", dataset="elsewhere") == twin
+    assert client.find("p0", dataset="small") == first
 
 
 def test_errors_say_what_the_local_ones_say(client: Client, tmp_path: Path) -> None:
@@ -562,6 +779,8 @@ def test_what_both_left_out_is_left_out_of_their_comparison(client: Client) -> N
     compared = client.compare(*runs, n=20)
     for name, one in omitted:
         assert repr(compared.differences[name]) == repr(one)
+    judged = client.compare(*runs, n=20, gate={"rule": [{"metric": "NDS"}]})
+    serving.same_comparison(omitted, judged.comparison)
     other = client.evaluate(pred, dataset="few").name
     with pytest.raises(InputError, match="absent of baseline and candidate must be the same"):
         client.compare(runs[0], other)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import gzip
 import hashlib
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -231,6 +233,13 @@ UPLOADS: dict[str, tuple[list[Any], str]] = {
     "long file name": ([header(file_name="x" * 201)], "file_name must be at most 200"),
     "absent": ([header(absent=7)], "absent must be"),
     "protocol": ([header(protocol=[b"\x0a\x01x"])], "unknown protocol 'x'"),
+    "many draws": ([header(bootstrap={"draws": 2**31 - 1})], "bootstrap.draws must be from 2 to 10000"),
+    "negative draws": ([header(bootstrap={"draws": -1})], "bootstrap.draws must be from 2 to 10000"),
+    "no level": ([header(bootstrap={"level": float("nan")})], "bootstrap.level must be between 0 and 1"),
+    "path as unit": (
+        [header(bootstrap={"unit": "../../etc/passwd"})],
+        "unit '../../etc/passwd' to draw must be 'frame'",
+    ),
     "columns are noise": (whole(b"\xff" * 100), "is no Boxes message"),
     "no json": (whole(b"hello", format=2), "predictions"),
     "half json": (whole(b'{"meta": {}, "results": {"a": [{"tr', format=2), "predictions"),
@@ -455,6 +464,28 @@ def test_a_compressed_message_that_is_large(open_server: Running) -> None:
     assert code == "RESOURCE_EXHAUSTED"
 
 
+def test_a_message_that_was_read_is_let_go(channel: Any) -> None:
+    """At once, not when Python looks for cycles: else the server grows by a request each."""
+    large = messages.twin("Boxes")(labels=["x" * (2 << 20)]).SerializeToString()
+    request = messages.twin("EvaluateRequest")(dataset="datasets/none", predictions=[large]).SerializeToString()
+    harmless = (
+        VALID_BYTES + messages.varint(1000 << 3 | 2) + messages.varint(2 << 20) + bytes(2 << 20)
+    )  # a field unknown
+    parts = [header().SerializeToString(), chunk(bytes(2 << 20), offset=1).SerializeToString()]
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for _ in range(10):
+            assert serving.code_of(lambda: serving.raw(channel, f"{EVALUATIONS}/Evaluate", request)) == "NOT_FOUND"
+            assert serving.code_of(lambda: serving.upload(channel, parts)) == "INVALID_ARGUMENT"
+            assert serving.code_of(lambda: serving.raw(channel, f"{EVALUATIONS}/Evaluate", harmless)) == "OK"
+        serving.wait_until(lambda: tracemalloc.get_traced_memory()[0] < 10 << 20, 5.0)
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+
+
 # any bytes
 
 UNARY = [
@@ -483,6 +514,7 @@ VALID = messages.twin("EvaluateRequest")(
     display_name="x",
     tags=["a"],
     protocol=[CHOICE.SerializeToString()],
+    bootstrap={"draws": 2, "unit": "frame", "seed": 1, "level": 0.5},
 )
 VALID_BYTES = VALID.SerializeToString()
 

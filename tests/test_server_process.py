@@ -80,9 +80,68 @@ def test_the_command_line(server: Process, tmp_path: Path) -> None:
     assert written["evaluation"] in done.stdout
     with Client(server.address) as client:
         assert client.get(written["evaluation"]).tags == ("nightly",)
+    assert "intervals" not in written
     done = command("submit", *arguments[:3], "--dataset", "other")
     assert done.returncode == 2
     assert "there is no data set 'other'" in done.stderr
+
+
+def test_the_same_tables_here_and_there(server: Process, tmp_path: Path) -> None:
+    """What submit and compare --server print and write is what evaluate and compare print and write."""
+    truth, pred = serving.boxes()
+    dm.io.parquet.write(truth, tmp_path / "truth.parquet")
+    dm.io.parquet.write(pred, tmp_path / "good.parquet")
+    dm.io.parquet.write(pred.replace(center_m=pred.center_m + 0.3), tmp_path / "worse.parquet")
+    (tmp_path / "gate.toml").write_text(
+        'n = 40\nseed = 1\n[[rule]]\nmetric = "NDS"\n[[rule]]\nmetric = "mAP"\nsignificant = false\nslice = "range=0-20"\n'
+    )
+    there, here = ("--server", server.address), ("--truth", str(tmp_path / "truth.parquet"))
+    drawn = ("--bootstrap", "30", "--unit", "frame", "--seed", "2", "--json", str(tmp_path / "out.json"))
+    done = command("upload-dataset", "cli", *here, *there)
+    assert done.returncode == 0, done.stderr
+
+    def outputs(*arguments: str, code: int = 0) -> tuple[str, Any]:
+        done = command(*arguments, COLUMNS="160")
+        assert done.returncode == code, done.stderr
+        written = json.loads((tmp_path / "out.json").read_text())
+        written.pop("eval_time", None)
+        return done.stdout, written
+
+    for name in ("good", "worse"):
+        results = str(tmp_path / f"{name}.parquet")
+        remote, told = outputs("submit", results, *there, "--dataset", "cli", "--name", name, *drawn)
+        local, expected = outputs("evaluate", results, *here, *drawn)
+        assert told.pop("evaluation") == remote.splitlines()[-1]
+        assert remote.splitlines()[:-1] == local.splitlines()
+        assert len(told["intervals"]["rows"]) == 67
+        assert told == expected
+    files = [str(tmp_path / f"{name}.parquet") for name in ("good", "worse")]
+    pages = [tmp_path / "out.json", tmp_path / "out.md"]
+    more = ("--by", "range=0,20,40", "--json", str(pages[0]), "--markdown", str(pages[1]))
+    for extra, code in ((("-n", "40"), 0), (("--gate", str(tmp_path / "gate.toml"), "--seed", "0"), 3)):
+        remote, told = outputs("compare", "good", "worse", *there, "--dataset", "cli", *more, *extra, code=code)
+        page = pages[1].read_text()
+        local, expected = outputs("compare", *files, *here, *more, *extra, code=code)
+        assert remote == local
+        assert page == pages[1].read_text()
+        assert told == expected
+    assert "gate: NOT passed" in remote
+    assert expected["seed"] == 0, "a flag wins over the gate"
+    same, _ = outputs("compare", "good", "good", *there, *more, "--gate", str(tmp_path / "gate.toml"))
+    assert "gate: passed" in same
+    for arguments, text in (
+        (("compare", "good", "worse", *there, *here), "--truth goes with results, not with --server"),
+        (("compare", "good", "worse", *there, "--protocol", "nuscenes"), "--protocol goes with results, not with"),
+        (("compare", *files, *here, "--dataset", "cli"), "--dataset goes with --server"),
+        (("compare", "good", "worse", *there, "-n", "0"), "--draws must be at least 2, got 0"),
+        (("compare", "good", "best", *there), "called 'best' must be one, got 0"),
+        (("compare", "evaluations/x", "worse", *there), "baseline must be of the form evaluations/{id}"),
+        (("submit", files[0], *there, "--dataset", "cli", "--bootstrap", "1"), "--bootstrap must be 0, or at least 2"),
+        (("submit", files[0], *there, "--dataset", "cli", "--bootstrap", "9", "--unit", "log"), "unit 'log' to draw"),
+    ):
+        done = command(*arguments)
+        assert done.returncode == 2, done.stderr
+        assert text in done.stderr.replace("\n", " ")
 
 
 def test_settings_are_printed_without_secrets_and_the_folder_is_held(

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x64\x65tmetrics/v1/scores.proto\x12\rdetmetrics.v1\x1a\x1cgoogle/protobuf/struct.proto\"X\n\x0eProtocolChoice\x12\x11\n\x07\x62undled\x18\x01 \x01(\tH\x00\x12)\n\x06\x63ustom\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x42\x08\n\x06\x63hoice\"\xb9\x03\n\x06Scores\x12)\n\x08protocol\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\n\n\x02\x61p\x18\x02 \x03(\x01\x12\x14\n\x0c\x63lass_errors\x18\x03 \x03(\x01\x12\x0f\n\x07n_truth\x18\x04 \x03(\x10\x12\x0e\n\x06n_pred\x18\x05 \x03(\x10\x12\x11\n\tprecision\x18\x06 \x03(\x01\x12\x12\n\nconfidence\x18\x07 \x03(\x01\x12\x14\n\x0c\x65rror_curves\x18\x08 \x03(\x01\x12%\n\x06\x61\x62sent\x18\t \x01(\x0e\x32\x15.detmetrics.v1.Absent\x12\r\n\x05notes\x18\n \x03(\t\x12\x13\n\x0b\x65val_time_s\x18\x0b \x01(\x01\x12%\n\x04meta\x18\x0c \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1a\n\x12nan_velocity_share\x18\r \x01(\x01\x12\x11\n\tsignature\x18\x0e \x01(\t\x12\x33\n\x07metrics\x18\x0f \x03(\x0b\x32\".detmetrics.v1.Scores.MetricsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*F\n\x06\x41\x62sent\x12\x16\n\x12\x41\x42SENT_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41\x42SENT_OFFICIAL\x10\x01\x12\x0f\n\x0b\x41\x42SENT_OMIT\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x64\x65tmetrics/v1/scores.proto\x12\rdetmetrics.v1\x1a\x1cgoogle/protobuf/struct.proto\"X\n\x0eProtocolChoice\x12\x11\n\x07\x62undled\x18\x01 \x01(\tH\x00\x12)\n\x06\x63ustom\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x42\x08\n\x06\x63hoice\"E\n\tBootstrap\x12\r\n\x05\x64raws\x18\x01 \x01(\x05\x12\x0c\n\x04unit\x18\x02 \x01(\t\x12\x0c\n\x04seed\x18\x03 \x01(\x05\x12\r\n\x05level\x18\x04 \x01(\x01\"\xa3\x01\n\tIntervals\x12*\n\tintervals\x18\x01 \x03(\x0b\x32\x17.detmetrics.v1.Interval\x12\r\n\x05\x64raws\x18\x02 \x01(\x05\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\x0c\n\x04seed\x18\x04 \x01(\x05\x12\r\n\x05level\x18\x05 \x01(\x01\x12\x0e\n\x06method\x18\x06 \x01(\t\x12\x11\n\tsignature\x18\x07 \x01(\t\x12\r\n\x05notes\x18\x08 \x03(\t\"m\n\x08Interval\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x0b\n\x03low\x18\x03 \x01(\x01\x12\x0c\n\x04high\x18\x04 \x01(\x01\x12\x16\n\x0estandard_error\x18\x05 \x01(\x01\x12\x0f\n\x07n_units\x18\x06 \x01(\x05\"\xe6\x03\n\x06Scores\x12)\n\x08protocol\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\n\n\x02\x61p\x18\x02 \x03(\x01\x12\x14\n\x0c\x63lass_errors\x18\x03 \x03(\x01\x12\x0f\n\x07n_truth\x18\x04 \x03(\x10\x12\x0e\n\x06n_pred\x18\x05 \x03(\x10\x12\x11\n\tprecision\x18\x06 \x03(\x01\x12\x12\n\nconfidence\x18\x07 \x03(\x01\x12\x14\n\x0c\x65rror_curves\x18\x08 \x03(\x01\x12%\n\x06\x61\x62sent\x18\t \x01(\x0e\x32\x15.detmetrics.v1.Absent\x12\r\n\x05notes\x18\n \x03(\t\x12\x13\n\x0b\x65val_time_s\x18\x0b \x01(\x01\x12%\n\x04meta\x18\x0c \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1a\n\x12nan_velocity_share\x18\r \x01(\x01\x12\x11\n\tsignature\x18\x0e \x01(\t\x12\x33\n\x07metrics\x18\x0f \x03(\x0b\x32\".detmetrics.v1.Scores.MetricsEntry\x12+\n\tintervals\x18\x10 \x01(\x0b\x32\x18.detmetrics.v1.Intervals\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*F\n\x06\x41\x62sent\x12\x16\n\x12\x41\x42SENT_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41\x42SENT_OFFICIAL\x10\x01\x12\x0f\n\x0b\x41\x42SENT_OMIT\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,12 +34,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SCORES_METRICSENTRY']._loaded_options = None
   _globals['_SCORES_METRICSENTRY']._serialized_options = b'8\001'
-  _globals['_ABSENT']._serialized_start=609
-  _globals['_ABSENT']._serialized_end=679
+  _globals['_ABSENT']._serialized_start=1002
+  _globals['_ABSENT']._serialized_end=1072
   _globals['_PROTOCOLCHOICE']._serialized_start=75
   _globals['_PROTOCOLCHOICE']._serialized_end=163
-  _globals['_SCORES']._serialized_start=166
-  _globals['_SCORES']._serialized_end=607
-  _globals['_SCORES_METRICSENTRY']._serialized_start=561
-  _globals['_SCORES_METRICSENTRY']._serialized_end=607
+  _globals['_BOOTSTRAP']._serialized_start=165
+  _globals['_BOOTSTRAP']._serialized_end=234
+  _globals['_INTERVALS']._serialized_start=237
+  _globals['_INTERVALS']._serialized_end=400
+  _globals['_INTERVAL']._serialized_start=402
+  _globals['_INTERVAL']._serialized_end=511
+  _globals['_SCORES']._serialized_start=514
+  _globals['_SCORES']._serialized_end=1000
+  _globals['_SCORES_METRICSENTRY']._serialized_start=954
+  _globals['_SCORES_METRICSENTRY']._serialized_end=1000
 # @@protoc_insertion_point(module_scope)

@@ -75,7 +75,10 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         metadata = dict(details.invocation_metadata)
 
         async def around(stream: Any, context: Any) -> Any:
-            return await self._call(behaviour, stream, context, method, metadata)
+            try:
+                return await self._call(behaviour, stream, context, method, metadata)
+            finally:
+                await _forget(stream)
 
         # a stream to gRPC, whatever it is: so that nothing of a message is read before its caller is known
         make = {"unary": grpc.stream_unary_rpc_method_handler, "stream": grpc.stream_stream_rpc_method_handler}
@@ -135,13 +138,14 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             if not isinstance(error, DetmetricsError):
                 log("fault", level=40, error=error, method=method, request=request_id)
             status = to_status(error, request_id)
-            await context.abort(status.code, status.details, status.trailing_metadata)
         finally:
             seconds = time.perf_counter() - start
             self._core.numbers.calls.labels(method, code.name).inc()
             self._core.numbers.seconds.labels(method).observe(seconds)
             if method not in PUBLIC:
                 log("call", method=method, code=code.name, ms=round(seconds * 1e3, 1), caller=name, request=request_id)
+        # out here, where the error has gone: gRPC would keep it, and with it all that it passed through
+        return await context.abort(status.code, status.details, status.trailing_metadata)
 
     async def _caller(self, method: str, metadata: Any, request_id: str) -> Caller:
         """Give who calls, if they may.
@@ -166,3 +170,11 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
     def _look_up(self, token: str) -> tuple[bool, tuple[str, Role] | None]:
         return self._core.needs_token, self._core.storage.token(token) if token else None
+
+
+async def _forget(stream: Any) -> None:
+    """Let go of the last message of a stream, of which nothing more is read.
+
+    gRPC's iterator holds it, and itself: without this it would stay until Python looks for cycles, seldom.
+    """
+    await aiter(stream).aclose()

@@ -8,10 +8,12 @@ import json
 import re
 from typing import Any
 
-from detmetrics.errors import InputError
+from detmetrics.errors import InputError, listing
 from detmetrics.protocol import Protocol
 from detmetrics.protocols import PROTOCOLS, by_name
 from detmetrics.scoring import metric_names
+from detmetrics.slicing import parse, text_of
+from detmetrics_server.jobs import Draws
 from detmetrics_server.storage import Query
 
 _DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -22,6 +24,7 @@ MAX_PAGE, DEFAULT_PAGE = 1000, 50
 MAX_TAGS, MAX_TAG, MAX_TEXT = 16, 63, 200
 MAX_NS = 2**63 - 1
 MAX_TOKEN = 400
+MAX_BY = 8
 
 
 def dataset_id(text: str, field: str) -> str:
@@ -99,6 +102,29 @@ def payload(format_: int, compression: int, *, is_truth: bool) -> None:
         raise InputError("header.compression", expected="none or COMPRESSION_GZIP", got=compression)
 
 
+def draws(request: Any) -> Draws | None:
+    """Give the draws that a request asks intervals from, or None."""
+    if not request.HasField("bootstrap"):
+        return None
+    asked = request.bootstrap
+    given = {"n": asked.draws, "unit": text(asked.unit, "bootstrap.unit"), "seed": asked.seed, "level": asked.level}
+    return Draws(**{name: value for name, value in given.items() if value}).checked("bootstrap.")
+
+
+def unit(name: str, columns: Any, source: str) -> None:
+    """Check what is to be drawn as one, as far as the columns of the frames tell."""
+    if name != "frame" and name not in columns:
+        told = f"'frame' or a column of the frames of {source}, which has {listing(columns) or 'none'}"
+        raise InputError(f"unit {name!r} to draw", expected=told)
+
+
+def by(values: Any) -> tuple[str, ...]:
+    """Check what to slice by; give it once each."""
+    if len(values) > MAX_BY:
+        raise InputError("by", expected=f"at most {MAX_BY}", got=len(values))
+    return tuple(dict.fromkeys(text_of(parse(text(value, f"by[{i}]"))) for i, value in enumerate(values)))
+
+
 def page_size(value: int) -> int:
     """Give the size of a page."""
     if value < 0:
@@ -131,6 +157,7 @@ def query(request: Any) -> Query:
         until_ns=times["create_time_until"],
         metric="" if metric == "create_time" else metric,
         descending=descending,
+        display_name=text(request.display_name, "display_name"),
     )
 
 

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, overload
 
 from detmetrics.boxes import Boxes
-from detmetrics.errors import InputError
+from detmetrics.errors import InputError, listing
 from detmetrics.extras import needs
 from detmetrics.files import open_file
+from detmetrics.gate import Gate, Verdict
 from detmetrics.protocol import Protocol
-from detmetrics.resampling import Difference
+from detmetrics.resampling import Bootstrap, Comparison, Difference
 from detmetrics.scoring import Absent, Scores
-from detmetrics_server import convert, messages
+from detmetrics_server import convert, intervals, messages
 from detmetrics_server.errors import ServiceError
 from detmetrics_server.messages import PACKAGE
 from detmetrics_server.settings import Settings
@@ -62,6 +63,9 @@ class Run(NamedTuple):
         Absent in lists and until it succeeded.
     error : str
         Why it failed.
+    intervals : Bootstrap or None
+        How sure the scores are, where that was asked for: the numbers of :func:`detmetrics.bootstrap` to the last bit.
+        Its replicates stay on the server, so there are intervals at the level that was asked for only.
     """
 
     name: str
@@ -75,6 +79,7 @@ class Run(NamedTuple):
     metrics: Mapping[str, float]
     scores: Scores | None
     error: str
+    intervals: Bootstrap | None = None
 
 
 class Dataset(NamedTuple):
@@ -89,13 +94,33 @@ class Dataset(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """How two evaluations differ: a Difference a metric, and the gate's answer (None without a gate)."""
+    """How two evaluations differ.
+
+    Attributes
+    ----------
+    differences : dict of str to Difference
+        By metric.
+    passed : bool or None
+        The gate's answer; None without a gate.
+    outcomes : tuple of (str, str)
+        Each rule of the gate in words, and what became of it.
+    signatures, notes : tuple of str
+    comparison : Comparison
+        The numbers of :func:`detmetrics.compare` to the last bit; its replicates stay on the server.
+    slices : dict of str to Comparison
+        By what was sliced by and name of the slice, e.g. ``range=0,20,40:20-40``.
+    verdict : Verdict or None
+        Of the gate.
+    """
 
     differences: Mapping[str, Difference]
     passed: bool | None
     outcomes: tuple[tuple[str, str], ...]
     signatures: tuple[str, ...]
     notes: tuple[str, ...]
+    comparison: Comparison
+    slices: Mapping[str, Comparison]
+    verdict: Verdict | None
 
 
 class Client:
@@ -177,6 +202,10 @@ class Client:
         tags: Sequence[str] = ...,
         protocol: Protocol | str = ...,
         absent: Absent = ...,
+        bootstrap: int = ...,
+        unit: str = ...,
+        seed: int = ...,
+        level: float = ...,
         request_id: str | None = ...,
         progress: Progress | None = ...,
     ) -> Run: ...
@@ -190,6 +219,10 @@ class Client:
         tags: Sequence[str] = (),
         protocol: Protocol | str = "nuscenes",
         absent: Absent = "official",
+        bootstrap: int = 0,
+        unit: str = "scene",
+        seed: int = 0,
+        level: float = 0.95,
         request_id: str | None = None,
         progress: Progress | None = None,
     ) -> Scores | Run:
@@ -208,6 +241,10 @@ class Client:
             Rules, or the name of bundled ones.
         absent : {"official", "omit"}
             What a class without truth counts.
+        bootstrap : int
+            Number of draws that ``intervals`` come from; 0: none. Only with ``dataset``.
+        unit, seed, level
+            Of the draws, as in :func:`detmetrics.bootstrap`.
         request_id : str, optional
             The same id gives the same evaluation; default: a new one, so that this call can be tried again.
         progress : callable, optional
@@ -230,6 +267,10 @@ class Client:
         if truth is not None:
             if not isinstance(pred, Boxes):
                 raise InputError("pred", expected="Boxes where truth is given", got=str(pred))
+            if bootstrap:
+                raise InputError(
+                    "bootstrap= goes with dataset=: where truth is given, detmetrics.bootstrap does it here"
+                )
             request = messages.twin("EvaluateRequest")(
                 truth=[convert.to_bytes(truth)],
                 predictions=[convert.to_bytes(pred)],
@@ -239,32 +280,32 @@ class Client:
             return convert.to_scores(scores)
         fields |= {"dataset": f"datasets/{dataset}", "display_name": name, "tags": tags}
         fields["request_id"] = request_id or uuid.uuid4().hex
+        if bootstrap:
+            fields["bootstrap"] = {"draws": bootstrap, "unit": unit, "seed": seed, "level": level}
         if isinstance(pred, Boxes):
             data = convert.to_bytes(pred)
             if len(data) <= UNARY_BYTES:
                 request = messages.twin("EvaluateRequest")(predictions=[data], **fields)
-                return _run(self._unary("EvaluationService", "Evaluate", request).evaluation)
+                return _checked(self._unary("EvaluationService", "Evaluate", request).evaluation, bootstrap)
             source: bytes | str | Path = data
         else:
             source = pred
         header = messages.twin("EvaluateHeader")(**fields, **_described(source))
-        return self._again(lambda: self._stream(header, source, progress))
+        return _checked(self._again(lambda: self._stream(header, source, progress)), bootstrap)
 
-    def _stream(self, header: Any, source: bytes | str | Path, progress: Progress | None) -> Run:
+    def _stream(self, header: Any, source: bytes | str | Path, progress: Progress | None) -> Any:
         method = self._channel.stream_stream(f"/{PACKAGE}.EvaluationService/EvaluateStream")
         parts = _parts("EvaluateStreamRequest", header, source, progress)
-        run = None
+        evaluation = None
         for data in method(parts, metadata=self._metadata, timeout=self._timeout_s):
             event = messages.parse("EvaluateStreamResponse", data)
             kind = event.WhichOneof("event")
             if kind == "progress" and progress is not None:
                 progress(event.progress.stage, event.progress.done, event.progress.total)
             elif kind == "evaluation":
-                run = _run(event.evaluation)
-        assert run is not None
-        if run.state == "failed":
-            raise InputError(run.error)
-        return run
+                evaluation = event.evaluation
+        assert evaluation is not None
+        return evaluation
 
     def get(self, name: str) -> Run:
         """Give an evaluation by its resource name."""
@@ -276,6 +317,7 @@ class Client:
         dataset: str | None = None,
         protocol: str = "",
         tag: str = "",
+        name: str = "",
         since: datetime | None = None,
         until: datetime | None = None,
         order_by: str = "create_time desc",
@@ -285,8 +327,8 @@ class Client:
 
         Parameters
         ----------
-        dataset, protocol, tag : str, optional
-            Only of these.
+        dataset, protocol, tag, name : str, optional
+            Only of these; ``name`` is the display name.
         since, until : datetime, optional
             Only those accepted at this time or later, and before this time; without a time zone: local time.
         order_by : str
@@ -295,7 +337,7 @@ class Client:
             Evaluations a call, by default 50.
         """
         fields: dict[str, Any] = {"protocol": protocol, "tag": tag, "order_by": order_by, "page_size": page_size}
-        fields["dataset"] = f"datasets/{dataset}" if dataset else ""
+        fields |= {"dataset": f"datasets/{dataset}" if dataset else "", "display_name": name}
         for name, moment in (("create_time_from", since), ("create_time_until", until)):
             if moment is not None:
                 fields[name] = moment.astimezone(UTC)
@@ -325,6 +367,7 @@ class Client:
         seed: int = 0,
         level: float = 0.0,
         gate: Mapping[str, object] | None = None,
+        by: Sequence[str] = (),
     ) -> Compared:
         """Compare two evaluations on the same data set.
 
@@ -336,25 +379,58 @@ class Client:
             As in :func:`detmetrics.compare`; 0 and empty: the defaults, or the gate's.
         gate : mapping, optional
             The fields of a gate's TOML file.
+        by : sequence of str
+            Also compare by slices, see :func:`detmetrics.slices`.
         """
         fields = {"baseline": baseline, "candidate": candidate, "draws": n, "unit": unit, "seed": seed, "level": level}
-        request = messages.twin("CompareEvaluationsRequest")(**fields)
+        request = messages.twin("CompareEvaluationsRequest")(**fields, by=by)
         if gate is not None:
             request.gate.CopyFrom(convert.to_struct(gate))
         answer = self._unary("EvaluationService", "CompareEvaluations", request)
-        has_verdict = answer.HasField("verdict")
+        if not answer.HasField("protocol"):
+            raise ServiceError("this server is of an older version: it does not say by which rules it compared")
+        comparison, slices = intervals.to_comparison(answer)
+        verdict = None if gate is None else intervals.to_verdict(answer, Gate.from_dict(gate), comparison)
         return Compared(
-            differences={
-                row.metric: Difference(
-                    **{name: getattr(row, name) for name in Difference._fields if name != "level"}, level=answer.level
-                )
-                for row in answer.differences
-            },
-            passed=answer.verdict.passed if has_verdict else None,
+            differences=dict(comparison),
+            passed=answer.verdict.passed if verdict is not None else None,
             outcomes=tuple((outcome.rule, outcome.verdict) for outcome in answer.verdict.outcomes),
-            signatures=tuple(answer.signatures),
-            notes=tuple(answer.notes),
+            signatures=comparison.signatures,
+            notes=comparison.notes,
+            comparison=comparison,
+            slices=slices,
+            verdict=verdict,
         )
+
+    def find(self, name: str, *, dataset: str | None = None) -> str:
+        """Give the resource name of the evaluation that is called so.
+
+        Parameters
+        ----------
+        name : str
+            Resource name, ``evaluations/{id}``, or a display name that only one evaluation that succeeded has.
+        dataset : str, optional
+            Only look there.
+
+        Raises
+        ------
+        InputError
+            Where none has it, or several.
+        """
+        if name.startswith("evaluations/"):
+            return name
+        runs = [run for run in self.evaluations(dataset=dataset, name=name) if run.state == "succeeded"]
+        runs = [run for run in runs if run.display_name == name]  # an older server lists them all
+        if len(runs) != 1:
+            where = f" of the data set {dataset!r}" if dataset else ""
+            told = listing([f"{run.name} of {run.dataset}, {run.created:%F %T} UTC" for run in runs])
+            raise InputError(
+                f"evaluations{where} that succeeded and are called {name!r}",
+                expected="one",
+                got=len(runs),
+                hint=f"give the name of one: {told}" if runs else "",
+            )
+        return runs[0].name
 
     # data sets
 
@@ -513,7 +589,18 @@ def _run(message: Any) -> Run:
         metrics=dict(message.metrics),
         scores=convert.to_scores(message.scores) if message.HasField("scores") else None,
         error=message.error,
+        intervals=intervals.to_bootstrap(message.scores),
     )
+
+
+def _checked(message: Any, draws: int) -> Run:
+    """Give an evaluation that was asked for, unless it failed or is not all that was asked for."""
+    run = _run(message)
+    if run.state == "failed":
+        raise InputError(run.error)
+    if draws and run.state == "succeeded" and run.intervals is None:
+        raise ServiceError(f"this server is of an older version: it drew no intervals for {run.name}")
+    return run
 
 
 def _dataset(message: Any) -> Dataset:

@@ -1,4 +1,4 @@
-"""Messages to Boxes, Protocol, Scores, Comparison and back; numbers keep every bit."""
+"""Messages to Boxes, Protocol, Scores and back; numbers keep every bit."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 
 from detmetrics.boxes import OPTIONAL, Boxes
 from detmetrics.errors import InputError, listing
-from detmetrics.gate import Verdict
 from detmetrics.protocol import Protocol
 from detmetrics.protocols import by_name
-from detmetrics.resampling import Comparison, Difference
 from detmetrics.scoring import Absent, Scores
 from detmetrics_server import messages
 
@@ -301,29 +299,3 @@ def to_scores(message: Any) -> Scores:
         nan_velocity_share=message.nan_velocity_share,
         sign=lambda: signature,
     )
-
-
-def from_comparison(comparison: Comparison, verdict: Verdict | None) -> Any:
-    """Make a ``CompareEvaluationsResponse`` (the twin): aggregates, no replicates."""
-    message = messages.twin("CompareEvaluationsResponse")(
-        signatures=comparison.signatures,
-        notes=comparison.notes,
-        draws=len(comparison.replicates),
-        unit=comparison.unit,
-        level=comparison.level,
-    )
-    for name, one in comparison:
-        _put_difference(message.differences.add(), name, one)
-    if verdict is not None:
-        message.verdict.passed = verdict.passed
-        for outcome in verdict.outcomes:
-            row = message.verdict.outcomes.add(rule=str(outcome.rule), verdict=outcome.verdict)
-            _put_difference(row.difference, outcome.rule.name, outcome.difference)
-    return message
-
-
-def _put_difference(message: Any, name: str, one: Difference) -> None:
-    message.metric = name
-    for key, value in one._asdict().items():
-        if key != "level":  # said once, of the whole comparison
-            setattr(message, key, value)

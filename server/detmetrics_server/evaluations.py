@@ -78,16 +78,19 @@ class EvaluationService:
             if known is not None:
                 return messages.twin("EvaluateResponse")(evaluation=await self._answered(known, fields["request_hash"]))
             if request.dataset:
-                truth = await self._truth(asking.dataset(request.dataset))
+                truth = await self._truth(asking.dataset(request.dataset), fields["draws"])
             else:
                 truth = jobs.Payload(format=COLUMNS, data=given_truth, source="truth")
-            job = jobs.Evaluate(truth, jobs.Payload(format=COLUMNS, data=predictions), protocol, fields["absent"])
+            draws = fields.pop("draws")
+            job = jobs.Evaluate(
+                truth, jobs.Payload(format=COLUMNS, data=predictions), protocol, fields["absent"], draws
+            )
             del data, request, given_truth
-            done: jobs.Evaluated = await self._core.pool.run(job)
+            done: jobs.Evaluated = await self._core.pool.run(job, kill=draws is not None)  # which take long
             if is_stored:
                 fields |= {
                     "protocol_name": rules.name,
-                    "job": _job(COLUMNS, 0, protocol, fields.pop("absent"), "predictions"),
+                    "job": _job(COLUMNS, 0, protocol, fields.pop("absent"), draws, "predictions"),
                 }
                 row = await asyncio.shield(self._store(fields, predictions, done))
                 evaluation = await self._answered(row, fields.get("request_hash"))
@@ -163,8 +166,9 @@ class EvaluationService:
         source = asking.text(header.file_name, "header.file_name") or "predictions"
         protocol, rules = _rules(header)
         fields["protocol_name"] = rules.name
-        fields["job"] = _job(header.format, header.compression, protocol, fields.pop("absent"), source)
-        await self._truth(asking.dataset(header.dataset))
+        absent, draws = fields.pop("absent"), fields.pop("draws")
+        fields["job"] = _job(header.format, header.compression, protocol, absent, draws, source)
+        await self._truth(asking.dataset(header.dataset), draws)
         row = await self._core.db(self._core.storage.by_request, fields["owner"], fields["request_id"])
         if row is not None:
             return fields, row
@@ -257,7 +261,8 @@ class EvaluationService:
             payload = payload._replace(path=path, sha256="")  # its hash was taken a moment ago
         try:
             truth = await self._truth(row["dataset"])
-            job = jobs.Evaluate(truth, payload, base64.b64decode(told["protocol"]), told["absent"])
+            draws = jobs.Draws(**told["draws"]) if "draws" in told else None
+            job = jobs.Evaluate(truth, payload, base64.b64decode(told["protocol"]), told["absent"], draws)
             done: jobs.Evaluated = await core.pool.run(
                 job, progress=lambda *event: running.tell(event), kill=True, must_wait=True
             )
@@ -304,8 +309,10 @@ class EvaluationService:
         )
         return payload, told
 
-    async def _truth(self, dataset_id: str) -> jobs.Payload:
+    async def _truth(self, dataset_id: str, draws: jobs.Draws | None = None) -> jobs.Payload:
         row = await self._core.db(self._core.storage.dataset, dataset_id)
+        if draws is not None:
+            asking.unit(draws.unit, json.loads(row["frame_columns"]), f"truth of {dataset_id}")
         blobs = self._core.storage.blobs
         return jobs.Payload(
             **json.loads(row["payload"]),
@@ -357,7 +364,7 @@ class EvaluationService:
     async def CompareEvaluations(self, data: bytes, context: Any) -> Any:
         """Compare two evaluations."""
         request = messages.parse("CompareEvaluationsRequest", data)
-        rows = []
+        slicings, rows = asking.by(request.by), []
         for field in ("baseline", "candidate"):
             evaluation_id = asking.evaluation(getattr(request, field), field)
             row = await self._core.db(self._core.storage.evaluation, evaluation_id)
@@ -379,7 +386,8 @@ class EvaluationService:
             raise InputError("protocol of baseline and candidate", expected="the same", got=names)
         if len(absents) > 1:
             raise InputError("absent of baseline and candidate", expected="the same")
-        job = jobs.Compare(await self._truth(rows[0]["dataset"]), sides[0], sides[1], rules[0], absents.pop(), data)
+        truth = await self._truth(rows[0]["dataset"])
+        job = jobs.Compare(truth, sides[0], sides[1], rules[0], absents.pop(), data, slicings)
         try:
             response = await self._core.pool.run(job, kill=True)
         finally:
@@ -410,6 +418,7 @@ def _fields(request: Any) -> dict[str, Any]:
         "display_name": asking.text(request.display_name, "display_name"),
         "tags": asking.tags(request.tags),
         "absent": asking.absent(request.absent),
+        "draws": asking.draws(request),
         "dataset": asking.dataset(request.dataset) if request.dataset else "",
     }
 
@@ -425,23 +434,25 @@ def _rules(request: Any) -> tuple[bytes, Protocol]:
 def _request_hash(fields: dict[str, Any], rules: Protocol, predictions: bytes) -> str:
     """Give a hash of what a request asks for, however its client laid the message out."""
     asked = [fields[name] for name in ("dataset", "absent", "display_name", "tags")]
+    asked += [fields["draws"]] if fields["draws"] else []
     return hashlib.sha256(json.dumps([*asked, rules.digest]).encode() + predictions).hexdigest()
 
 
-def _asked(job: str) -> tuple[int, str]:
+def _asked(job: str) -> tuple[object, ...]:
     """Give what two requests of one id must have in common, besides the data set."""
     told = json.loads(job)
     rules = convert.to_protocol(messages.parse("ProtocolChoice", base64.b64decode(told["protocol"])))
-    return told["absent"] or OFFICIAL, rules.digest
+    return told["absent"] or OFFICIAL, rules.digest, told.get("draws")
 
 
 def _not_the_same(row: dict[str, Any]) -> InputError:
     return InputError("request_id", expected="new, or that of the same request", got=row["request_id"])
 
 
-def _job(format_: int, compression: int, protocol: bytes, absent: int, source: str) -> str:
+def _job(format_: int, compression: int, protocol: bytes, absent: int, draws: jobs.Draws | None, source: str) -> str:
     """Give what a later start, or a comparison, has to know, as text."""
-    told = {"format": format_, "compression": compression, "absent": absent, "source": source}
+    told: dict[str, Any] = {"format": format_, "compression": compression, "absent": absent, "source": source}
+    told |= {} if draws is None else {"draws": draws._asdict()}
     return json.dumps({**told, "protocol": base64.b64encode(protocol).decode()})
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from detmetrics.errors import InputError
+
+MAX_DRAWS = 10_000
+
 
 class Payload(NamedTuple):
     """Boxes as they were sent.
@@ -34,6 +38,31 @@ class Payload(NamedTuple):
     scratch: str = ""
 
 
+class Draws(NamedTuple):
+    """How to say how sure the numbers are, see :func:`detmetrics.bootstrap`."""
+
+    n: int = 1000
+    unit: str = "scene"
+    seed: int = 0
+    level: float = 0.95
+
+    def checked(self, where: str = "") -> Draws:
+        """Give itself, if its numbers are such that it can be done.
+
+        Raises
+        ------
+        InputError
+            Naming the field of the request, after ``where``.
+        """
+        if not 2 <= self.n <= MAX_DRAWS:
+            raise InputError(f"{where}draws", expected=f"from 2 to {MAX_DRAWS}, or 0 for the default", got=self.n)
+        if self.seed < 0:
+            raise InputError(f"{where}seed", expected="zero or more", got=self.seed)
+        if not (self.level > 0 and (1 + self.level) / 2 < 1):
+            raise InputError(f"{where}level", expected="between 0 and 1", got=self.level)
+        return self
+
+
 class Check(NamedTuple):
     """Read truth and say what it is."""
 
@@ -49,12 +78,13 @@ class Checked(NamedTuple):
 
 
 class Evaluate(NamedTuple):
-    """Evaluate predictions; the protocol as a serialised ``ProtocolChoice``."""
+    """Evaluate predictions; the protocol as a serialised ``ProtocolChoice``; with intervals where draws are given."""
 
     truth: Payload
     pred: Payload
     protocol: bytes
     absent: int
+    draws: Draws | None = None
 
 
 class Evaluated(NamedTuple):
@@ -65,7 +95,7 @@ class Evaluated(NamedTuple):
 
 
 class Compare(NamedTuple):
-    """Compare two evaluations; the settings as a serialised ``CompareEvaluationsRequest``."""
+    """Compare two evaluations, also by slices; the settings as a serialised ``CompareEvaluationsRequest``."""
 
     truth: Payload
     baseline: Payload
@@ -73,6 +103,7 @@ class Compare(NamedTuple):
     protocol: bytes
     absent: int
     request: bytes
+    by: tuple[str, ...]
 
 
 Job = Check | Evaluate | Compare

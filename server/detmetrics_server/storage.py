@@ -101,6 +101,7 @@ class Query(NamedTuple):
     until_ns: int | None = None
     metric: str = ""
     descending: bool = True
+    display_name: str = ""
 
 
 class Page(NamedTuple):
@@ -352,7 +353,8 @@ class Storage:
             select = select.join(METRICS, (METRICS.c.seq == e.seq) & (METRICS.c.name == query.metric))
         if query.tag:
             select = select.join(TAGS, (TAGS.c.seq == e.seq) & (TAGS.c.tag == query.tag))
-        for column, value in ((e.dataset, query.dataset), (e.protocol_name, query.protocol)):
+        wanted = ((e.dataset, query.dataset), (e.protocol_name, query.protocol), (e.display_name, query.display_name))
+        for column, value in wanted:
             if value:
                 select = select.where(column == value)
         if query.from_ns is not None:

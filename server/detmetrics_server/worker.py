@@ -14,22 +14,28 @@ import time
 import traceback
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detmetrics.boxes import Boxes
 from detmetrics.errors import InputError
-from detmetrics_server import convert, jobs, messages
+from detmetrics_server import convert, intervals, jobs, messages
 from detmetrics_server.blobs import PIECE, check
 from detmetrics_server.errors import ServiceError, Told
+
+if TYPE_CHECKING:
+    from detmetrics.ledger import Ledger
+    from detmetrics.protocol import Protocol
 
 COLUMNS, NUSCENES_JSON, PARQUET = 1, 2, 3
 GZIP = 1
 LARGE = 200_000  # boxes from which one job takes all cores
 MAX_TABLE = 20_000_000  # values of all curves together
-MAX_DRAWS = 10_000
+MAX_DRAWN = 20_000_000  # values of all draws together
+MAX_SLICES = 200
 
 Report = Callable[[str, int, int], None]
 
@@ -70,52 +76,76 @@ class Worker:
         return found[0]
 
     def _evaluate(self, job: jobs.Evaluate, report: Report) -> jobs.Evaluated:
-        from detmetrics.evaluation import evaluate
+        from detmetrics.matching import match
+        from detmetrics.resampling import bootstrap
+        from detmetrics.scoring import score
 
-        rules = protocol(job.protocol)
+        rules, absent, draws = protocol(job.protocol), convert.ABSENT[job.absent], job.draws
+        if draws is not None:
+            _check_size(draws.n, rules)
         pred = read(job.pred, report, are_predictions=True)
         truth = self._truth(job.truth, report)
         report("scoring", 0, 0)
         threads = None if len(truth) + len(pred) > LARGE else 1
-        scores = evaluate(truth, pred, rules, absent=convert.ABSENT[job.absent], threads=threads)
-        message = convert.from_scores(scores)
+        start = time.perf_counter()
+        ledger = match(truth, pred, rules, threads=threads)
+        scores = score(ledger, absent=absent)
+        message = convert.from_scores(replace(scores, eval_time_s=time.perf_counter() - start))
+        if draws is not None:
+
+            def advance(done: int, total: int) -> None:
+                report("resampling", done, total)
+
+            drawn = bootstrap(ledger, *draws[:3], level=draws.level, absent=absent, progress=advance)
+            message.intervals.CopyFrom(intervals.from_bootstrap(drawn))
         return jobs.Evaluated(message.SerializeToString(), dict(message.metrics))
 
     def _compare(self, job: jobs.Compare, report: Report) -> bytes:
-        import msgspec
-
         from detmetrics.gate import Gate
         from detmetrics.matching import match
         from detmetrics.resampling import compare
 
         request = messages.parse("CompareEvaluationsRequest", job.request)
+        given = {"n": request.draws, "unit": request.unit, "seed": request.seed, "level": request.level}
+        given = {name: value for name, value in given.items() if value}
+        gate = Gate.from_dict({**convert.to_dict(request.gate), **given}) if request.HasField("gate") else None
+        draws = jobs.Draws(**given) if gate is None else jobs.Draws(gate.n, gate.unit, gate.seed, gate.level)
+        draws.checked()
         rules, truth = protocol(job.protocol), self._truth(job.truth, report)
-        ledgers = [match(truth, read(p, report, are_predictions=True), rules) for p in (job.baseline, job.candidate)]
-        fields = {"n": request.draws, "unit": request.unit, "seed": request.seed, "level": request.level}
-        given: dict[str, Any] = {name: value for name, value in fields.items() if value}
+        first, second = (
+            match(truth, read(side, report, are_predictions=True), rules) for side in (job.baseline, job.candidate)
+        )
+        _check_slices(first, job.by, draws.n)
 
         def advance(done: int, total: int) -> None:
             report("comparing", done, total)
 
-        verdict = None
-        if request.HasField("gate"):
-            try:
-                gate = msgspec.convert({**convert.to_dict(request.gate), **given}, Gate)
-            except msgspec.ValidationError as error:
-                raise InputError(f"gate: {error}") from None
-            _check_draws(gate.n)
-            verdict = gate.check(*ledgers, progress=advance)
-            comparison = verdict.comparison
-        else:
-            _check_draws(request.draws)
-            comparison = compare(ledgers[0], ledgers[1], absent=convert.ABSENT[job.absent], progress=advance, **given)
-        data: bytes = convert.from_comparison(comparison, verdict).SerializeToString()
+        absent = convert.ABSENT[job.absent]
+        options: dict[str, Any] = {**draws._asdict(), "progress": advance}
+        verdict = None if gate is None else gate.check(first, second, absent=absent, progress=advance)
+        whole = compare(first, second, absent=absent, **options) if verdict is None else verdict.comparison
+        parts = [part for by in job.by for part in compare(first, second, by=by, **options).values()]
+        data: bytes = intervals.from_comparison(whole, verdict, parts).SerializeToString()
         return data
 
 
-def _check_draws(n: int) -> None:
-    if not 0 <= n <= MAX_DRAWS:
-        raise InputError("draws", expected=f"from 0 to {MAX_DRAWS}", got=n)
+def _check_slices(ledger: Ledger, slicings: Sequence[str], n: int) -> None:
+    """Refuse a comparison by so many slices that single boxes could be told apart, or that would need too much."""
+    from detmetrics.slicing import parse, shards_by
+
+    n_slices = sum(len(group.names) for by in slicings for group in shards_by(ledger, parse(by)))
+    if n_slices > MAX_SLICES:
+        raise InputError("by", expected=f"of at most {MAX_SLICES} slices", got=n_slices)
+    _check_size(n, ledger.protocol, 1 + n_slices)
+
+
+def _check_size(n: int, rules: Protocol, n_parts: int = 1) -> None:
+    """Refuse draws that hold too many numbers."""
+    from detmetrics.scoring import metric_names
+
+    size = n_parts * len(metric_names(rules))
+    if n * size > MAX_DRAWN:
+        raise InputError("draws", expected=f"at most {MAX_DRAWN // size:,} of {size:,} numbers each", got=n)
 
 
 def protocol(data: bytes) -> Any:
