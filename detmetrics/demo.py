@@ -77,8 +77,9 @@ def steps(out: Path, server: str) -> list[Step]:
     of_data = ("--data", data, "--split", SPLIT)
 
     def submit(results: Path, name: str) -> tuple[str, ...]:
-        return ("submit", str(results), "--dataset", "demo", "--name", name, "--server", server)
+        return ("submit", str(results), "--dataset", "demo", "--name", name, "--bootstrap", "1000", "--server", server)
 
+    look = ("view", *of_data, "--predictions", str(good), "--best", "3", "--worst", "3")
     return [
         Step(
             "A data set",
@@ -106,14 +107,14 @@ def steps(out: Path, server: str) -> list[Step]:
         ),
         Step(
             "The predictions are submitted",
-            "Over the wire; the table comes back.",
+            "Over the wire; the table comes back, with intervals: how far would the numbers move on other streets?",
             submit(good, "bundled"),
             needs_server=True,
         ),
         Step(
-            "How sure is that?",
-            "The same numbers here, bit for bit, with intervals: how far would they move on other streets?",
-            ("evaluate", str(good), *of_data, "--bootstrap", "1000"),
+            "Where is it good?",
+            "Who has the truth needs no server: the same numbers bit for bit, here by distance.",
+            ("evaluate", str(good), *of_data, "--by", "range=0,20,40"),
         ),
         Step(
             "A weaker detector",
@@ -129,24 +130,26 @@ def steps(out: Path, server: str) -> list[Step]:
         ),
         Step(
             "May it take the other's place?",
-            "The same draws of scenes for both: what got worse, where, is it chance? Exit code 3: the gate says no.",
+            "The same scenes are drawn for both: what got worse, where, is it chance? Exit code 3: the gate says no.",
             (
-                *("compare", str(good), str(weak), *of_data, "--gate", str(out / "gate.toml"), "--by", "range=0,20,40"),
+                *("compare", "bundled", "one-cloud", "--server", server, "--dataset", "demo"),
+                *("--gate", str(out / "gate.toml"), "--by", "range=0,20,40"),
                 *("--markdown", str(out / "comparison.md"), "--json", str(out / "comparison.json")),
             ),
+            needs_server=True,
             codes=(0, 3),
         ),
         Step(
             "Frames to look at",
-            "Best and worst frames: green found, red missed, orange wrong.",
-            ("view", *of_data, "--predictions", str(good), "--worst", "6", "--save", str(out / "worst.png")),
-            ("worst.png",),
+            "The best and the worst: green found, red missed, orange wrong.",
+            (*look, "--save", str(out / "frames.png")),
+            ("frames.png",),
         ),
         Step(
-            "One frame to turn around in a browser",
+            "The same to turn around in a browser",
             "All in one file, to send to a colleague.",
-            ("view", *of_data, "--predictions", str(good), "--worst", "6", "--html", str(out / "worst.html")),
-            ("worst.html",),
+            (*look, "--html", str(out / "frames.html")),
+            ("frames.html",),
         ),
         Step(
             "The report",
