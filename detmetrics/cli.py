@@ -698,8 +698,7 @@ def serve(
     The settings are printed at the start, as TOML for --config; DETMETRICS_SERVER_… in the environment sets one, too.
     """
     _quiet_grpc()
-    with extras.needs("server"):
-        from detmetrics_server import main, settings
+    from detmetrics_server import main, settings
 
     flags: dict[str, Any] = {
         "storage": storage,
@@ -1031,9 +1030,8 @@ def _client(server: str, token: str | None, tls: bool, tls_ca: Path | None, inse
 
 
 def _storage(folder: Path | None, config: Path | None, *, must_exist: bool = True) -> Any:
-    with extras.needs("server"):
-        from detmetrics_server import settings
-        from detmetrics_server.storage import Storage
+    from detmetrics_server import settings
+    from detmetrics_server.storage import Storage
 
     told = settings.load({"storage": None if folder is None else str(folder)}, file=config)
     if must_exist and not Path(told.storage).is_dir():

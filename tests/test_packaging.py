@@ -13,6 +13,7 @@ import pytest
 
 import detmetrics as dm
 from detmetrics import demo, extras
+from detmetrics.errors import InputError
 
 pytest.importorskip("build", reason="build and hatchling are in the development environment only")
 import environments
@@ -144,11 +145,10 @@ def test_the_sdist_is_what_a_wheel_is_made_of(built: dict[str, Path], tmp_path: 
         "detmetrics", "server", "viz", "proto", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "PKG-INFO", ".gitignore",
     }  # fmt: skip
     assert built["sdist"].stat().st_size < MAX_WHEEL_MB * 1e6
-    import tarfile
-
-    with tarfile.open(built["sdist"]) as archive:
-        archive.extractall(tmp_path, filter="data")
-    (source,) = tmp_path.iterdir()
+    source = tmp_path / "source"
+    for name, data in environments.contents(built["sdist"]).items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(data)
     (again,) = environments.build(source, tmp_path / "dist", "--wheel")
     assert environments.contents(again) == environments.contents(built["wheel"])
 
@@ -261,6 +261,15 @@ def test_a_module_of_ours_that_is_missing_is_our_fault() -> None:
     assert str(extras.missing(ModuleNotFoundError("no", name="google"))) == (
         "this needs protobuf, which is not installed: pip install 'detmetrics[client]'"
     )
+
+
+def test_the_outer_purpose_names_the_extra() -> None:
+    with (
+        pytest.raises(InputError, match=r"it needs grpcio, .*'detmetrics\[server\]'"),
+        extras.needs("server", "it"),
+        extras.needs("client"),
+    ):
+        raise ModuleNotFoundError("no", name="grpc._channel")
 
 
 @pytest.mark.soak
