@@ -22,7 +22,7 @@ define apt
 && { as_root $(INSTALL) $(1) || { as_root timeout 120 apt-get update -qq && as_root $(INSTALL) $(1); }; }; } >/dev/null 2>&1
 endef
 
-# what an installation takes, MB; without a GPU and with TORCH_INDEX a third of it
+# what an installation takes with torch's CPU wheels, MB; with those for CUDA it is several times as much
 ROOM := 3000
 # say what to do where an installation has stopped
 define stopped

@@ -891,6 +891,7 @@ def detector_predict(
     ] = None,
 ) -> None:
     """Find the objects of a split, for detmetrics evaluate."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait starve a busy machine
     from detmetrics.detector import commands
 
     with _progress() as step, step("predicting") as advance:
