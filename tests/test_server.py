@@ -420,8 +420,14 @@ def test_comparisons_that_cannot_be_made(client: Client, pair: tuple[list[str], 
             pytest.fail(str(asked))
 
 
-def test_names_instead_of_resource_names(client: Client, pair: tuple[list[str], list[dm.Ledger]]) -> None:
+def test_names_instead_of_resource_names(
+    client: Client, pair: tuple[list[str], list[dm.Ledger]], tmp_path: Path
+) -> None:
     (first, second), (mine, _) = pair
+    (tmp_path / "p1.json").write_text("hello")
+    with pytest.raises(InputError, match=r"p1\.json"):  # one that failed is not meant
+        client.evaluate(tmp_path / "p1.json", dataset="small", name="p1")
+    assert {run.state for run in client.evaluations(name="p1")} == {"failed", "succeeded"}
     assert [client.find(name) for name in ("p0", "p1", second)] == [first, second, second]
     assert client.find("p0", dataset="small") == first
     with pytest.raises(InputError, match=r"succeeded and are called 'p9' must be one, got 0"):
