@@ -52,7 +52,7 @@ class Interval(NamedTuple):
     value : float
         The number of the whole data set.
     low, high : float
-        Confidence interval, cut at the range of the number (:func:`detmetrics.scoring.metric_range`); NaN where the
+        Confidence interval, cut at the range of the number (AP from 0 to 1, AOE from 0 to π); NaN where the
         number is undefined.
     standard_error : float
         Standard deviation of the replicates.

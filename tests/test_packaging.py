@@ -57,6 +57,7 @@ COMMANDS = {
     "detector predict": (["--data", "nowhere", "--out", "boxes.json"], "detector"),
     "detector curves": (["run"], "detector"),
     "detector check": (["--data", "nowhere"], ""),
+    "detector card": ([], ""),
     "detector plain": (["--data", "nowhere", "--out", "boxes.json", "--split", "a"], ""),
     "demo": (["shown"], "detector"),
 }
@@ -76,7 +77,7 @@ print(json.dumps([leaves, shown.getvalue().count("Usage:")]))
 """
 #: What each extra is for, in Python; the rooms that need it import whole.
 USES = {
-    "parquet": "import detmetrics as dm; dm.io.parquet._pyarrow(); import detmetrics.exporting, detmetrics.io.argoverse2",
+    "parquet": "import detmetrics as dm; from detmetrics.io._arrow import import_pyarrow; import_pyarrow(); import detmetrics.exporting, detmetrics.io.argoverse2",
     "report": "from detmetrics.reporting import page; page.environment().get_template('report.html')",
     "client": "from detmetrics_server.client import Client; from detmetrics_server import convert",
     "server": "from detmetrics_server import main, worker; from detmetrics_server.client import Client",
