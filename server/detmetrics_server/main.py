@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 
+from detmetrics_server.heap import keep_freed
 from detmetrics_server.service import Server
 from detmetrics_server.settings import Settings
 from detmetrics_server.watching import log_to_stderr
@@ -19,6 +20,7 @@ def run(settings: Settings) -> None:
     InputError
         Where the server cannot start.
     """
+    keep_freed()
     log_to_stderr()
     print(settings.to_text(), file=sys.stderr, flush=True)
     asyncio.run(_serve(settings))

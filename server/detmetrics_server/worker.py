@@ -25,6 +25,7 @@ from detmetrics.errors import InputError
 from detmetrics_server import convert, intervals, jobs, messages
 from detmetrics_server.blobs import PIECE, check
 from detmetrics_server.errors import ServiceError, Told
+from detmetrics_server.heap import keep_freed
 
 if TYPE_CHECKING:
     from detmetrics.ledger import Ledger
@@ -263,6 +264,7 @@ def main(descriptor: int, cache_bytes: int, memory_bytes: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if memory_bytes:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    keep_freed()
     pipe = Connection(descriptor)
     worker = Worker(cache_bytes)
     try:
