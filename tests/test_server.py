@@ -970,3 +970,17 @@ def test_a_worker_that_is_faster_than_the_disk(tmp_path: Path, monkeypatch: pyte
         assert slow
         assert run.state == "succeeded"
         serving.same(dm.evaluate(truth, pred, dm.NUSCENES), run.scores)
+
+
+def test_what_would_be_ignored_or_is_no_word_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    truth, pred = serving.boxes()
+    broken = tmp_path / "broken.json.gz"
+    broken.write_bytes(gzip.compress(b"x" * 1000)[:12])
+    with Client("localhost:1", patience_s=0) as client:  # nobody is there
+        with pytest.raises(InputError, match=r"absent= must be official or omit, got 'omitt'"):
+            client.evaluate(pred, truth=truth, absent="omitt")
+        for word, value in {"name": "a", "tags": ["b"], "request_id": "c", "progress": print}.items():
+            with pytest.raises(InputError, match=f"{word}= goes with dataset="):
+                client.evaluate(pred, truth=truth, **{word: value})
+        with pytest.raises(InputError, match=r"broken\.json\.gz is not whole gzip"):
+            client.evaluate(broken, dataset="x")

@@ -156,6 +156,13 @@ def test_settings_come_from_flags_environment_and_file(tmp_path: Path) -> None:
         server_settings.load({}, file=file, environment={})
 
 
+@pytest.mark.parametrize("name", ["workers", "drain_s", "cache_bytes", "worker_memory_bytes"])
+def test_settings_below_nothing_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match=rf"{name} must be at least 0, got -1"):
+        server_settings.Settings(storage="x", **{name: -1})
+    server_settings.Settings(storage="x", **{name: 0})
+
+
 def test_settings_are_printed_as_they_can_be_read(tmp_path: Path) -> None:
     given = server_settings.Settings(storage='a "b"\\ é', workers=3, idle_s=0.5, max_waiting=1000, durable=False)
     file = tmp_path / "server.toml"

@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +42,7 @@ Source = Boxes | str | Path
 
 CHUNK = 1 << 20
 UNARY_BYTES = 16 << 20  # larger predictions go through the stream
+_ABSENT = {"official": 1, "omit": 2}
 COLUMNS, NUSCENES_JSON, PARQUET = 1, 2, 3
 STATES = ("unspecified", "running", "succeeded", "failed", "cancelled")
 
@@ -263,7 +265,9 @@ class Client:
         """
         if (truth is None) == (dataset is None):
             raise InputError("truth= and dataset=", expected="one of them")
-        fields: dict[str, Any] = {"absent": 2 if absent == "omit" else 1, "protocol": [_choice(protocol)]}
+        if absent not in _ABSENT:
+            raise InputError("absent=", expected="official or omit", got=absent)
+        fields: dict[str, Any] = {"absent": _ABSENT[absent], "protocol": [_choice(protocol)]}
         if truth is not None:
             if not isinstance(pred, Boxes):
                 raise InputError("pred", expected="Boxes where truth is given", got=str(pred))
@@ -271,6 +275,9 @@ class Client:
                 raise InputError(
                     "bootstrap= goes with dataset=: where truth is given, detmetrics.bootstrap does it here"
                 )
+            given = {"name": name, "tags": tags, "request_id": request_id, "progress": progress}
+            if stray := [word for word, value in given.items() if value]:
+                raise InputError(f"{stray[0]}= goes with dataset=: where truth is given, nothing is stored")
             request = messages.twin("EvaluateRequest")(
                 truth=[convert.to_bytes(truth)],
                 predictions=[convert.to_bytes(pred)],
@@ -546,7 +553,10 @@ def _described(source: bytes | str | Path) -> dict[str, Any]:
     if first[:2] == b"\x1f\x8b":
         compression = 1
         with open_file(source) as file, gzip.open(file) as unpacked:
-            first = unpacked.read(4)
+            try:
+                first = unpacked.read(4)
+            except (EOFError, OSError, zlib.error) as error:
+                raise InputError(f"{source} is not whole gzip: {error}") from None
     kind = PARQUET if first == b"PAR1" else NUSCENES_JSON
     return {"format": kind, "compression": compression, "file_name": Path(source).name[:200]}
 

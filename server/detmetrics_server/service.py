@@ -57,7 +57,11 @@ class Server:
         """
         settings = self.settings
         storage = Storage(Path(settings.storage), url=settings.database_url, durable=settings.durable)
-        swept = await asyncio.to_thread(storage.sweep)
+        try:
+            swept = await asyncio.to_thread(storage.sweep)
+        except BaseException:
+            storage.close()
+            raise
         pool = Pool(
             settings.n_workers,
             settings.max_waiting,

@@ -108,6 +108,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 raise InputError(name, expected="at least 1", got=getattr(self, name))
         if self.max_message_bytes < 5 * MIB:
             raise InputError("max_message_bytes", expected=f"at least {5 * MIB}, for chunks of 4 MiB")
+        for name in ("workers", "drain_s", "cache_bytes", "worker_memory_bytes"):
+            if not getattr(self, name) >= 0:
+                raise InputError(name, expected="at least 0", got=getattr(self, name))
         for name in ("idle_s", "upload_s", "timeout_s"):
             if not getattr(self, name) > 0:
                 raise InputError(name, expected="positive", got=getattr(self, name))
