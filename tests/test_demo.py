@@ -16,6 +16,12 @@ from detmetrics.errors import DetmetricsError, InputError
 from detmetrics.gate import Gate
 
 
+@pytest.fixture
+def with_every_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if all were installed: what these tests run needs none of them."""
+    monkeypatch.setattr(demo, "require", lambda *extra, what: None)
+
+
 def test_every_command_and_option_exists(tmp_path: Path) -> None:
     commands = typer.main.get_command(app)
     for step in demo.steps(tmp_path, "localhost:1"):
@@ -42,6 +48,7 @@ def test_the_gate_is_one(tmp_path: Path) -> None:
     assert len(Gate.load(tmp_path / "gate.toml").rules) == 3
 
 
+@pytest.mark.usefixtures("with_every_extra")
 def test_steps_are_run_once_again_only_where_something_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
     names = ["a", "b"]
@@ -66,6 +73,7 @@ def test_steps_are_run_once_again_only_where_something_changed(tmp_path: Path, m
     assert ran == ["a", "b", "b", "a", "b"]
 
 
+@pytest.mark.usefixtures("with_every_extra")
 def test_it_is_alone_and_touches_nothing_else(tmp_path: Path) -> None:
     with open(tmp_path / ".lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -78,6 +86,7 @@ def test_it_is_alone_and_touches_nothing_else(tmp_path: Path) -> None:
 
 
 def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
+    pytest.importorskip("sqlalchemy", reason="sqlalchemy is the extra [server]")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         server = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -94,6 +103,7 @@ def test_a_failed_command_ends_it(tmp_path: Path) -> None:
     assert json.dumps(demo._marked(tmp_path)) == "{}"
 
 
+@pytest.mark.usefixtures("with_every_extra")
 def test_where_nothing_can_be_drawn_the_rest_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[tuple[str, ...]] = []
     said: list[str] = []
