@@ -139,7 +139,7 @@ bench:
 	@$(PIP) --group fuzz || $(stopped)
 	@touch $@
 
-# The line before the last names what the evaluation of av2 imports; its other wishes are gigabytes.
+# pandas and what follows it are what the evaluation of av2 imports; its other wishes are gigabytes.
 .venv-parity/dev: pyproject.toml tests/parity/constraints.txt
 	@[ -x $(PARITY)/python ] || $(PYTHON) -m venv .venv-parity
 	$(PARITY)/python -m pip install -q -c tests/parity/constraints.txt --upgrade pip

@@ -554,6 +554,9 @@ def convert(
         raise InputError(
             "arguments", expected="OUTPUT" if data is not None else "INPUT OUTPUT", got=[str(path) for path in paths]
         )
+    given = {"--version": version, "--split": split, "--scene": scene}
+    if data is None and (stray := [option for option, value in given.items() if value]):
+        raise InputError(f"{stray[0]} goes with --data, not with INPUT")
     output = paths[-1]
     if output.suffix not in (".parquet", ".json"):
         raise InputError("ending of the output", expected=".parquet or .json", got=output.name)
@@ -1314,7 +1317,7 @@ def _console() -> Any:
     """Console for results: as wide as the terminal, or as the table where the output goes to a file."""
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
+    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 160)
 
 
 def _complain(message: str) -> None:
@@ -1354,10 +1357,10 @@ def _progress() -> Iterator[Step]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=Console(stderr=True, markup=False, emoji=False),
         transient=True,
     ) as progress:
         yield Step(progress)

@@ -272,3 +272,20 @@ def test_the_card_of_the_bundled_detector_and_its_curves(tmp_path: Path) -> None
     assert (tmp_path / "new" / "folder" / "curves.png").read_bytes()[:4] == b"\x89PNG"
     (tmp_path / "file").touch()
     assert "Not a directory" in run("detector", "card", "--out", tmp_path / "file" / "x", code=2).stderr
+
+
+def test_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not read as markup or emoji: file names and names of runs reach titles and notices."""
+    from detmetrics import cli
+
+    with cli._progress() as step:
+        step.say("data in [/b] x:car:y [red]z")
+    assert "data in [/b] x:car:y [red]z" in capsys.readouterr().err
+    cli._console().print("slice x:car:y")
+    assert "slice x:car:y" in capsys.readouterr().out
+
+
+def test_convert_refuses_what_it_would_ignore(data: Path, tmp_path: Path) -> None:
+    done = run("convert", data / "results_synth_val.json", tmp_path / "x.parquet", "--split", "a", code=2)
+    assert "--split goes with --data, not with INPUT" in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -380,6 +380,13 @@ def test_a_request_in_millions_of_pieces(open_server: Running, channel: Any) -> 
         serving.upload(channel, [stream(header=messages.twin("EvaluateHeader").FromString(many)).SerializeToString()])
 
 
+def test_as_many_fields_as_are_allowed_are_let_pass() -> None:
+    field = b"\x08\x00"
+    messages.check_fields("EvaluateRequest", field * messages.MAX_FIELDS)
+    with pytest.raises(InputError, match=r"at most 1,000 fields, got 'more'"):
+        messages.check_fields("EvaluateRequest", field * (messages.MAX_FIELDS + 1))
+
+
 @given(st.binary(max_size=60), st.integers(0, 3))
 @settings(max_examples=300, deadline=None)
 def test_fields_are_counted_as_the_contract_reads_them(data: bytes, n: int) -> None:

@@ -184,10 +184,17 @@ def named(sources: Sequence[str], names: Sequence[str] | None) -> list[str]:
 
 def _links(links: Mapping[str, str]) -> dict[str, str]:
     """Refuse addresses that are more than a place to go to."""
-    wrong = [link for link in links.values() if urlsplit(link.strip()).scheme not in ("", "http", "https")]
+    wrong = [link for link in links.values() if not _leads_to_a_place(link)]
     if wrong:
         raise InputError("links", expected="web addresses or relative paths", got=listing(wrong))
     return {name: link.strip() for name, link in links.items()}
+
+
+def _leads_to_a_place(link: str) -> bool:
+    try:
+        return urlsplit(link.strip()).scheme in ("", "http", "https")
+    except ValueError:  # e.g. half an IPv6 address
+        return False
 
 
 def _address(name: str, picture: Picture) -> str:

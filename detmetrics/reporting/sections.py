@@ -143,7 +143,9 @@ def curves(runs: Sequence[Run]) -> Section:
     errors = [{"name": error.name, "unit": error.unit} for error in protocol.errors]
     named = f"matches within {protocol.affinity.error_threshold:g} m"
     read = f"Curves are read at {protocol.curve.n_samples} recalls"
-    thinned = f"; in this file every {step}th of them is drawn, to keep it small" if step > 1 else ""
+    thinned = f"; in this file one in {step} is drawn, to keep it small" if step > 1 else ""
+    is_cut = protocol.curve.min_recall or protocol.curve.min_precision
+    border = " What lies in the shaded border does not count for AP." if is_cut else ""
     return section(
         "curves",
         "Curves",
@@ -162,7 +164,7 @@ def curves(runs: Sequence[Run]) -> Section:
             "errors",
             shared | {"errors": errors, "values": [thousandths(_errors(run.scores)[..., at]) for run in runs]},
         ),
-        paragraph(f"{read}{thinned}. What lies in the shaded border does not count for AP.", "note"),
+        paragraph(f"{read}{thinned}.{border}", "note"),
     )
 
 

@@ -33,7 +33,7 @@ def as_plain(renderable: RenderableType) -> str:
     from rich.console import Console
 
     width = max(160, shutil.get_terminal_size((160, 24)).columns)
-    console = Console(file=StringIO(), width=width, color_system=None, legacy_windows=False, markup=False)
+    console = Console(file=StringIO(), width=width, color_system=None, legacy_windows=False, markup=False, emoji=False)
     console.print(renderable)
     assert isinstance(console.file, StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().rstrip().splitlines())

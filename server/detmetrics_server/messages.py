@@ -103,7 +103,7 @@ def check_fields(name: str, data: bytes) -> None:
     InputError
     """
     view, at = memoryview(data), 0
-    for _ in range(MAX_FIELDS):
+    for _ in range(MAX_FIELDS + 1):  # and once more, to see the end
         if at == len(view):
             return
         tag, at = _varint(view, at)
@@ -114,7 +114,7 @@ def check_fields(name: str, data: bytes) -> None:
         if tag < 0 or tag & 7 in (3, 4) or size < 0 or at + size > len(view):
             raise InputError(f"request is no {name} message, or is damaged")
         at += size
-    raise InputError(f"{name}", expected=f"of at most {MAX_FIELDS:,} fields")
+    raise InputError(f"{name}", expected=f"of at most {MAX_FIELDS:,} fields", got="more")
 
 
 def _is_loose(boxes: Any) -> bool:
