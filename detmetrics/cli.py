@@ -204,13 +204,16 @@ def compare(
     from detmetrics import slicing
 
     slicings = [slicing.text_of(slicing.parse(text)) for text in dict.fromkeys(by or [])]
+    if n is not None and n < 2:
+        raise InputError("--draws", expected="at least 2", got=n)
     given = {name: value for name, value in {"n": n, "unit": unit, "seed": seed}.items() if value is not None}
     rules = None if gate is None else msgspec.structs.replace(gates.Gate.load(gate), **given)
     source = _Source(data, version, split, scene, truth, cache, protocol)
     names = (baseline.stem, candidate.stem)
     if server is None:
         _refuse_inputs(outputs, baseline, candidate, truth, gate, protocol)
-        if stray := [option for option, value in {"--dataset": dataset, "--tls-ca": tls_ca}.items() if value]:
+        of_server = {"--dataset": dataset, "--tls": tls, "--tls-ca": tls_ca, "--insecure": insecure}
+        if stray := [option for option, value in of_server.items() if value]:
             raise InputError(f"{stray[0]} goes with --server")
         comparison, verdict, sliced = _compare_here((baseline, candidate), source, rules, given, slicings)
     else:
@@ -277,8 +280,11 @@ def report(
     """Write one HTML file to read and to forward: how good, where, why not better, how sure, what changed."""
     target = _writable(**{"--output": output})["--output"]
     _refuse_inputs({"--output": target}, *results, truth, protocol)
+    _check_draws(n)
+    from detmetrics import slicing
     from detmetrics.reporting import page
 
+    by = [slicing.text_of(slicing.parse(text)) for text in dict.fromkeys(by or [])]
     page.environment()
     if draw is not None:
         extras.require("viz", "open3d", "pillow", what="a drawing")
@@ -434,12 +440,18 @@ def view(
     size: Annotated[
         str, typer.Option(metavar="WxH", help="Of pictures and films, pixels; default 1280x720, on a sheet 960x540.")
     ] = "",
-    fps: Annotated[float, typer.Option(help="Frames a second of a film.")] = 4.0,
+    fps: Annotated[float | None, typer.Option(help="Frames a second of a film; default 4.")] = None,
     cache: Cache = True,
 ) -> None:
     """Look at boxes on lidar clouds: in a window; with --save in a picture, sheet or film, with --html on a page."""
     outputs = _writable(**{"--save": save, "--html": html})
     _refuse_inputs(outputs, cloud, predictions, boxes, calib, protocol)
+    if shape not in ("3d", "2d"):
+        raise InputError("--shape", expected="3d or 2d", got=shape)
+    if shape != "3d" and not camera:
+        raise InputError("--shape goes with --camera")
+    if fps is not None and (save is None or save.suffix == ".png"):
+        raise InputError("--fps goes with a film: --save FILE.mp4 or FILE.gif")
     if (save is not None and not camera) or not outputs:
         extras.require("viz", "open3d", "pillow", what="the viewer")
     from detmetrics_viz import looks, themes, viewing, window
@@ -451,11 +463,14 @@ def view(
     kind: Any = shape
     request = viewing.Request(
         look, look_from, frame=frame, best=best, worst=worst, per_class=per_class, save=save, html=html, camera=camera,
-        shape=kind, size=viewing.size_of(size) if size else None, fps=fps,
+        shape=kind, size=viewing.size_of(size) if size else None, fps=4.0 if fps is None else fps,
     )  # fmt: skip
     with _progress() as step:
         if cloud is not None:
-            stray = {"--data": data, "--split": split, "--scene": scene, "--camera": camera, "--protocol": protocol}
+            stray: dict[str, Any] = {
+                "--data": data, "--version": version, "--split": split, "--scene": scene, "--protocol": protocol,
+                "--camera": camera, "--sweeps": sweeps != 1, "--lidar": lidar != "LIDAR_TOP",
+            }  # fmt: skip
             if given := [option for option, value in stray.items() if value]:
                 raise InputError(f"{given[0]} goes with a data set, not with one cloud")
             footage = viewing.open_cloud(cloud, boxes, predictions, calib, format_, frame)
@@ -579,10 +594,10 @@ def convert(
 def synth(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make; it must not exist or be empty.")],
     boxes_only: Annotated[bool, typer.Option("--boxes-only", help="Tables without sensor data.")] = False,
-    train_scenes: Annotated[int, typer.Option(help="Scenes of the split synth_train.")] = 2,
-    val_scenes: Annotated[int, typer.Option(help="Scenes of the split synth_val.")] = 2,
+    train_scenes: Annotated[int | None, typer.Option(help="Scenes of the split synth_train; default 2.")] = None,
+    val_scenes: Annotated[int | None, typer.Option(help="Scenes of the split synth_val; default 2.")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
-    samples: Annotated[int, typer.Option(help="Key frames a scene, at 2 Hz.")] = 40,
+    samples: Annotated[int | None, typer.Option(help="Key frames a scene, at 2 Hz; default 40.")] = None,
     sweeps: Annotated[int | None, typer.Option(help="Clouds between key frames, 0 to 9; default 2.")] = None,
     tiny: Annotated[bool, typer.Option("--tiny", help="2 + 2 short scenes with the full sensor, in seconds.")] = False,
     workers: Annotated[int | None, typer.Option(help="Threads; default: the cores, at most 8.")] = None,
@@ -602,6 +617,14 @@ def synth(
     ] = None,
 ) -> None:
     """Write seeded driving scenes in the nuScenes format: with lidar clouds, or boxes only with predictions."""
+    sizes = {"--train-scenes": train_scenes, "--val-scenes": val_scenes, "--samples": samples, "--sweeps": sweeps}
+    if tiny and (stray := [option for option, value in sizes.items() if value is not None]):
+        raise InputError(f"{stray[0]} does not go with --tiny, which says all sizes")
+    from detmetrics.synth import TINY, write_dataset, write_predictions
+
+    train_scenes = 2 if train_scenes is None else train_scenes
+    val_scenes = 2 if val_scenes is None else val_scenes
+    samples = 40 if samples is None else samples
     if not boxes_only:
         for option, given in {
             "--sensor-rows": sensor_rows,
@@ -610,14 +633,15 @@ def synth(
         }.items():
             if given:
                 raise InputError(f"{option} goes with --boxes-only, not with the lidar world")
-        plan: dict[str, int] = {"train_scenes": train_scenes, "val_scenes": val_scenes, "samples_per_scene": samples}
-        _synth_world(out, plan | {"sweeps": 2 if sweeps is None else sweeps}, seed, workers, tiny)
+        plan = TINY if tiny else {
+            "train_scenes": train_scenes, "val_scenes": val_scenes, "samples_per_scene": samples,
+            "sweeps": 2 if sweeps is None else sweeps,
+        }  # fmt: skip
+        _synth_world(out, plan, seed, workers)
         return
     for option, given in {"--sweeps": sweeps is not None, "--tiny": tiny, "--workers": workers is not None}.items():
         if given:
             raise InputError(f"{option} goes with the lidar world, not with --boxes-only")
-    from detmetrics.synth import write_dataset, write_predictions
-
     with _progress() as step:
         with step("scenes") as advance:
             write_dataset(
@@ -647,22 +671,21 @@ def synth(
         console.print(f"  detmetrics evaluate {out / f'results_{split}.json'} --data {out} --split {split}")
 
 
-def _synth_world(out: Path, plan: dict[str, int], seed: int, workers: int | None, tiny: bool) -> None:
-    from detmetrics.synth import TINY, WorldPlan, write_world
+def _synth_world(out: Path, plan: dict[str, int], seed: int, workers: int | None) -> None:
+    from detmetrics.synth import WorldPlan, write_world
 
-    settings = plan | TINY if tiny else plan
-    whole = WorldPlan(seed=seed, **settings)
+    whole = WorldPlan(seed=seed, **plan)
     whole.check()
     cores = workers or min(os.cpu_count() or 1, 8)
     minutes = whole.seconds(cores) / 60
     with _progress() as step:
         step.say("when interrupted, the same command goes on where it stopped")
         step.say(
-            f"{settings['train_scenes']} + {settings['val_scenes']} scenes, {whole.n_clouds():,} clouds: about "
+            f"{plan['train_scenes']} + {plan['val_scenes']} scenes, {whole.n_clouds():,} clouds: about "
             f"{whole.n_bytes() / 1e9:.2g} GB and {max(minutes, 0.1):.2g} minutes with {cores} threads"
         )
         with step("clouds") as advance:
-            summary = write_world(out, seed=seed, workers=workers, progress=advance, **settings)
+            summary = write_world(out, seed=seed, workers=workers, progress=advance, **plan)
         if summary.n_resumed:
             step.say(f"{summary.n_resumed} scenes were there from an interrupted run")
     console = _console()
@@ -1122,23 +1145,14 @@ def _ledgers(paths: list[Path], source: _Source, step: Step) -> tuple[list[Ledge
     """Load the files that are ledgers, match the others to one truth; and the seconds that matching took."""
     from detmetrics.io import ledgers
 
-    rules = None if source.protocol is None else _protocol(source.protocol)
-    saved: dict[Path, Ledger] = {}
-    for path in dict.fromkeys(paths):
-        if ledgers.is_ledger(path):
-            with step(f"reading {path.name}"):
-                saved[path] = ledgers.load(path)
-            if rules is not None and rules.digest != saved[path].protocol.digest:
-                raise InputError(
-                    "--protocol",
-                    expected=f"that of the ledger {path} ({saved[path].protocol.name})",
-                    got=source.protocol,
-                )
+    saved = {path: _saved(path, source.protocol, step) for path in dict.fromkeys(paths) if ledgers.is_ledger(path)}
     if len(saved) == len(set(paths)):
         source.refuse()
         return [saved[path] for path in paths], 0.0
-    if rules is None:
-        rules = next(iter(saved.values())).protocol if saved else _protocol("nuscenes")
+    if source.protocol is None and saved:
+        rules = next(iter(saved.values())).protocol
+    else:
+        rules = _protocol(source.protocol or "nuscenes")
     truth = source.read(step)
     found, seconds = [], 0.0
     for path in paths:
@@ -1153,6 +1167,18 @@ def _ledgers(paths: list[Path], source: _Source, step: Step) -> tuple[list[Ledge
             found.append(match(truth, pred, rules))
             seconds += time.perf_counter() - start
     return found, seconds
+
+
+def _saved(path: Path, protocol: str | None, step: Step) -> Ledger:
+    """Load a ledger; refuse other rules than its own."""
+    from detmetrics.io import ledgers
+
+    rules = None if protocol is None else _protocol(protocol)
+    with step(f"reading {path.name}"):
+        ledger = ledgers.load(path)
+    if rules is not None and rules.digest != ledger.protocol.digest:
+        raise InputError("--protocol", expected=f"that of the ledger {path} ({ledger.protocol.name})", got=protocol)
+    return ledger
 
 
 def _compare_here(
@@ -1186,8 +1212,6 @@ def _compare_there(
     slicings: list[str],
 ) -> tuple[Comparison, Verdict | None, dict[str, Comparison]]:
     """Compare two evaluations of a server."""
-    if given.get("n") == 0:  # on the wire 0 is the default
-        raise InputError("--draws", expected="at least 2", got=0)
     with _progress() as step:
         with step("looking for the evaluations"):
             baseline, candidate = (client.find(name, dataset=dataset) for name in names)
@@ -1208,8 +1232,8 @@ def _footage(source: _Source, predictions: Path | None, lidar: str, sweeps: int,
         raise InputError("give either a cloud or --data DATAROOT")
     truth = ledger = None
     if predictions is not None and ledgers.is_ledger(predictions):
-        with step(f"reading {predictions.name}"):
-            ledger = ledgers.load(predictions)
+        source._replace(data=None, version=None, scenes=None, protocol=None).refuse()
+        ledger = _saved(predictions, source.protocol, step)
         truth = ledger.truth
     else:
         truth = source.read(step)

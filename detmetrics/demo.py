@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 from detmetrics import __version__
@@ -190,6 +189,10 @@ def run(out: Path, say: Callable[[str], None]) -> None:
             file.write(GATE.encode())
         server = f"localhost:{_free_port()}"
         todo = steps(out, server)
+        say(f"every command is shown, and kept in {out / 'commands.sh'} to copy")
+        if any(map(_draws, todo)) and (why := _why_no_pictures()):
+            say(f"no pictures here, the rest is done: {why}")
+            todo = [undrawn for step in todo if (undrawn := _without_pictures(step))]
         _write_script(out, todo, server)
         shutil.rmtree(out / "server", ignore_errors=True)
         began, took = time.perf_counter(), []
@@ -197,16 +200,11 @@ def run(out: Path, say: Callable[[str], None]) -> None:
             stamp = __version__
             for number, step in enumerate(todo, 1):
                 say(f"\n{number}. {step.title}\n{step.why}")
-                if _draws(step) and (why := _why_no_pictures()):
-                    say(f"no pictures here: {why}")
-                    if (undrawn := _without_pictures(step)) is None:
-                        continue
-                    step = undrawn
                 if step.needs_server:
                     start(say)
                 # a step is done again where it, or one before it, is not what it was
                 stamp = hashlib.sha256(f"{stamp} {step.arguments}".encode()).hexdigest() if step.makes else stamp
-                say(f"$ {shlex.join(('detmetrics', *step.arguments))}")
+                say(f"$ {_line(step.arguments)}")
                 begin = time.perf_counter()
                 if step.makes and _is_done(out, step, stamp):
                     say("there already, from an earlier run")
@@ -233,13 +231,14 @@ def _draws(step: Step) -> bool:
 def _without_pictures(step: Step) -> Step | None:
     """Give a step as it can be done where nothing can be drawn; None where a picture is all that it makes."""
     words = step.arguments
+    if not _draws(step):
+        return step
     if "--save" in words:
         return None
     at = words.index("--draw")
     return replace(step, arguments=words[:at] + words[at + 2 :])
 
 
-@cache
 def _why_no_pictures() -> str:
     """Say why this machine cannot draw, or nothing where it can; in a process of its own, which a driver may end."""
     code = "from detmetrics_viz.opening import offscreen; offscreen(16, 16)"
@@ -284,14 +283,29 @@ def _mark(out: Path, step: Step, stamp: str) -> None:
 
 
 def _write_script(out: Path, todo: list[Step], server: str) -> None:
-    """Write the commands, as they are run, to copy."""
-    serve = ("serve", "--storage", str(out / "server"), "--address", server)
-    lines = ["#!/bin/sh", "# What 'detmetrics demo' ran: every line can be typed.", ""]
-    lines += [f"{_line(serve)} &", "trap 'kill $!' EXIT", ""]
+    """Write the commands, as they are run, to copy; together they make the same again where there is no ``out``."""
+    folder = shlex.quote(str(out))
+    lines = [
+        "#!/bin/sh -e",
+        f"# What 'detmetrics demo' ran, to copy. The whole of it runs where there is no {out} yet.",
+        "",
+        f"mkdir {folder}",
+        f"cat > {folder}/gate.toml <<'END'",
+        f"{GATE}END",
+        "",
+        f"{_line(_serve(out, server))} &",
+        "trap 'kill $!' EXIT",
+        "",
+    ]
     for step in todo:
-        lines += [f"# {step.title}. {step.why}", _line(step.arguments), ""]
+        codes = "".join(f" || [ $? = {code} ]" for code in step.codes if code)
+        lines += [f"# {step.title}. {step.why}", _line(step.arguments) + codes, ""]
     with whole_file(out / "commands.sh") as file:
         file.write("\n".join(lines).encode())
+
+
+def _serve(out: Path, server: str) -> tuple[str, ...]:
+    return ("serve", "--storage", str(out / "server"), "--address", server)
 
 
 def _line(arguments: tuple[str, ...]) -> str:
@@ -332,7 +346,7 @@ def _serving(out: Path, server: str) -> Iterator[Callable[[Callable[[str], None]
     def start(say: Callable[[str], None]) -> None:
         if running:
             return
-        arguments = ("serve", "--storage", str(out / "server"), "--address", server)
+        arguments = _serve(out, server)
         say(f"$ {_line(arguments)} &")
         with open(out / "server.log", "wb") as log:
             running.append(

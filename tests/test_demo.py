@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -120,7 +124,11 @@ def test_where_nothing_can_be_drawn_the_rest_is_done(tmp_path: Path, monkeypatch
     monkeypatch.setattr(demo, "_why_no_pictures", lambda: "no driver")
     demo.run(tmp_path, said.append)
     assert ran == [("report", "a.json", "-o", "r.html"), ("view", "--html", "p.html")]
-    assert said.count("no pictures here: no driver") == 2
+    assert said.count("no pictures here, the rest is done: no driver") == 1
+    script = (tmp_path / "commands.sh").read_text()
+    assert "view --save" not in script
+    assert "--draw" not in script
+    assert "detmetrics report a.json -o r.html" in script
     ran.clear()
     monkeypatch.setattr(demo, "_why_no_pictures", lambda: "")
     demo.run(tmp_path, said.append)
@@ -130,8 +138,29 @@ def test_where_nothing_can_be_drawn_the_rest_is_done(tmp_path: Path, monkeypatch
 def test_it_says_why_nothing_can_be_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "open3d.py").write_text("raise ImportError('libEGL.so.1: cannot open shared object file')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    why = demo._why_no_pictures.__wrapped__()
+    why = demo._why_no_pictures()
     assert why.startswith("Open3D cannot draw on this system: libEGL.so.1")
     assert "sudo apt-get install libgl1" in why
     (tmp_path / "open3d.py").write_text("import os; os.abort()")
-    assert demo._why_no_pictures.__wrapped__() == "drawing ended with code -6"
+    assert demo._why_no_pictures() == "drawing ended with code -6"
+
+
+@pytest.mark.soak
+def test_its_commands_typed_elsewhere_do_the_same(tmp_path: Path) -> None:
+    server = f"localhost:{demo._free_port()}"
+    out = Path("a demo")  # relative: the script is typed in another folder
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    with contextlib.chdir(first):
+        demo.run(out, print)
+        demo._write_script(out, demo.steps(out, server), server)  # the run's port may be taken by now
+    script = first / out / "commands.sh"
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    subprocess.run(["sh", "-e", str(script)], cwd=second, env=os.environ | {"PATH": path}, check=True)
+    made = {file.name for file in (first / out).iterdir() if not file.name.startswith(".")}
+    assert made - {file.name for file in (second / out).iterdir()} == {"commands.sh", "server.log"}
+    for name in ("results.json", "results_weak.json", "comparison.json", "comparison.md"):
+        assert (first / out / name).read_bytes() == (second / out / name).read_bytes(), name
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", int(server.rpartition(":")[2]))) != 0  # the server is stopped

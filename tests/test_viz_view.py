@@ -83,7 +83,13 @@ def test_a_picture_is_what_the_painter_draws(data: tuple[object, ...], tmp_path:
 def test_a_ledger_does_as_well(tmp_path: Path) -> None:
     looking.ledger().save(tmp_path / "a.ledger")
     frame = looking.truth().frames[0]
-    run(tmp_path, "--data", looking.world(), "--predictions", "a.ledger", "--frame", frame, "--save", "a.png")
+    given = ("--data", looking.world(), "--predictions", "a.ledger", "--frame", frame, "--save", "a.png")
+    for more, message in (
+        (("--split", "synth_val"), "--split goes with results, not with a ledger"),
+        (("--protocol", "argoverse2"), "--protocol must be that of the ledger a.ledger (nuscenes"),
+    ):
+        assert message in run(tmp_path, *given, *more, code=2)
+    run(tmp_path, *given, "--protocol", "nuscenes")
     with Painter(smooth=2) as painter:
         np.testing.assert_array_equal(pixels(tmp_path / "a.png"), painter.draw(looking.footage()[0]))
 
@@ -311,6 +317,12 @@ def test_bad_input(data: tuple[object, ...], tmp_path: Path) -> None:
         ((*arguments, "--save", "label.txt"), "--save must be another file than the input"),
         ((*arguments, "--data", looking.world(), "--save", "a.png"), "--data goes with a data set, not with one cloud"),
         ((*arguments, "--frame", "7", "--save", "a.png"), "unknown frame '7' (known: 'label')"),
+        ((*arguments, "--version", "v1.0-mini", "--save", "a.png"), "--version goes with a data set, not with one cloud"),
+        ((*arguments, "--sweeps", 3, "--save", "a.png"), "--sweeps goes with a data set, not with one cloud"),
+        ((*arguments, "--lidar", "X", "--save", "a.png"), "--lidar goes with a data set, not with one cloud"),
+        ((*data, "--frame", frame, "--save", "a.png", "--shape", "2d"), "--shape goes with --camera"),
+        ((*data, "--frame", frame, "--save", "a.png", "--shape", "4d"), "--shape must be 3d or 2d, got '4d'"),
+        ((*data, "--frame", frame, "--save", "a.png", "--fps", 9), "--fps goes with a film"),
     ):  # fmt: skip
         assert message in run(tmp_path, *options, code=2), message
     assert not (tmp_path / "a.png").exists()
