@@ -14,7 +14,8 @@ INSTALL := env DEBIAN_FRONTEND=noninteractive timeout 600 apt-get -o DPkg::Lock:
 VIEWER := libgl1 libegl1 libgl1-mesa-dri libusb-1.0-0 libx11-6 libgomp1 libudev1 libidn2-0
 # and a virtual screen with hands, to test its window
 SCREEN := $(VIEWER) xvfb xdotool
-CHROMIUM := chromium fonts-liberation
+# a browser, its letters, and what the program that drives it asks of the system
+CHROMIUM := chromium fonts-liberation libatomic1
 
 # install packages of Debian, silently; false where we may not
 define apt
@@ -59,8 +60,8 @@ test: lint browser screen
 
 # Debian's Chromium for the tests that open a report: installed where we may, else those tests are skipped
 browser:
-	@command -v chromium >/dev/null || $(call apt,$(CHROMIUM)) \
-	|| echo "no chromium, so the tests that open a report are skipped; to run them: sudo apt-get install $(CHROMIUM)"
+	@{ command -v chromium && { ! command -v dpkg || dpkg -s $(CHROMIUM); }; } >/dev/null 2>&1 || $(call apt,$(CHROMIUM)) \
+	|| echo "tests that open a report are skipped; to run them: sudo apt-get install $(CHROMIUM)"
 
 # the same for the viewer, and a virtual screen for the test of its window
 screen:
