@@ -12,8 +12,8 @@ import json
 import math
 import os
 import platform
-import statistics
 import shutil
+import statistics
 import subprocess
 import sys
 import time
