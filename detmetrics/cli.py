@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from errno import EDQUOT, ENOSPC
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from urllib.parse import quote
@@ -1007,7 +1008,7 @@ def demo(
     """From nothing to a scored, seen and served detector, in a few minutes: every command is shown."""
     from detmetrics import demo as tour
 
-    tour.run(out, _console().print)
+    tour.run(out, partial(_console().print, soft_wrap=True))  # a command on one line can be copied
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from detmetrics import demo
 from detmetrics.cli import app
@@ -99,6 +100,13 @@ def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
             pytest.raises(DetmetricsError, match=r"did not start: .*another server"),
         ):
             start(lambda line: None)
+
+
+def test_a_command_stays_on_one_line_to_be_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "$ detmetrics " + "--by weather " * 30 + "[x]"
+    monkeypatch.setattr(demo, "run", lambda out, say: say(line))
+    said = CliRunner().invoke(app, ["demo", str(tmp_path)], env={"COLUMNS": "80"}).stdout
+    assert line in said.splitlines()
 
 
 def test_a_failed_command_ends_it(tmp_path: Path) -> None:
