@@ -64,6 +64,78 @@ def test_more_columns_and_meta() -> None:
     same(pred, over(pred))
 
 
+@pytest.mark.parametrize(
+    "number", [0, 1, -1, 2**53 - 1, 2**53, -(2**53), 2**70, 0.5, -0.0, 1e300, 5e-324, float("inf"), float("nan"), True]
+)
+def test_numbers_of_a_struct_keep_every_bit(number: float) -> None:
+    values = {"one": number, "more": [number, {"deep": number}]}
+    message = messages.Scores(meta=convert.to_struct(values, "meta"))
+    back = convert.to_dict(messages.parse("Scores", message.SerializeToString()).meta)
+    assert back.keys() == values.keys()
+    for one in (back["one"], back["more"][0], back["more"][1]["deep"]):
+        assert np.float64(one).tobytes() == np.float64(number).tobytes()
+        assert isinstance(one, bool) == isinstance(number, bool)
+        if isinstance(number, int) and abs(number) < 2**53:
+            assert type(one) is type(number)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"a": {"b": [0, 2**53 + 1]}},
+            r"meta\['a'\]\['b'\]\[1\] must be a number that a double .* got 9007199254740993",
+        ),
+        ({"a": -(2**53) - 1}, "got -9007199254740993"),
+        ({"a": 10**400}, r"meta\['a'\] must be a number that a double"),
+        ({"a": {1: "b"}}, r"key of meta\['a'\] must be text, got 1"),
+        ({"a": {3}}, r"meta\['a'\] must be a number, text, .* got \{3\}"),
+        ({"a": np.int64(3)}, r"meta\['a'\] must be a number, text"),
+    ],
+)
+def test_what_a_struct_cannot_hold_is_refused(values: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        convert.to_struct(values, "meta")
+    _, pred = make.scene(1)
+    for made in (convert.from_boxes, convert.to_bytes):
+        with pytest.raises(InputError, match=r"pred\.meta\["):
+            made(pred.replace(meta={"x": values}, source="pred"))
+
+
+def test_a_struct_within_itself_is_refused() -> None:
+    values: dict = {}
+    values["again"] = values
+    with pytest.raises(InputError, match="meta must be nested less deep"):
+        convert.to_struct(values, "meta")
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u4", "i8", "u8", "f2", "f4", "f8", "?"])
+def test_free_columns_keep_every_bit(dtype: str) -> None:
+    _, pred = make.scene(1)
+    kind = np.dtype(dtype)
+    ends = {"b": (False, True), "f": (-0.0, np.nan)}.get(kind.kind)
+    if ends is None:
+        info = np.iinfo(kind)
+        ends = (info.min, min(info.max, 2**63 - 1))
+    column = np.resize(np.array(ends, kind), len(pred))
+    back = over(pred.replace(box_columns={"free": column})).box_columns["free"]
+    wide = {"f": np.float64, "b": np.bool_}.get(kind.kind, np.int64)
+    assert back.dtype == wide
+    assert back.tobytes() == column.astype(wide).tobytes()
+
+
+def test_free_columns_that_no_message_holds_are_refused() -> None:
+    _, pred = make.scene(1)
+    n = len(pred)
+    for column, message in (
+        (np.full(n, 2**63, np.uint64), "must be at most 9223372036854775807, got 9223372036854775808"),
+        (np.zeros(n, np.longdouble), "must be numbers of at most 64 bits, truth values or text, got 'float128'"),
+        (np.zeros(n, complex), "must be numbers of at most 64 bits, truth values or text, got 'complex128'"),
+    ):
+        with pytest.raises(InputError, match=r"pred\.box_columns\['free'\] " + message):
+            convert.from_boxes(pred.replace(box_columns={"free": column}, source="pred"))
+
+
 def test_no_boxes() -> None:
     empty = dm.Boxes(
         center_m=np.zeros((0, 3)), size_lwh_m=np.zeros((0, 3)), yaw_rad=[], label=[], frame=[], frames=["a"], score=[]

@@ -392,7 +392,7 @@ class Client:
         fields = {"baseline": baseline, "candidate": candidate, "draws": n, "unit": unit, "seed": seed, "level": level}
         request = messages.twin("CompareEvaluationsRequest")(**fields, by=by)
         if gate is not None:
-            request.gate.CopyFrom(convert.to_struct(gate))
+            request.gate.CopyFrom(convert.to_struct(gate, "gate"))
         answer = self._unary("EvaluationService", "CompareEvaluations", request)
         if not answer.HasField("protocol"):
             raise ServiceError("this server is of an older version: it does not say by which rules it compared")
