@@ -481,7 +481,7 @@ def test_the_same_request_twice_is_one_evaluation(client: Client, server: Runnin
 
 
 def pieces(pred: dm.Boxes, *, request_id: str = "", dataset: str = "small") -> list[bytes]:
-    data = convert.from_boxes(pred).SerializeToString()
+    data = convert.to_bytes(pred)
     header = messages.twin("EvaluateHeader")(dataset=f"datasets/{dataset}", format=1, request_id=request_id)
     return list(clients._parts("EvaluateStreamRequest", header, data, None))
 
@@ -741,16 +741,68 @@ def test_another_process_that_asks_again_asks_the_same(server: Running) -> None:
             assert f"{client._unary('EvaluationService', 'Evaluate', request).evaluation.name}\n" in names
 
 
-def test_a_stream_asked_again_must_ask_the_same(client: Client, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["unary", "stream"])
+def test_who_asks_again_must_ask_the_same(client: Client, server: Running, tmp_path: Path, how: str) -> None:
     truth, pred = serving.boxes()
-    path = tmp_path / "pred.parquet"
-    dm.io.parquet.write(pred, path)
+    other = pred.replace(score=pred.score * 0.5)
+    if how == "stream":
+        for name, boxes in (("pred", pred), ("other", other)):
+            dm.io.parquet.write(boxes, tmp_path / f"{name}.parquet")
+    sent, strange = (pred, other) if how == "unary" else (tmp_path / "pred.parquet", tmp_path / "other.parquet")
     client.upload_dataset("same.truth", truth)
-    first = client.evaluate(path, dataset="small", request_id="streamed")
-    assert client.evaluate(path, dataset="small", request_id="streamed", protocol=dm.NUSCENES).name == first.name
-    for other in ({"dataset": "same.truth"}, {"absent": "omit"}, {"protocol": "argoverse2"}):
-        with pytest.raises(InputError, match="request_id must be new"):
-            client.evaluate(path, **{"dataset": "small", **other}, request_id="streamed")
+    asked: dict[str, Any] = {"dataset": "small", "name": "a", "tags": ["x", "y"], "request_id": f"again-{how}"}
+    first = client.evaluate(sent, **asked)
+    before = sorted(server.storage.blobs.listed())
+    assert client.evaluate(sent, **{**asked, "tags": ["y", "x", "y"]}, protocol=dm.NUSCENES).name == first.name
+    for change in (
+        *({"dataset": "same.truth"}, {"absent": "omit"}, {"protocol": "argoverse2"}, {"bootstrap": 20}),
+        *({"name": "b"}, {"tags": ["x"]}),
+    ):
+        with pytest.raises(InputError, match="request_id must be new, or that of the same request, got 'again-"):
+            client.evaluate(sent, **{**asked, **change})
+    with pytest.raises(InputError, match="request_id must be new"):
+        client.evaluate(strange, **asked)
+    assert sorted(server.storage.blobs.listed()) == before
+    assert not server.left_over()
+
+
+def test_streams_of_one_id_at_once_must_bring_the_same(client: Client, server: Running) -> None:
+    """Also where neither is known when the other begins."""
+    _, pred = serving.boxes()
+    sides = [pred, pred.replace(score=pred.score * 0.5)]
+    both, found = threading.Barrier(2), []
+
+    def parts(side: dm.Boxes) -> Iterator[bytes]:
+        for number, part in enumerate(pieces(side, request_id="at-once")):
+            if number == 1:
+                serving.wait_until(lambda: server.server.core.n_receiving[False] == 2)
+                both.wait(10)
+                time.sleep(0.3)  # until both headers were read
+            yield part
+
+    def ask(side: dm.Boxes) -> None:
+        with grpc.insecure_channel(server.address) as channel:
+            stream = channel.stream_stream(f"{EVALUATIONS}/EvaluateStream")
+            found.append(serving.code_of(lambda: list(stream(parts(side), timeout=20))))
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(ask, sides))
+    assert sorted(found) == ["INVALID_ARGUMENT", "OK"]
+
+
+def test_the_same_by_stream_and_in_one_call_is_one_evaluation(client: Client, server: Running) -> None:
+    _, pred = serving.boxes()
+    first = client.evaluate(pred, dataset="small", request_id="both-ways").name
+    for side, code in ((pred, "OK"), (pred.replace(score=pred.score * 0.5), "INVALID_ARGUMENT")):
+        with grpc.insecure_channel(server.address) as channel:
+            sent = pieces(side, request_id="both-ways")
+            assert serving.code_of(lambda c=channel, sent=sent: serving.upload(c, sent)) == code
+    with grpc.insecure_channel(server.address) as channel:
+        events = [
+            messages.parse("EvaluateStreamResponse", data)
+            for data in serving.upload(channel, pieces(pred, request_id="both-ways"))
+        ]
+    assert {getattr(event, event.WhichOneof("event")).name for event in events} == {first}
 
 
 def test_waiting_is_told(client: Client, server: Running, tmp_path: Path) -> None:

@@ -50,7 +50,6 @@ EVALUATIONS = sa.Table(
     sa.Column("id", sa.String(32), nullable=False, unique=True),
     sa.Column("owner", sa.String(200), nullable=False),
     sa.Column("request_id", sa.String(64)),
-    sa.Column("request_hash", sa.String(64)),
     sa.Column("display_name", sa.String(200), nullable=False),
     sa.Column("dataset", sa.String(64), sa.ForeignKey("datasets.id"), nullable=False, index=True),
     sa.Column("protocol_name", sa.String(200), nullable=False, index=True),
