@@ -43,6 +43,7 @@ from detmetrics_server.errors import (
     NotFoundError,
     ServiceError,
     StateError,
+    WorkerLostError,
 )
 from serving import EVALUATIONS, Running
 
@@ -628,7 +629,7 @@ def test_a_worker_killed_twice_is_told(client: Client, server: Running) -> None:
         os.kill(first, signal.SIGKILL)
         serving.wait_until(lambda: server.pool.pids() not in ([], [first]))
         os.kill(server.pool.pids()[0], signal.SIGKILL)
-        with pytest.raises(ServiceError, match="UNAVAILABLE: a worker process was lost"):
+        with pytest.raises(WorkerLostError, match=r"^a worker process was lost"):
             run.result()
     assert len(list(client.evaluations())) == before
     assert client.evaluate(pred, dataset="small").state == "succeeded"
@@ -681,7 +682,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 lambda: client.evaluate(path, dataset="small"),
                 lambda: client.upload_dataset("other", truth.take(truth.frames[:5])),
             ):
-                with pytest.raises(BusyError, match="disk is full"):
+                with pytest.raises(FullError, match="disk is full"):
                     call()
         assert sorted(server.storage.blobs.listed()) == before
         assert not server.left_over()
@@ -939,7 +940,7 @@ def test_what_was_not_kept_is_not_told(tmp_path: Path, monkeypatch: pytest.Monke
 
         with monkeypatch.context() as patch:
             patch.setattr(server.storage.blobs, "keep", fails)
-            with pytest.raises(BusyError, match="disk is full"):
+            with pytest.raises(FullError, match="disk is full"):
                 client.evaluate(path, dataset="small")
         serving.wait_until(lambda: not server.server._evaluations._running)
         assert not list(client.evaluations())
@@ -989,7 +990,7 @@ def test_the_end_waits_for_what_nobody_listens_to(tmp_path: Path) -> None:
     server.stop(drain_s=20)
     go_on.join()
     storage = storages.Storage(tmp_path)
-    assert storage.evaluation(name.split("/")[1])["state"] == storages.SUCCEEDED, "not left for the next start"
+    assert storage.evaluation(name.split("/")[1])["state"] == messages.SUCCEEDED, "not left for the next start"
     storage.close()
 
 

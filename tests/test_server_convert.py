@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +20,13 @@ from detmetrics.errors import InputError
 
 pytest.importorskip("grpc", reason="detmetrics[server] is not installed")
 
-from detmetrics_server import convert, messages
-from detmetrics_server.errors import ServiceError
-from detmetrics_server.statuses import CODES, code_of, to_status
+import grpc
+
+from detmetrics_server import convert, jobs, messages, worker
+from detmetrics_server.client import Client
+from detmetrics_server.errors import BusyError, LimitError, ServiceError
+from detmetrics_server.jobs import Draws
+from detmetrics_server.statuses import CODES, code_of, from_rpc_error, to_status
 
 GOLDENS = sorted((Path(__file__).parent / "golden").glob("*.json"))
 
@@ -221,11 +228,77 @@ def test_rules_as_data() -> None:
         convert.to_protocol(choice)
 
 
+def test_the_defaults_of_draws_are_those_of_the_library() -> None:
+    """They stand in the signatures that people read, and in Draws for what a request leaves out."""
+    names = {"n": "n", "unit": "unit", "seed": "seed", "level": "level"}
+    for function, more in ((dm.bootstrap, {}), (dm.compare, {}), (Client.evaluate, {"n": "bootstrap"})):
+        given = signature(function).parameters
+        for ours, theirs in (names | more).items():
+            if theirs != "bootstrap":  # 0 there: none are drawn
+                assert given[theirs].default == Draws._field_defaults[ours], (function, theirs)
+
+
+def test_truth_is_forgotten_by_its_size(tmp_path: Path) -> None:
+    """Of text columns, too, which may be most of it."""
+    truth, _ = make.scene(1, n_frames=4)
+    wide = truth.replace(box_columns={"note": np.full(len(truth), "x" * 4000)})
+    payloads = []
+    for i, boxes in enumerate((wide, truth, truth)):
+        data = convert.to_bytes(boxes)
+        (tmp_path / str(i)).write_bytes(data)
+        sha256 = hashlib.sha256(data).hexdigest()
+        path = str(tmp_path / str(i))
+        payloads.append(jobs.Payload(format=messages.COLUMNS, path=path, sha256=sha256 if i < 2 else ""))
+    size = wide.box_columns["note"].nbytes
+    for room, kept in ((size, 1), (size + 1_000_000, 2)):
+        one = worker.Worker(room)
+        first = one._truth(payloads[0], lambda *_: None)
+        assert one._truth(payloads[0], lambda *_: None) is first
+        for payload in payloads[1:]:
+            one._truth(payload, lambda *_: None)
+        assert len(one._cache) == kept
+        assert (one._truth(payloads[0], lambda *_: None) is first) == (kept == 2)
+
+
 def test_every_error_of_ours_has_a_code() -> None:
     def below(kind: type) -> set[type]:
         return {kind, *(leaf for sub in kind.__subclasses__() for leaf in below(sub))}
 
-    assert below(ServiceError) - {ServiceError} <= set(CODES)
+    ours = below(ServiceError) - {ServiceError}
+    assert len(ours) > 10
+    assert ours <= set(CODES)
+    for kind in ours:
+        back = from_rpc_error(Failed(to_status(kind("what it says"), "r1")))
+        assert type(back) is kind
+        assert str(back) == "what it says"
+
+
+class Failed(grpc.RpcError):
+    """A failed call as a client gets it."""
+
+    def __init__(self, status: Any) -> None:
+        self.code, self.details = (lambda: status.code), (lambda: status.details)
+        self.trailing_metadata = lambda: status.trailing_metadata
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [(InputError("a"), InputError), (MemoryError(), LimitError), (KeyError("a"), ServiceError)],
+)
+def test_errors_without_a_reason_are_told_apart_by_their_code(error: Exception, kind: type) -> None:
+    assert type(from_rpc_error(Failed(to_status(error, "r1")))) is kind
+
+
+@pytest.mark.parametrize(("retry_s", "kind"), [(0, LimitError), (1, BusyError)])
+def test_a_server_that_tells_no_reason(retry_s: int, kind: type) -> None:
+    from google.protobuf import any_pb2, duration_pb2
+    from google.rpc import error_details_pb2, status_pb2
+    from grpc_status import rpc_status
+
+    packed = any_pb2.Any()
+    packed.Pack(error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=retry_s)))
+    status = status_pb2.Status(code=grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], message="a", details=[packed])
+    assert type(from_rpc_error(Failed(rpc_status.to_status(status)))) is kind
 
 
 def test_the_status_says_field_and_reason_and_nothing_internal() -> None:

@@ -28,7 +28,18 @@ from detmetrics.resampling import Bootstrap, Comparison, Difference
 from detmetrics.scoring import Absent, Scores
 from detmetrics_server import convert, intervals, messages
 from detmetrics_server.errors import ServiceError
-from detmetrics_server.messages import PACKAGE
+from detmetrics_server.messages import (
+    CANCELLED,
+    COLUMNS,
+    FAILED,
+    GZIP,
+    NUSCENES_JSON,
+    PACKAGE,
+    PARQUET,
+    PLAIN,
+    RUNNING,
+    SUCCEEDED,
+)
 from detmetrics_server.settings import Settings
 from detmetrics_server.statuses import from_rpc_error, has_details, retry_delay_s
 
@@ -42,9 +53,7 @@ Source = Boxes | str | Path
 
 CHUNK = 1 << 20
 UNARY_BYTES = 16 << 20  # larger predictions go through the stream
-_ABSENT = {"official": 1, "omit": 2}
-COLUMNS, NUSCENES_JSON, PARQUET = 1, 2, 3
-STATES = ("unspecified", "running", "succeeded", "failed", "cancelled")
+STATES = {RUNNING: "running", SUCCEEDED: "succeeded", FAILED: "failed", CANCELLED: "cancelled"}
 
 
 class Run(NamedTuple):
@@ -265,9 +274,9 @@ class Client:
         """
         if (truth is None) == (dataset is None):
             raise InputError("truth= and dataset=", expected="one of them")
-        if absent not in _ABSENT:
+        if absent not in convert.ABSENT_NUMBERS:
             raise InputError("absent=", expected="official or omit", got=absent)
-        fields: dict[str, Any] = {"absent": _ABSENT[absent], "protocol": [_choice(protocol)]}
+        fields: dict[str, Any] = {"absent": convert.ABSENT_NUMBERS[absent], "protocol": [_choice(protocol)]}
         if truth is not None:
             if not isinstance(pred, Boxes):
                 raise InputError("pred", expected="Boxes where truth is given", got=str(pred))
@@ -549,9 +558,9 @@ def _described(source: bytes | str | Path) -> dict[str, Any]:
         return {"format": COLUMNS}
     with open_file(source) as file:
         first = file.read(4)
-    compression = 0
+    compression = PLAIN
     if first[:2] == b"\x1f\x8b":
-        compression = 1
+        compression = GZIP
         with open_file(source) as file, gzip.open(file) as unpacked:
             try:
                 first = unpacked.read(4)

@@ -30,9 +30,12 @@ WIDTHS = {
     "num_points": 1,
     "rotation_wxyz": 4,
 }
-_NUMBER, _INTEGER, _BOOLEAN, _TEXT = 1, 2, 3, 4
 _MAX_INTEGER = 2**63 - 1
-ABSENT: dict[int, Absent] = {0: "official", 1: "official", 2: "omit"}
+ABSENT_NUMBERS: dict[Absent, int] = {"official": messages.ABSENT_OFFICIAL, "omit": messages.ABSENT_OMIT}
+ABSENT: dict[int, Absent] = {
+    messages.ABSENT_DEFAULT: "official",
+    **{number: word for word, number in ABSENT_NUMBERS.items()},
+}
 
 
 def array(pieces: Any, dtype: np.dtype[Any], what: str) -> NDArray[Any]:
@@ -170,12 +173,12 @@ def _put(message: Any, name: str, values: NDArray[Any] | None, dtype: np.dtype[A
 def _to_column(column: Any, what: str) -> NDArray[Any]:
     width = column.width or 1
     values: NDArray[Any]
-    if column.kind == _NUMBER:
+    if column.kind == messages.NUMBER:
         values = array(column.numbers, FLOAT, what)
-    elif column.kind in (_INTEGER, _BOOLEAN):
+    elif column.kind in (messages.INTEGER, messages.BOOLEAN):
         values = array(column.integers, PLACE, what)
-        values = values.astype(bool) if column.kind == _BOOLEAN else values
-    elif column.kind == _TEXT:
+        values = values.astype(bool) if column.kind == messages.BOOLEAN else values
+    elif column.kind == messages.TEXT:
         codes, names = array(column.codes, CODE, what), np.array(list(column.names), dtype=str)
         wrong = np.flatnonzero((codes < 0) | (codes >= len(names)))
         if len(wrong):
@@ -197,16 +200,16 @@ def _from_column(name: str, values: NDArray[Any], what: str) -> Any:
     kind = values.dtype.kind
     if kind == "U":
         names, codes = np.unique(values, return_inverse=True)
-        column.kind = _TEXT
+        column.kind = messages.TEXT
         column.names.extend(names.tolist())
         _put(column, "codes", codes.reshape(-1), CODE)
     elif kind in "iub":
-        column.kind = _BOOLEAN if kind == "b" else _INTEGER
+        column.kind = messages.BOOLEAN if kind == "b" else messages.INTEGER
         if kind == "u" and values.size and values.max() > _MAX_INTEGER:
             raise InputError(what, expected=f"at most {_MAX_INTEGER}", got=int(values.max()))
         _put(column, "integers", values, PLACE)
     elif kind == "f" and values.itemsize <= FLOAT.itemsize:
-        column.kind = _NUMBER
+        column.kind = messages.NUMBER
         _put(column, "numbers", values, FLOAT)
     else:
         raise InputError(what, expected="numbers of at most 64 bits, truth values or text", got=str(values.dtype))
@@ -297,7 +300,7 @@ def put_protocol(choice: Any, protocol: Protocol) -> None:
 def from_scores(scores: Scores) -> Any:
     """Make a ``Scores`` message (the twin)."""
     message = messages.Scores(
-        absent=1 if scores.absent == "official" else 2,
+        absent=ABSENT_NUMBERS[scores.absent],
         notes=scores.notes,
         eval_time_s=scores.eval_time_s,
         nan_velocity_share=scores.nan_velocity_share,

@@ -20,12 +20,11 @@ from detmetrics_server import asking, convert, jobs, messages
 from detmetrics_server.blobs import Spooled
 from detmetrics_server.core import CALLER, Core, check_owner
 from detmetrics_server.errors import StateError, WorkerLostError
-from detmetrics_server.storage import CANCELLED, FAILED, RUNNING, SUCCEEDED
+from detmetrics_server.messages import CANCELLED, COLUMNS, FAILED, PLAIN, RUNNING, SUCCEEDED
 from detmetrics_server.uploads import Upload
 from detmetrics_server.watching import log
 
 MAX_ATTEMPTS = 5
-COLUMNS = OFFICIAL = 1
 MAX_PROTOCOL = 256 << 10  # read in the event loop
 
 Event = tuple[str, int, int]
@@ -73,7 +72,7 @@ class EvaluationService:
             absent, draws = fields.pop("absent"), fields.pop("draws")
             is_stored = not (given_truth or request.stateless)
             if is_stored:
-                job_told = _job(COLUMNS, 0, protocol, absent, draws, "predictions")
+                job_told = _job(COLUMNS, PLAIN, protocol, absent, draws, "predictions")
                 fields |= {"protocol_name": rules.name, "job": job_told}
             if is_stored and fields["request_id"]:
                 fields["sha256"] = await asyncio.to_thread(lambda: hashlib.sha256(predictions).hexdigest())
@@ -84,7 +83,8 @@ class EvaluationService:
                 truth = await self._truth(asking.dataset(request.dataset), draws)
             else:
                 truth = jobs.Payload(format=COLUMNS, data=given_truth, source="truth")
-            job = jobs.Evaluate(truth, jobs.Payload(format=COLUMNS, data=predictions), protocol, absent, draws)
+            pred = jobs.Payload(format=COLUMNS, data=predictions)
+            job = jobs.Evaluate(truth, pred, protocol, convert.ABSENT[absent], draws)
             del data, request, given_truth
             done: jobs.Evaluated = await self._core.pool.run(job, kill=draws is not None)  # which take long
             if is_stored:
@@ -234,7 +234,7 @@ class EvaluationService:
 
     async def resume(self) -> int:
         """Begin what a stopped server left; give how many."""
-        rows = await self._core.db(self._core.storage.running)
+        rows = await self._core.db(self._core.storage.begin_attempts)
         for row in rows:
             if row["attempts"] >= MAX_ATTEMPTS:
                 error = f"the server ended {row['attempts']} times while it worked on this"
@@ -261,7 +261,8 @@ class EvaluationService:
         try:
             truth = await self._truth(row["dataset"])
             draws = jobs.Draws(**told["draws"]) if "draws" in told else None
-            job = jobs.Evaluate(truth, payload, base64.b64decode(told["protocol"]), told["absent"], draws)
+            protocol, absent = base64.b64decode(told["protocol"]), convert.ABSENT[told["absent"]]
+            job = jobs.Evaluate(truth, payload, protocol, absent, draws)
             done: jobs.Evaluated = await core.pool.run(
                 job, progress=lambda *event: running.tell(event), kill=True, must_wait=True
             )
@@ -296,30 +297,26 @@ class EvaluationService:
     def _stored(self, row: dict[str, Any], which: str) -> tuple[jobs.Payload, dict[str, Any]]:
         """Give the predictions of a row as a payload, and how they are evaluated."""
         told = json.loads(row["job"])
+        return self._payload(row, told, told["source"], which), told
+
+    async def _truth(self, dataset_id: str, draws: jobs.Draws | None = None) -> jobs.Payload:
+        row = await self._core.db(self._core.storage.dataset, dataset_id)
+        source = f"truth of {dataset_id}"
+        if draws is not None:
+            asking.unit(draws.unit, json.loads(row["frame_columns"]), source)
+        return self._payload(row, json.loads(row["payload"]), source, "truth")
+
+    def _payload(self, row: dict[str, Any], told: dict[str, Any], source: str, which: str) -> jobs.Payload:
+        """Give what is stored of a row; ``which`` begins the name of its scratch file."""
         blobs = self._core.storage.blobs
-        payload = jobs.Payload(
+        return jobs.Payload(
             format=told["format"],
             compression=told["compression"],
             path=str(blobs.path(row["sha256"])),
             sha256=row["sha256"],
-            source=told["source"],
+            source=source,
             max_bytes=self._core.settings.max_unpacked_bytes,
             scratch=str(blobs.spool / f"{which}-{uuid.uuid4().hex}"),
-        )
-        return payload, told
-
-    async def _truth(self, dataset_id: str, draws: jobs.Draws | None = None) -> jobs.Payload:
-        row = await self._core.db(self._core.storage.dataset, dataset_id)
-        if draws is not None:
-            asking.unit(draws.unit, json.loads(row["frame_columns"]), f"truth of {dataset_id}")
-        blobs = self._core.storage.blobs
-        return jobs.Payload(
-            **json.loads(row["payload"]),
-            path=str(blobs.path(row["sha256"])),
-            sha256=row["sha256"],
-            source=f"truth of {dataset_id}",
-            max_bytes=self._core.settings.max_unpacked_bytes,
-            scratch=str(blobs.spool / f"truth-{uuid.uuid4().hex}"),
         )
 
     # history
@@ -378,7 +375,7 @@ class EvaluationService:
             payload, told = self._stored(row, which)
             sides.append(payload)
             rules.append(base64.b64decode(told["protocol"]))
-            absents.add(told["absent"] or OFFICIAL)
+            absents.add(convert.ABSENT[told["absent"]])
         digests = {convert.to_protocol(messages.parse("ProtocolChoice", rule)).digest for rule in rules}
         if len(digests) > 1:
             names = " and ".join(row["protocol_name"] for row in rows)
@@ -447,7 +444,7 @@ def _asked(row: dict[str, Any]) -> tuple[object, ...]:
     """Give what a request asks for, however its client laid the message out."""
     told = json.loads(row["job"])
     rules = convert.to_protocol(messages.parse("ProtocolChoice", base64.b64decode(told["protocol"])))
-    how = told["format"], told["compression"], told["absent"] or OFFICIAL, rules.digest, told.get("draws")
+    how = told["format"], told["compression"], convert.ABSENT[told["absent"]], rules.digest, told.get("draws")
     return row["dataset"], row["display_name"], sorted(row["tags"]), *how
 
 
