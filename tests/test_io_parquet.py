@@ -160,6 +160,42 @@ def test_columns_of_any_shape_and_type_come_back(tmp_path: Path) -> None:
             np.testing.assert_array_equal(getattr(again, kind)[name], values)
 
 
+def test_times_of_frames_come_back(tmp_path: Path) -> None:
+    truth, _ = make.scene(0, n_frames=3)
+    times = np.array(["2020-01-01T12:00:00.123456789", "NaT", "1960-02-29"], "datetime64[ns]")
+    truth = truth.replace(frame_columns={"at": times, "since": times - times[0]})
+    parquet.write(truth, tmp_path / "x.parquet")
+    again = parquet.read(tmp_path / "x.parquet").frame_columns
+    for name, values in truth.frame_columns.items():
+        assert again[name].dtype == values.dtype
+        np.testing.assert_array_equal(again[name], values)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"box_columns": {"a": 1j}}, r"box column 'a' must be of a type that Parquet has.*got 'complex128 \("),
+        (
+            {"box_columns": {"a": np.zeros(0)}},
+            r"box column 'a' must be .* a value or more a row, got 'float64 \(\d+, 0\)'",
+        ),
+        (
+            {"frame_columns": {"a": 1j}},
+            "meta and frame columns of pred must be plain JSON values to be saved, got 'Obj",
+        ),
+        ({"meta": {"a": {1}}}, "meta and frame columns of pred must be plain JSON values to be saved, got 'Object of"),
+    ],
+)
+def test_what_a_file_cannot_hold_is_refused_by_name(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    _, pred = make.scene(0)
+    for kind, n in (("box_columns", len(pred)), ("frame_columns", pred.n_frames)):
+        if kind in change:
+            change = {kind: {name: np.array([value] * n) for name, value in change[kind].items()}}
+    with pytest.raises(InputError, match=message):
+        parquet.write(pred.replace(**change, source="pred"), tmp_path / "x.parquet")
+    assert not list(tmp_path.iterdir())
+
+
 def test_missing_text_is_empty_text(tmp_path: Path) -> None:
     path = written(tmp_path / "x.parquet", note=["x", None, "y"], attribute=["p", None, "p"])
     boxes = parquet.read(path)

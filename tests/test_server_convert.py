@@ -131,6 +131,18 @@ def test_free_columns_keep_every_bit(dtype: str) -> None:
     assert back.tobytes() == column.astype(wide).tobytes()
 
 
+@pytest.mark.parametrize("n_regions", [0, 2])
+def test_free_columns_of_several_values(n_regions: int) -> None:
+    """As KITTI's reader gives them: regions of an image by frame, also none at all."""
+    truth, _ = make.scene(1)
+    regions = np.arange(truth.n_frames * n_regions * 4.0).reshape(truth.n_frames, n_regions, 4)
+    truth = truth.replace(frame_columns={**truth.frame_columns, "dont_care_px": regions})
+    back = over(truth).frame_columns
+    assert ("dont_care_px" in back) == (n_regions > 0)
+    if n_regions:
+        np.testing.assert_array_equal(back["dont_care_px"], regions.reshape(truth.n_frames, -1))
+
+
 def test_free_columns_that_no_message_holds_are_refused() -> None:
     _, pred = make.scene(1)
     n = len(pred)

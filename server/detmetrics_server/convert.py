@@ -112,7 +112,8 @@ def to_boxes(message: Any, source: str, *, are_predictions: bool = False) -> Box
 def from_boxes(boxes: Boxes) -> Any:
     """Make a ``Boxes`` message (the twin); :func:`to_boxes` gives the boxes back to the last bit.
 
-    Free columns come back as 64-bit numbers, those of more than two dimensions as rows.
+    Free columns come back as 64-bit numbers, those of more than two dimensions as rows; those without values in a row
+    are left out.
 
     Raises
     ------
@@ -161,7 +162,8 @@ def _all_but_columns(boxes: Boxes) -> Any:
         message.meta.CopyFrom(to_struct(boxes.meta, f"{boxes.source}.meta"))
     for kind in ("box_columns", "frame_columns"):
         for name, values in getattr(boxes, kind).items():
-            getattr(message, kind).append(_from_column(name, values, f"{boxes.source}.{kind}[{name!r}]"))
+            if all(values.shape[1:]):  # KITTI without regions DontCare has a column of none
+                getattr(message, kind).append(_from_column(name, values, f"{boxes.source}.{kind}[{name!r}]"))
     return message
 
 
