@@ -278,8 +278,8 @@ def _cloud(
         raise InputError(f"{path}: x, y, z", expected="one number a point")
     if not n_points:
         raise InputError(f"{path}", expected="a cloud", got="no points")
-    table = np.stack([column.astype(np.float64) for column in found.values()], axis=1)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is dealt with below
+        table = np.stack([column.astype(np.float64) for column in found.values()], axis=1)
         is_finite = np.isfinite(table.astype(np.float32)).all(axis=1)
     if not is_finite.all():
         row = int(np.argmin(is_finite))
@@ -471,9 +471,12 @@ class NuscenesClouds:
             raise InputError("n_sweeps", expected="at least 1", got=n_sweeps)
         token = self._key_frame(sample_token)
         chain: list[Cloud] = []
+        seen: set[str] = set()
         while token and len(chain) < n_sweeps:
-            if token not in self._recordings:
-                raise InputError(f"the recording {token!r} before sample {sample_token!r} is not in the tables")
+            if token not in self._recordings or token in seen:
+                wrong = "comes before itself" if token in seen else "is not in the tables"
+                raise InputError(f"the recording {token!r} before sample {sample_token!r} {wrong}")
+            seen.add(token)
             recording = self._recordings[token]
             token = recording.prev
             if chain and 1e-6 * (chain[-1].timestamp_us - recording.timestamp_us) < gap_s:

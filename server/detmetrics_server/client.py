@@ -257,7 +257,8 @@ class Client:
         unit, seed, level
             Of the draws, as in :func:`detmetrics.bootstrap`.
         request_id : str, optional
-            The same id gives the same evaluation; default: a new one, so that this call can be tried again.
+            A second call with the same id must ask for the same, and gives the same evaluation; default: a new one, so
+            that this call can be tried again.
         progress : callable, optional
             Called with stage, done, total.
 
@@ -603,7 +604,7 @@ def _run(message: Any) -> Run:
         owner=message.owner,
         protocol=message.protocol,
         tags=tuple(message.tags),
-        state=STATES[message.state],
+        state=STATES.get(message.state, "unspecified"),
         created=datetime.fromtimestamp(message.create_time.seconds + message.create_time.nanos / 1e9, UTC),
         metrics=dict(message.metrics),
         scores=convert.to_scores(message.scores) if message.HasField("scores") else None,

@@ -80,7 +80,7 @@ class EvaluationService:
                 if known is not None:
                     return messages.twin("EvaluateResponse")(evaluation=await self._answered(known, fields))
             if request.dataset:
-                truth = await self._truth(asking.dataset(request.dataset), draws)
+                truth = await self._truth(fields["dataset"], draws)
             else:
                 truth = jobs.Payload(format=COLUMNS, data=given_truth, source="truth")
             pred = jobs.Payload(format=COLUMNS, data=predictions)
@@ -93,6 +93,7 @@ class EvaluationService:
             else:
                 evaluation = messages.Evaluation(
                     display_name=fields["display_name"],
+                    dataset=f"datasets/{fields['dataset']}" if fields["dataset"] else "",
                     tags=fields["tags"],
                     state=SUCCEEDED,
                     protocol=rules.name,
