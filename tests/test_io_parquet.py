@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,34 @@ def test_bad_files(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "z.parquet")
     with pytest.raises(InputError, match=r"z.parquet: format must be 1, got 99"):
         parquet.read(tmp_path / "z.parquet")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("frames", 5, r"Expected `array`, got `int` - at `\$.frames`"),
+        ("frames", [["a"]], r"Expected `str`, got `array` - at `\$.frames\[0\]`"),
+        ("labels", None, r"Expected `array`, got `null`"),
+        ("attributes", [1], r"Expected `str`, got `int`"),
+        ("meta", [1], r"Expected `object`, got `array` - at `\$.meta`"),
+        ("frame_place", [10**30], "too large|too big|out of range"),
+        ("frame_place", [float("inf")], "Expected `int`"),
+        ("ego_xy_m", "x", "Expected `array`, got `str`"),
+        ("partial", 1, "Expected `bool`"),
+        ("frame_columns", {"a": {"dtype": "zz", "values": [1]}}, "data type 'zz' not understood"),
+        ("frame_columns", {"a": {"dtype": "<i8", "values": [10**30]}}, "too large"),
+        ("frame_columns", {"a": {"values": [1]}}, "missing required field `dtype`"),
+    ],
+)
+def test_metadata_that_is_wrong(tmp_path: Path, name: str, value: Any, says: str) -> None:
+    parquet.write(make.scene(0)[0], tmp_path / "x.parquet")
+    table = pq.read_table(tmp_path / "x.parquet")
+    told = json.loads(table.schema.metadata[b"detmetrics"])
+    assert name in told
+    text = json.dumps({**told, name: value})
+    pq.write_table(table.replace_schema_metadata({"detmetrics": text}), tmp_path / "x.parquet")
+    with pytest.raises(InputError, match=rf"x\.parquet: its detmetrics metadata cannot be read: .*({says})"):
+        parquet.read(tmp_path / "x.parquet")
 
 
 def test_bad_writes(tmp_path: Path) -> None:

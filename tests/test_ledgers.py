@@ -85,6 +85,20 @@ def test_what_is_no_ledger(tmp_path: Path) -> None:
         ledger().save(tmp_path / "no" / "where")
 
 
+@pytest.mark.parametrize("value", [None, 5, "x", [], [[1]], True])
+def test_headers_of_other_types_are_refused(tmp_path: Path, value: object) -> None:
+    ledger().save(tmp_path / "x")
+    with np.load(tmp_path / "x") as file:
+        arrays = dict(file)
+    header = json.loads(arrays[ledgers.HEADER].tobytes())
+    for wrong in ({**header, "pred": value}, {**header, "pred": {**header["pred"], "columns": value}}):
+        arrays[ledgers.HEADER] = np.frombuffer(json.dumps(wrong).encode(), np.uint8)
+        with open(tmp_path / "y", "wb") as file:
+            np.savez(file, **arrays)
+        with pytest.raises(InputError, match="y is no ledger of detmetrics, or is damaged"):
+            dm.Ledger.load(tmp_path / "y")
+
+
 def test_damage_is_seen(tmp_path: Path) -> None:
     """Every flipped byte gives the same numbers or one clear error."""
     one = ledger(2, n_frames=2)

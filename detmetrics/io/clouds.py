@@ -19,6 +19,7 @@ from detmetrics.errors import InputError, listing
 from detmetrics.files import open_file
 from detmetrics.geometry import IDENTITY, Pose, rotation_matrices
 from detmetrics.io import _tables
+from detmetrics.io.argoverse2 import is_time
 
 Floats32 = NDArray[np.float32]
 Columns = dict[str, NDArray[Any]]
@@ -496,7 +497,7 @@ def _feather(path: Path) -> Columns:
 def _read_argoverse2(path: Path, pose: Pose | None, timestamp_us: int | None, drop_nan: bool = False) -> Cloud:
     """Read one sweep (``x y z intensity laser_number offset_ns``); pose and time from the log, where it lies in one."""
     columns = _feather(path)
-    time_ns = int(path.stem) if path.stem.isdigit() else 0
+    time_ns = int(path.stem) if is_time(path.stem) else 0
     poses = path.parents[2] / _POSES if len(path.parents) > 2 else path
     if pose is None and poses.name == _POSES and poses.is_file():
         pose = _argoverse2_poses(poses).get(time_ns)
@@ -542,7 +543,7 @@ class Argoverse2Clouds:
     def __init__(self, path: str | Path) -> None:
         root = Path(path)
         files = sorted(root.glob("sensors/lidar/*.feather")) or sorted(root.glob("*/sensors/lidar/*.feather"))
-        self._files = {f"{file.parents[2].name}:{file.stem}": file for file in files if file.stem.isdigit()}
+        self._files = {f"{file.parents[2].name}:{file.stem}": file for file in files if is_time(file.stem)}
         if not self._files:
             raise InputError(f"{path} has no sweeps", hint="expected sensors/lidar/*.feather there, or in its folders")
         self._poses: tuple[Path, dict[int, Pose]] | None = None

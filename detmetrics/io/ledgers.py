@@ -33,6 +33,7 @@ DAMAGE = (
     zlib.error,
     struct.error,
     EOFError,
+    AttributeError,
     LookupError,
     NotImplementedError,
     OverflowError,

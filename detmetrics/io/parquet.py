@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,10 +38,6 @@ _NUMBERS = {
 _NEEDED = ("frame", "label", *_NUMBERS["center_m"], *_NUMBERS["size_lwh_m"], "yaw_rad")
 _KNOWN = {"frame", "label", "attribute", "place", *(name for names in _NUMBERS.values() for name in names)}
 _NAMES = ("frame", "label", "attribute")
-_TOLD = (
-    *("frames", "labels", "attributes", "ego_xy_m", "frame_place", "frame_columns"),
-    *("is_complete", "partial", "meta"),
-)
 
 
 def write(boxes: Boxes, path: str | Path) -> None:
@@ -172,23 +169,42 @@ def read(path: str | Path, *, progress: Callable[[int, int], None] | None = None
     return boxes
 
 
+class _Cells(msgspec.Struct):
+    dtype: str
+    values: list[Any]
+
+
+class _Told(msgspec.Struct):
+    """What the file says per frame and of the whole, beside its rows."""
+
+    frames: list[str]
+    labels: list[str]
+    attributes: list[str]
+    ego_xy_m: list[list[float]]
+    frame_place: list[int]
+    frame_columns: dict[str, _Cells]
+    is_complete: bool
+    partial: bool
+    meta: dict[str, Any]
+
+
 def _told(metadata: dict[bytes, bytes] | None, path: str | Path) -> dict[str, Any]:
     text = (metadata or {}).get(b"detmetrics")
     if text is None:
         return {}
     try:
-        told: dict[str, Any] = json.loads(text)
+        told = json.loads(text)
         found = told["format"]
         if found != FORMAT:
             raise InputError(f"{path}: format", expected=f"{FORMAT}", got=found, hint="written by another version")
-        told["frame_columns"] = {
-            name: np.array(column["values"], column["dtype"]) for name, column in told["frame_columns"].items()
-        }
-        return {name: told[name] for name in _TOLD}
+        known = msgspec.structs.asdict(msgspec.convert(told, _Told))
+        known["frame_place"] = np.array(known["frame_place"], np.int64)
+        known["frame_columns"] = {name: np.array(c.values, c.dtype) for name, c in known["frame_columns"].items()}
+        return known
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{path}: its detmetrics metadata cannot be read") from None
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, msgspec.ValidationError) as error:
+        raise InputError(f"{path}: its detmetrics metadata cannot be read: {error}") from None
 
 
 def _dictionary(pa: Any, codes: NDArray[np.int32], names: tuple[str, ...]) -> Any:
