@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -183,8 +183,3 @@ def same_draws(mine: Any, theirs: Any) -> None:
     assert mine.n_units.tolist() == theirs.n_units.tolist()
     for name in ("protocol", "level", "method", "unit", "notes", "seed"):
         assert getattr(mine, name) == getattr(theirs, name), name
-
-
-def end_quietly(process: Process) -> None:
-    with suppress(ProcessLookupError):
-        process.kill()

@@ -14,6 +14,7 @@ import pytest
 import detmetrics as dm
 import make
 from detmetrics.errors import InputError
+from detmetrics.io import argoverse2
 
 pa = pytest.importorskip("pyarrow")
 feather = pytest.importorskip("pyarrow.feather")
@@ -120,6 +121,7 @@ def test_folders_of_logs(pair: tuple[dm.Boxes, dm.Boxes], tmp_path: Path) -> Non
         ({"score": lambda n: [0.5] * (n - 1) + [-1.0]}, r"score of row \d+ must be zero or more, got -1.0"),
         ({"qw": lambda n: [0.0] * n, "qx": lambda n: [0.0] * n, "qy": lambda n: [0.0] * n, "qz": lambda n: [0.0] * n},
          "qw, qx, qy, qz of row 0 must be a quaternion of positive length"),
+        ({"timestamp_ns": lambda n: np.full(n, 2**63, np.uint64)}, "column timestamp_ns must be of 64 bits with sign"),
         ({"tx_m": lambda n: [math.inf] + [0.0] * (n - 1)}, "center_m"),
     ],
 )  # fmt: skip
@@ -141,8 +143,10 @@ def test_bad_files(tmp_path: Path) -> None:
         dm.io.load(tmp_path / "none.feather")
     with pytest.raises(InputError, match=r"cannot read .*none.feather: No such file"):
         dm.io.load_truth(tmp_path / "none.feather")
-    with pytest.raises(InputError, match="sweep 'a' must be log_id:timestamp_ns"):
-        dm.io.argoverse2.load_truth(path, sweeps=["a"])
+    for sweep in ("a", "a:²", "a:-1", f"a:{2**63}", "a:" + 5000 * "9"):
+        with pytest.raises(InputError, match=r"sweep 'a.* must be log_id:timestamp_ns"):
+            dm.io.argoverse2.load_truth(path, sweeps=[sweep])
+    assert argoverse2._sweep_of(f"a:{2**63 - 1}") == ("a", 2**63 - 1)
 
 
 def test_a_table_without_rows(pair: tuple[dm.Boxes, dm.Boxes], tmp_path: Path) -> None:

@@ -356,15 +356,27 @@ def test_a_python_object_in_a_file_is_not_loaded(tmp_path: Path) -> None:
     [
         ("binary.pcd", "POINTS 50", "POINTS 50000000", "at least 1050000000 bytes"),
         ("binary.pcd", "POINTS 50", "POINTS -1", "POINTS and DATA"),
-        ("binary.pcd", "TYPE F", "TYPE Q", "header"),
-        ("binary.pcd", "SIZE 4 4", "SIZE 4", "header"),
+        ("binary.pcd", "TYPE F", "TYPE Q", "TYPE and SIZE of the field 'x' must be one of I1, .*, F8, got 'Q4'"),
+        ("binary.pcd", "SIZE 4 4", "SIZE 4", "line SIZE of its header must be 6 values, one a field, got '4 4 1 4 2'"),
+        ("binary.pcd", "SIZE 4 4", "SIZE 3 4", "must be one of I1, .*, F8, got 'F3'"),
+        ("binary.pcd", "SIZE 4 4 4 1 4 2\n", "", "line SIZE of its header must be 6 values, one a field, got ''"),
+        ("binary.pcd", "FIELDS x y z _ intensity ring", "FIELDS", "line FIELDS of its header must be names, got ''"),
+        ("ascii.pcd", "FIELDS x y", "FIELDS x x", r"FIELDS must be distinct, got \['x', 'x', 'z'"),
+        ("ascii.pcd", "COUNT 1", "COUNT 0", "COUNT of the field 'x' must be from 1 to 65536, got '0'"),
+        ("binary.pcd", "COUNT 1", "COUNT 99999999999", "COUNT of the field 'x' must be from 1"),
+        ("binary.pcd", "POINTS 50\n", "", "line POINTS of its header must be a count, got ''"),
+        ("binary.pcd", "POINTS 50", "POINTS many", "POINTS and DATA"),
+        ("binary.pcd", "POINTS 50", "POINTS " + 5000 * "9", "POINTS and DATA"),
+        ("binary.pcd", "DATA binary", "DATA", "POINTS and DATA"),
         ("binary.pcd", "DATA binary", "DATA zipped", "POINTS and DATA"),
         ("binary.pcd", "DATA binary", "DATUM binary", "no line DATA"),
         ("ascii.pcd", "POINTS 50", "POINTS 51", "51 points of 8 numbers"),
         ("binary_compressed.pcd", "POINTS 50", "POINTS 51", "size of the points"),
         ("binary_little_endian.ply", "vertex 50", "vertex 50000000", "bytes of vertices"),
         ("binary_little_endian.ply", "vertex 50", "vertex -5", "format"),
-        ("binary_little_endian.ply", "float32 y", "quaternion y", "header"),
+        ("binary_little_endian.ply", "float32 y", "quaternion y", "line 9 of its header must be .*, got 'property quat"),
+        ("binary_little_endian.ply", "uchar kind", "uchar near", r"element 'camera' must be distinct, got \['near', 'near'"),
+        ("ascii.ply", "face 1", "vertex 1", "line 13 of its header must be .* each NAME once.*, got 'element vertex 1'"),
         ("binary_little_endian.ply", "float32 y", "list uchar int y", "without lists"),
         ("binary_little_endian.ply", "float32 y", "float32 x", "distinct"),
         ("binary_little_endian.ply", "element vertex", "element vortex", "no vertices"),
@@ -377,8 +389,9 @@ def test_headers_that_lie(tmp_path: Path, name: str, old: str, new: str, says: s
     path = save(tmp_path / name, table())
     assert old.encode() in path.read_bytes()
     path.write_bytes(path.read_bytes().replace(old.encode(), new.encode(), 1))
-    with pytest.raises(dm.InputError, match=says):
+    with pytest.raises(dm.InputError, match=says) as told:
         clouds.read(path)
+    assert str(path) in str(told.value)
 
 
 # ------------------------------------------------------------------------------------------- Argoverse 2, made

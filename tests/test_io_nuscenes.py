@@ -238,6 +238,12 @@ def test_results_written_are_read_again(tmp_path: Path) -> None:
     assert again.meta == first.meta
     with pytest.raises(InputError, match="have no scores"):
         nuscenes.write_results(first.replace(score=None), tmp_path / "none.json")
+    circle: dict[str, Any] = {}
+    circle["again"] = circle
+    for meta in ({"a": np.int64(1)}, circle):
+        with pytest.raises(InputError, match="meta of pred must be plain JSON values to be saved, got"):
+            nuscenes.write_results(first.replace(meta=meta, source="pred"), tmp_path / "none.json")
+    assert not (tmp_path / "none.json").exists()
     assert not (tmp_path / "none.json").exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,34 @@ def test_bad_files(tmp_path: Path) -> None:
         parquet.read(tmp_path / "z.parquet")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("frames", 5, r"Expected `array`, got `int` - at `\$.frames`"),
+        ("frames", [["a"]], r"Expected `str`, got `array` - at `\$.frames\[0\]`"),
+        ("labels", None, r"Expected `array`, got `null`"),
+        ("attributes", [1], r"Expected `str`, got `int`"),
+        ("meta", [1], r"Expected `object`, got `array` - at `\$.meta`"),
+        ("frame_place", [10**30], "too large|too big|out of range"),
+        ("frame_place", [float("inf")], "Expected `int`"),
+        ("ego_xy_m", "x", "Expected `array`, got `str`"),
+        ("partial", 1, "Expected `bool`"),
+        ("frame_columns", {"a": {"dtype": "zz", "values": [1]}}, "data type 'zz' not understood"),
+        ("frame_columns", {"a": {"dtype": "<i8", "values": [10**30]}}, "too large"),
+        ("frame_columns", {"a": {"values": [1]}}, "missing required field `dtype`"),
+    ],
+)
+def test_metadata_that_is_wrong(tmp_path: Path, name: str, value: Any, says: str) -> None:
+    parquet.write(make.scene(0)[0], tmp_path / "x.parquet")
+    table = pq.read_table(tmp_path / "x.parquet")
+    told = json.loads(table.schema.metadata[b"detmetrics"])
+    assert name in told
+    text = json.dumps({**told, name: value})
+    pq.write_table(table.replace_schema_metadata({"detmetrics": text}), tmp_path / "x.parquet")
+    with pytest.raises(InputError, match=rf"x\.parquet: its detmetrics metadata cannot be read: .*({says})"):
+        parquet.read(tmp_path / "x.parquet")
+
+
 def test_bad_writes(tmp_path: Path) -> None:
     _, pred = make.scene(0)
     with pytest.raises(InputError, match=r"output must be in a folder that exists, got .*nowhere"):
@@ -158,6 +187,42 @@ def test_columns_of_any_shape_and_type_come_back(tmp_path: Path) -> None:
         for name, values in getattr(truth, kind).items():
             assert getattr(again, kind)[name].dtype == values.dtype
             np.testing.assert_array_equal(getattr(again, kind)[name], values)
+
+
+def test_times_of_frames_come_back(tmp_path: Path) -> None:
+    truth, _ = make.scene(0, n_frames=3)
+    times = np.array(["2020-01-01T12:00:00.123456789", "NaT", "1960-02-29"], "datetime64[ns]")
+    truth = truth.replace(frame_columns={"at": times, "since": times - times[0]})
+    parquet.write(truth, tmp_path / "x.parquet")
+    again = parquet.read(tmp_path / "x.parquet").frame_columns
+    for name, values in truth.frame_columns.items():
+        assert again[name].dtype == values.dtype
+        np.testing.assert_array_equal(again[name], values)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"box_columns": {"a": 1j}}, r"box column 'a' must be of a type that Parquet has.*got 'complex128 \("),
+        (
+            {"box_columns": {"a": np.zeros(0)}},
+            r"box column 'a' must be .* a value or more a row, got 'float64 \(\d+, 0\)'",
+        ),
+        (
+            {"frame_columns": {"a": 1j}},
+            "meta and frame columns of pred must be plain JSON values to be saved, got 'Obj",
+        ),
+        ({"meta": {"a": {1}}}, "meta and frame columns of pred must be plain JSON values to be saved, got 'Object of"),
+    ],
+)
+def test_what_a_file_cannot_hold_is_refused_by_name(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    _, pred = make.scene(0)
+    for kind, n in (("box_columns", len(pred)), ("frame_columns", pred.n_frames)):
+        if kind in change:
+            change = {kind: {name: np.array([value] * n) for name, value in change[kind].items()}}
+    with pytest.raises(InputError, match=message):
+        parquet.write(pred.replace(**change, source="pred"), tmp_path / "x.parquet")
+    assert not list(tmp_path.iterdir())
 
 
 def test_missing_text_is_empty_text(tmp_path: Path) -> None:

@@ -52,6 +52,14 @@ def test_everything_comes_back(knobs: dict[str, Any], tmp_path: Path) -> None:
     assert dm.bootstrap(one, n=5).replicates.tobytes() == dm.bootstrap(other, n=5).replicates.tobytes()
 
 
+def test_meta_that_is_not_plain_is_refused(tmp_path: Path) -> None:
+    truth, pred = make.scene(0)
+    for meta in ({"a": np.int64(1)}, {"a": {1}}):
+        with pytest.raises(InputError, match="meta of the boxes must be plain JSON values to be saved, got 'Object of"):
+            dm.match(truth, pred.replace(meta=meta), dm.NUSCENES).save(tmp_path / "a.ledger")
+    assert not list(tmp_path.iterdir())
+
+
 def test_merging_saved_ledgers(tmp_path: Path) -> None:
     """What was matched in parts on different days is the whole again."""
     whole = ledger(1, n_frames=6)
@@ -75,6 +83,20 @@ def test_what_is_no_ledger(tmp_path: Path) -> None:
         dm.Ledger.load(tmp_path)
     with pytest.raises(InputError, match="in a folder that exists"):
         ledger().save(tmp_path / "no" / "where")
+
+
+@pytest.mark.parametrize("value", [None, 5, "x", [], [[1]], True])
+def test_headers_of_other_types_are_refused(tmp_path: Path, value: object) -> None:
+    ledger().save(tmp_path / "x")
+    with np.load(tmp_path / "x") as file:
+        arrays = dict(file)
+    header = json.loads(arrays[ledgers.HEADER].tobytes())
+    for wrong in ({**header, "pred": value}, {**header, "pred": {**header["pred"], "columns": value}}):
+        arrays[ledgers.HEADER] = np.frombuffer(json.dumps(wrong).encode(), np.uint8)
+        with open(tmp_path / "y", "wb") as file:
+            np.savez(file, **arrays)
+        with pytest.raises(InputError, match="y is no ledger of detmetrics, or is damaged"):
+            dm.Ledger.load(tmp_path / "y")
 
 
 def test_damage_is_seen(tmp_path: Path) -> None:

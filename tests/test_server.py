@@ -43,6 +43,7 @@ from detmetrics_server.errors import (
     NotFoundError,
     ServiceError,
     StateError,
+    WorkerLostError,
 )
 from serving import EVALUATIONS, Running
 
@@ -253,8 +254,21 @@ def test_intervals_of_one_evaluation(client: Client, tmp_path: Path) -> None:
     assert "resampling" in stages
     asked = {"truth": [convert.to_bytes(truth)], "predictions": [convert.to_bytes(pred)], "bootstrap": {"draws": 60}}
     request = messages.twin("EvaluateRequest")(**asked)
-    scores = client._unary("EvaluationService", "Evaluate", request).evaluation.scores
+    answer = client._unary("EvaluationService", "Evaluate", request).evaluation
+    assert (answer.name, answer.dataset) == ("", "")
+    scores = answer.scores
     serving.same_intervals(dm.bootstrap(ledger, 60), intervals.to_bootstrap(scores))
+
+
+def test_nothing_is_stored_of_a_stateless_evaluation(client: Client, server: Running) -> None:
+    truth, pred = serving.boxes()
+    before = len(list(client.evaluations())), sorted(server.storage.blobs.listed())
+    fields = {"dataset": "datasets/small", "stateless": True, "request_id": "kept-nowhere", "tags": ["b", "a"]}
+    request = messages.twin("EvaluateRequest")(**fields, predictions=[convert.to_bytes(pred)])
+    answer = client._unary("EvaluationService", "Evaluate", request).evaluation
+    serving.same(dm.evaluate(truth, pred, dm.NUSCENES), convert.to_scores(answer.scores))
+    assert (answer.name, answer.dataset, list(answer.tags)) == ("", "datasets/small", ["a", "b"])
+    assert (len(list(client.evaluations())), sorted(server.storage.blobs.listed())) == before
 
 
 def test_intervals_at_another_level_stay_on_the_server(client: Client) -> None:
@@ -345,7 +359,7 @@ def test_intervals_are_part_of_what_was_asked(client: Client, tmp_path: Path) ->
     _, pred = serving.boxes()
     path = tmp_path / "pred.parquet"
     dm.io.parquet.write(pred, path)
-    for sent, key in ((pred, "drawn"), (path, "drawn.stream".replace(".", "-"))):
+    for sent, key in ((pred, "drawn"), (path, "drawn-stream")):
         first = client.evaluate(sent, dataset="small", request_id=key, bootstrap=20, seed=1)
         again = client.evaluate(sent, dataset="small", request_id=key, bootstrap=20, seed=1, unit="scene")
         assert again.name == first.name
@@ -465,8 +479,6 @@ def test_the_same_request_twice_is_one_evaluation(client: Client, server: Runnin
     _, pred = serving.boxes()
     first = client.evaluate(pred, dataset="small", request_id="once")
     assert client.evaluate(pred, dataset="small", request_id="once").name == first.name
-    with pytest.raises(InputError, match="request_id must be new"):
-        client.evaluate(pred.replace(score=pred.score * 0.5), dataset="small", request_id="once")
     with pytest.raises(InputError, match="request_id must be 1 to 64"):
         client.evaluate(pred, dataset="small", request_id="../x")
     with ThreadPoolExecutor(4) as threads:
@@ -481,7 +493,7 @@ def test_the_same_request_twice_is_one_evaluation(client: Client, server: Runnin
 
 
 def pieces(pred: dm.Boxes, *, request_id: str = "", dataset: str = "small") -> list[bytes]:
-    data = convert.from_boxes(pred).SerializeToString()
+    data = convert.to_bytes(pred)
     header = messages.twin("EvaluateHeader")(dataset=f"datasets/{dataset}", format=1, request_id=request_id)
     return list(clients._parts("EvaluateStreamRequest", header, data, None))
 
@@ -628,7 +640,7 @@ def test_a_worker_killed_twice_is_told(client: Client, server: Running) -> None:
         os.kill(first, signal.SIGKILL)
         serving.wait_until(lambda: server.pool.pids() not in ([], [first]))
         os.kill(server.pool.pids()[0], signal.SIGKILL)
-        with pytest.raises(ServiceError, match="UNAVAILABLE: a worker process was lost"):
+        with pytest.raises(WorkerLostError, match=r"^a worker process was lost"):
             run.result()
     assert len(list(client.evaluations())) == before
     assert client.evaluate(pred, dataset="small").state == "succeeded"
@@ -681,7 +693,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 lambda: client.evaluate(path, dataset="small"),
                 lambda: client.upload_dataset("other", truth.take(truth.frames[:5])),
             ):
-                with pytest.raises(BusyError, match="disk is full"):
+                with pytest.raises(FullError, match="disk is full"):
                     call()
         assert sorted(server.storage.blobs.listed()) == before
         assert not server.left_over()
@@ -741,16 +753,68 @@ def test_another_process_that_asks_again_asks_the_same(server: Running) -> None:
             assert f"{client._unary('EvaluationService', 'Evaluate', request).evaluation.name}\n" in names
 
 
-def test_a_stream_asked_again_must_ask_the_same(client: Client, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["unary", "stream"])
+def test_who_asks_again_must_ask_the_same(client: Client, server: Running, tmp_path: Path, how: str) -> None:
     truth, pred = serving.boxes()
-    path = tmp_path / "pred.parquet"
-    dm.io.parquet.write(pred, path)
+    other = pred.replace(score=pred.score * 0.5)
+    if how == "stream":
+        for name, boxes in (("pred", pred), ("other", other)):
+            dm.io.parquet.write(boxes, tmp_path / f"{name}.parquet")
+    sent, strange = (pred, other) if how == "unary" else (tmp_path / "pred.parquet", tmp_path / "other.parquet")
     client.upload_dataset("same.truth", truth)
-    first = client.evaluate(path, dataset="small", request_id="streamed")
-    assert client.evaluate(path, dataset="small", request_id="streamed", protocol=dm.NUSCENES).name == first.name
-    for other in ({"dataset": "same.truth"}, {"absent": "omit"}, {"protocol": "argoverse2"}):
-        with pytest.raises(InputError, match="request_id must be new"):
-            client.evaluate(path, **{"dataset": "small", **other}, request_id="streamed")
+    asked: dict[str, Any] = {"dataset": "small", "name": "a", "tags": ["x", "y"], "request_id": f"again-{how}"}
+    first = client.evaluate(sent, **asked)
+    before = sorted(server.storage.blobs.listed())
+    assert client.evaluate(sent, **{**asked, "tags": ["y", "x", "y"]}, protocol=dm.NUSCENES).name == first.name
+    for change in (
+        *({"dataset": "same.truth"}, {"absent": "omit"}, {"protocol": "argoverse2"}, {"bootstrap": 20}),
+        *({"name": "b"}, {"tags": ["x"]}),
+    ):
+        with pytest.raises(InputError, match="request_id must be new, or that of the same request, got 'again-"):
+            client.evaluate(sent, **{**asked, **change})
+    with pytest.raises(InputError, match="request_id must be new"):
+        client.evaluate(strange, **asked)
+    assert sorted(server.storage.blobs.listed()) == before
+    assert not server.left_over()
+
+
+def test_streams_of_one_id_at_once_must_bring_the_same(client: Client, server: Running) -> None:
+    """Also where neither is known when the other begins."""
+    _, pred = serving.boxes()
+    sides = [pred, pred.replace(score=pred.score * 0.5)]
+    both, found = threading.Barrier(2), []
+
+    def parts(side: dm.Boxes) -> Iterator[bytes]:
+        for number, part in enumerate(pieces(side, request_id="at-once")):
+            if number == 1:
+                serving.wait_until(lambda: server.server.core.n_receiving[False] == 2)
+                both.wait(10)
+                time.sleep(0.3)  # until both headers were read
+            yield part
+
+    def ask(side: dm.Boxes) -> None:
+        with grpc.insecure_channel(server.address) as channel:
+            stream = channel.stream_stream(f"{EVALUATIONS}/EvaluateStream")
+            found.append(serving.code_of(lambda: list(stream(parts(side), timeout=20))))
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(ask, sides))
+    assert sorted(found) == ["INVALID_ARGUMENT", "OK"]
+
+
+def test_the_same_by_stream_and_in_one_call_is_one_evaluation(client: Client, server: Running) -> None:
+    _, pred = serving.boxes()
+    first = client.evaluate(pred, dataset="small", request_id="both-ways").name
+    for side, code in ((pred, "OK"), (pred.replace(score=pred.score * 0.5), "INVALID_ARGUMENT")):
+        with grpc.insecure_channel(server.address) as channel:
+            sent = pieces(side, request_id="both-ways")
+            assert serving.code_of(lambda c=channel, sent=sent: serving.upload(c, sent)) == code
+    with grpc.insecure_channel(server.address) as channel:
+        events = [
+            messages.parse("EvaluateStreamResponse", data)
+            for data in serving.upload(channel, pieces(pred, request_id="both-ways"))
+        ]
+    assert {getattr(event, event.WhichOneof("event")).name for event in events} == {first}
 
 
 def test_waiting_is_told(client: Client, server: Running, tmp_path: Path) -> None:
@@ -887,7 +951,7 @@ def test_what_was_not_kept_is_not_told(tmp_path: Path, monkeypatch: pytest.Monke
 
         with monkeypatch.context() as patch:
             patch.setattr(server.storage.blobs, "keep", fails)
-            with pytest.raises(BusyError, match="disk is full"):
+            with pytest.raises(FullError, match="disk is full"):
                 client.evaluate(path, dataset="small")
         serving.wait_until(lambda: not server.server._evaluations._running)
         assert not list(client.evaluations())
@@ -937,7 +1001,7 @@ def test_the_end_waits_for_what_nobody_listens_to(tmp_path: Path) -> None:
     server.stop(drain_s=20)
     go_on.join()
     storage = storages.Storage(tmp_path)
-    assert storage.evaluation(name.split("/")[1])["state"] == storages.SUCCEEDED, "not left for the next start"
+    assert storage.evaluation(name.split("/")[1])["state"] == messages.SUCCEEDED, "not left for the next start"
     storage.close()
 
 

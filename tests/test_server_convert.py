@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +20,13 @@ from detmetrics.errors import InputError
 
 pytest.importorskip("grpc", reason="detmetrics[server] is not installed")
 
-from detmetrics_server import convert, messages
-from detmetrics_server.errors import ServiceError
-from detmetrics_server.statuses import CODES, code_of, to_status
+import grpc
+
+from detmetrics_server import convert, jobs, messages, worker
+from detmetrics_server.client import Client
+from detmetrics_server.errors import BusyError, LimitError, ServiceError
+from detmetrics_server.jobs import Draws
+from detmetrics_server.statuses import CODES, code_of, from_rpc_error, to_status
 
 GOLDENS = sorted((Path(__file__).parent / "golden").glob("*.json"))
 
@@ -62,6 +69,90 @@ def test_more_columns_and_meta() -> None:
         meta={"use_lidar": True, "runs": 3, "share": 0.5, "who": ["a", None]},
     )
     same(pred, over(pred))
+
+
+@pytest.mark.parametrize(
+    "number", [0, 1, -1, 2**53 - 1, 2**53, -(2**53), 2**70, 0.5, -0.0, 1e300, 5e-324, float("inf"), float("nan"), True]
+)
+def test_numbers_of_a_struct_keep_every_bit(number: float) -> None:
+    values = {"one": number, "more": [number, {"deep": number}]}
+    message = messages.Scores(meta=convert.to_struct(values, "meta"))
+    back = convert.to_dict(messages.parse("Scores", message.SerializeToString()).meta)
+    assert back.keys() == values.keys()
+    for one in (back["one"], back["more"][0], back["more"][1]["deep"]):
+        assert np.float64(one).tobytes() == np.float64(number).tobytes()
+        assert isinstance(one, bool) == isinstance(number, bool)
+        if isinstance(number, int) and abs(number) < 2**53:
+            assert type(one) is type(number)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"a": {"b": [0, 2**53 + 1]}},
+            r"meta\['a'\]\['b'\]\[1\] must be a number that a double .* got 9007199254740993",
+        ),
+        ({"a": -(2**53) - 1}, "got -9007199254740993"),
+        ({"a": 10**400}, r"meta\['a'\] must be a number that a double"),
+        ({"a": {1: "b"}}, r"key of meta\['a'\] must be text, got 1"),
+        ({"a": {3}}, r"meta\['a'\] must be a number, text, .* got \{3\}"),
+        ({"a": np.int64(3)}, r"meta\['a'\] must be a number, text"),
+    ],
+)
+def test_what_a_struct_cannot_hold_is_refused(values: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        convert.to_struct(values, "meta")
+    _, pred = make.scene(1)
+    for made in (convert.from_boxes, convert.to_bytes):
+        with pytest.raises(InputError, match=r"pred\.meta\["):
+            made(pred.replace(meta={"x": values}, source="pred"))
+
+
+def test_a_struct_within_itself_is_refused() -> None:
+    values: dict = {}
+    values["again"] = values
+    with pytest.raises(InputError, match="meta must be nested less deep"):
+        convert.to_struct(values, "meta")
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u4", "i8", "u8", "f2", "f4", "f8", "?"])
+def test_free_columns_keep_every_bit(dtype: str) -> None:
+    _, pred = make.scene(1)
+    kind = np.dtype(dtype)
+    ends = {"b": (False, True), "f": (-0.0, np.nan)}.get(kind.kind)
+    if ends is None:
+        info = np.iinfo(kind)
+        ends = (info.min, min(info.max, 2**63 - 1))
+    column = np.resize(np.array(ends, kind), len(pred))
+    back = over(pred.replace(box_columns={"free": column})).box_columns["free"]
+    wide = {"f": np.float64, "b": np.bool_}.get(kind.kind, np.int64)
+    assert back.dtype == wide
+    assert back.tobytes() == column.astype(wide).tobytes()
+
+
+@pytest.mark.parametrize("n_regions", [0, 2])
+def test_free_columns_of_several_values(n_regions: int) -> None:
+    """As KITTI's reader gives them: regions of an image by frame, also none at all."""
+    truth, _ = make.scene(1)
+    regions = np.arange(truth.n_frames * n_regions * 4.0).reshape(truth.n_frames, n_regions, 4)
+    truth = truth.replace(frame_columns={**truth.frame_columns, "dont_care_px": regions})
+    back = over(truth).frame_columns
+    assert ("dont_care_px" in back) == (n_regions > 0)
+    if n_regions:
+        np.testing.assert_array_equal(back["dont_care_px"], regions.reshape(truth.n_frames, -1))
+
+
+def test_free_columns_that_no_message_holds_are_refused() -> None:
+    _, pred = make.scene(1)
+    n = len(pred)
+    for column, message in (
+        (np.full(n, 2**63, np.uint64), "must be at most 9223372036854775807, got 9223372036854775808"),
+        (np.zeros(n, np.longdouble), "must be numbers of at most 64 bits, truth values or text, got 'float128'"),
+        (np.zeros(n, complex), "must be numbers of at most 64 bits, truth values or text, got 'complex128'"),
+    ):
+        with pytest.raises(InputError, match=r"pred\.box_columns\['free'\] " + message):
+            convert.from_boxes(pred.replace(box_columns={"free": column}, source="pred"))
 
 
 def test_no_boxes() -> None:
@@ -149,11 +240,77 @@ def test_rules_as_data() -> None:
         convert.to_protocol(choice)
 
 
+def test_the_defaults_of_draws_are_those_of_the_library() -> None:
+    """They stand in the signatures that people read, and in Draws for what a request leaves out."""
+    names = {"n": "n", "unit": "unit", "seed": "seed", "level": "level"}
+    for function, more in ((dm.bootstrap, {}), (dm.compare, {}), (Client.evaluate, {"n": "bootstrap"})):
+        given = signature(function).parameters
+        for ours, theirs in (names | more).items():
+            if theirs != "bootstrap":  # 0 there: none are drawn
+                assert given[theirs].default == Draws._field_defaults[ours], (function, theirs)
+
+
+def test_truth_is_forgotten_by_its_size(tmp_path: Path) -> None:
+    """Of text columns, too, which may be most of it."""
+    truth, _ = make.scene(1, n_frames=4)
+    wide = truth.replace(box_columns={"note": np.full(len(truth), "x" * 4000)})
+    payloads = []
+    for i, boxes in enumerate((wide, truth, truth)):
+        data = convert.to_bytes(boxes)
+        (tmp_path / str(i)).write_bytes(data)
+        sha256 = hashlib.sha256(data).hexdigest()
+        path = str(tmp_path / str(i))
+        payloads.append(jobs.Payload(format=messages.COLUMNS, path=path, sha256=sha256 if i < 2 else ""))
+    size = wide.box_columns["note"].nbytes
+    for room, kept in ((size, 1), (size + 1_000_000, 2)):
+        one = worker.Worker(room)
+        first = one._truth(payloads[0], lambda *_: None)
+        assert one._truth(payloads[0], lambda *_: None) is first
+        for payload in payloads[1:]:
+            one._truth(payload, lambda *_: None)
+        assert len(one._cache) == kept
+        assert (one._truth(payloads[0], lambda *_: None) is first) == (kept == 2)
+
+
 def test_every_error_of_ours_has_a_code() -> None:
     def below(kind: type) -> set[type]:
         return {kind, *(leaf for sub in kind.__subclasses__() for leaf in below(sub))}
 
-    assert below(ServiceError) - {ServiceError} <= set(CODES)
+    ours = below(ServiceError) - {ServiceError}
+    assert len(ours) > 10
+    assert ours <= set(CODES)
+    for kind in ours:
+        back = from_rpc_error(Failed(to_status(kind("what it says"), "r1")))
+        assert type(back) is kind
+        assert str(back) == "what it says"
+
+
+class Failed(grpc.RpcError):
+    """A failed call as a client gets it."""
+
+    def __init__(self, status: Any) -> None:
+        self.code, self.details = (lambda: status.code), (lambda: status.details)
+        self.trailing_metadata = lambda: status.trailing_metadata
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [(InputError("a"), InputError), (MemoryError(), LimitError), (KeyError("a"), ServiceError)],
+)
+def test_errors_without_a_reason_are_told_apart_by_their_code(error: Exception, kind: type) -> None:
+    assert type(from_rpc_error(Failed(to_status(error, "r1")))) is kind
+
+
+@pytest.mark.parametrize(("retry_s", "kind"), [(0, LimitError), (1, BusyError)])
+def test_a_server_that_tells_no_reason(retry_s: int, kind: type) -> None:
+    from google.protobuf import any_pb2, duration_pb2
+    from google.rpc import error_details_pb2, status_pb2
+    from grpc_status import rpc_status
+
+    packed = any_pb2.Any()
+    packed.Pack(error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=retry_s)))
+    status = status_pb2.Status(code=grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], message="a", details=[packed])
+    assert type(from_rpc_error(Failed(rpc_status.to_status(status)))) is kind
 
 
 def test_the_status_says_field_and_reason_and_nothing_internal() -> None:

@@ -27,7 +27,8 @@ from detmetrics.errors import InputError
 from detmetrics_server import blobs
 from detmetrics_server import storage as storages
 from detmetrics_server.errors import CorruptError, ExistsError, NotFoundError, StateError
-from detmetrics_server.storage import CANCELLED, FAILED, META, RUNNING, SUCCEEDED, Query, Storage
+from detmetrics_server.messages import CANCELLED, FAILED, RUNNING, SUCCEEDED
+from detmetrics_server.storage import META, Query, Storage
 
 URL = os.environ.get("DETMETRICS_TEST_DATABASE_URL", "")
 
@@ -200,11 +201,11 @@ def test_running_and_deleting(storage: Storage) -> None:
     add(storage)
     with pytest.raises(StateError, match="cancel it first"):
         storage.delete_evaluation(names[0])
-    assert [found["attempts"] for found in storage.running()] == [1, 1]
-    assert [(found["id"], found["attempts"]) for found in storage.running()] == [(name, 2) for name in names]
+    assert [found["attempts"] for found in storage.begin_attempts()] == [1, 1]
+    assert [(found["id"], found["attempts"]) for found in storage.begin_attempts()] == [(name, 2) for name in names]
     storage.end(names[0], CANCELLED, metrics={})
     storage.delete_evaluation(names[0])
-    assert [found["id"] for found in storage.running()] == [names[1]]
+    assert [found["id"] for found in storage.begin_attempts()] == [names[1]]
 
 
 def test_data_sets(storage: Storage) -> None:

@@ -8,6 +8,7 @@ import io as iolib
 import json
 import re
 import runpy
+import shutil
 import struct
 import tracemalloc
 from collections import namedtuple
@@ -686,6 +687,21 @@ def test_sweeps_join_in_the_reference_frame(root: Path) -> None:
     np.testing.assert_allclose(both.points_m[both.time_s < 0], moved, atol=1e-4)
     assert len(reader.read(reader.samples[0], n_sweeps=9)) == len(single)  # nothing before the first
     assert single.ring.max() == 31
+
+
+def test_sweeps_in_a_circle_are_refused(tmp_path: Path, root: Path) -> None:
+    """Where those too near in time are skipped, a circle would be walked for ever."""
+    shutil.copytree(root / "v1.0-synth", tmp_path / "v1.0-synth")
+    (tmp_path / "samples").symlink_to(root / "samples")
+    (tmp_path / "sweeps").symlink_to(root / "sweeps")
+    rows = table(tmp_path, "sample_data")
+    first = next(i for i, row in enumerate(rows) if not row["prev"] and row["is_key_frame"])
+    rows[first]["prev"] = rows[first]["token"]
+    (tmp_path / "v1.0-synth" / "sample_data.json").write_text(json.dumps(rows))
+    reader = clouds.NuscenesClouds(tmp_path)
+    for gap_s in (0.0, 0.1):
+        with pytest.raises(InputError, match="comes before itself"):
+            reader.read(rows[first]["sample_token"], n_sweeps=5, gap_s=gap_s)
 
 
 def test_bad_clouds(tmp_path: Path, root: Path) -> None:

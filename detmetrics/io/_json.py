@@ -1,20 +1,38 @@
-"""Large texts piece by piece: reading a piece, guessing where it can be cut, and where a text stops being JSON.
+"""JSON: plain values to text, and large texts piece by piece: reading a piece, guessing where it can be cut, and where
+a text stops being JSON.
 
 The last tells a wrong cut, which is mended, from a wrong file, which is refused.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Hashable
 from typing import BinaryIO, TypeVar
 
 import msgspec
 
+from detmetrics.errors import InputError
+
 #: What msgspec raises on a text that it does not take; ValidationError is a DecodeError.
 REFUSALS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 K = TypeVar("K", bound=Hashable)
 _MALFORMED = re.compile(r"JSON is malformed: (?P<reason>.*) \(byte (?P<at>\d+)\)")
+
+
+def text_of(value: object, what: str) -> bytes:
+    """Give plain values as JSON text.
+
+    Raises
+    ------
+    InputError
+        Naming ``what``, where something in it is not plain.
+    """
+    try:
+        return json.dumps(value).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(what, expected="plain JSON values to be saved", got=str(error)) from None
 
 
 def flaw(text: bytes) -> tuple[int, str] | None:

@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 from detmetrics.errors import InputError
 from detmetrics.files import open_file
 
-_KINDS = {"F": "f", "I": "i", "U": "u"}
+#: What a field can be: the words of TYPE and SIZE, and what numpy calls it.
+_KINDS = {kind + size: f"<{kind.lower()}{size}" for kind in "IUF" for size in "1248" if kind + size != "F1"}
+_MAX_COUNT = 1 << 16
+_MAX_DIGITS = 18
 
 
 def read(path: str | Path) -> dict[str, NDArray[Any]]:
@@ -30,23 +33,13 @@ def read(path: str | Path) -> dict[str, NDArray[Any]]:
     with open_file(path) as file:
         content = file.read()
     header, start = _header(content, path)
-    try:
-        sizes, counts = ([int(word) for word in header[key]] for key in ("SIZE", "COUNT"))
-        n_points = int(header["POINTS"][0])
-        kinds = [f"<{_KINDS[kind]}{size}" for kind, size in zip(header["TYPE"], sizes, strict=True)]
-        names = [name if name != "_" else f"_{i}" for i, name in enumerate(header["FIELDS"])]
-        row = np.dtype([(n, k, (c,)) for n, k, c in zip(names, kinds, counts, strict=True)])
-        (how,) = header["DATA"]
-    except (KeyError, ValueError, TypeError, IndexError) as error:
-        raise InputError(f"{path}: the header of this PCD file cannot be read: {error}") from None
-    if n_points < 0 or how not in ("ascii", "binary", "binary_compressed"):
-        raise InputError(f"{path}: POINTS and DATA", expected="a count and a known encoding", got=(n_points, how))
+    row, n_points, how = _layout(header, path)
     if how == "ascii":
         columns = _ascii(content[start:], row, n_points, path)
     elif how == "binary":
         _check_length(len(content) - start, n_points * row.itemsize, path)
         table = np.frombuffer(content, row, count=n_points, offset=start)
-        columns = {name: table[name] for name in names}
+        columns = {name: table[name] for name in row.names or ()}
     else:
         columns = _compressed(content[start:], row, n_points, path)
     return {name: c[:, 0] if c.shape[1] == 1 else c for name, c in columns.items() if not name.startswith("_")}
@@ -66,6 +59,35 @@ def _header(content: bytes, path: str | Path) -> tuple[dict[str, list[str]], int
         at = end + 1
     found.setdefault("COUNT", ["1"] * len(found.get("FIELDS", [])))
     return found, at
+
+
+def _layout(header: dict[str, list[str]], path: str | Path) -> tuple[np.dtype[Any], int, str]:
+    """One point, how many there are, and how they are encoded."""
+    names = [name if name != "_" else f"_{i}" for i, name in enumerate(header.get("FIELDS", []))]
+    for key, expected in (("FIELDS", "names"), ("SIZE", ""), ("TYPE", ""), ("COUNT", ""), ("POINTS", "a count")):
+        words = header.get(key, [])
+        if not words or (not expected and len(words) != len(names)):
+            expected = expected or f"{len(names)} values, one a field"
+            raise InputError(f"{path}: the line {key} of its header", expected=expected, got=" ".join(words))
+    if len(set(names)) < len(names):
+        raise InputError(f"{path}: FIELDS", expected="distinct", got=header["FIELDS"])
+    kinds = [kind + size for kind, size in zip(header["TYPE"], header["SIZE"], strict=True)]
+    for name, kind, count in zip(names, kinds, header["COUNT"], strict=True):
+        if kind not in _KINDS:
+            known = f"one of {', '.join(_KINDS)}"
+            raise InputError(f"{path}: TYPE and SIZE of the field {name!r}", expected=known, got=kind)
+        if not (_is_count(count) and 0 < int(count) <= _MAX_COUNT):
+            raise InputError(f"{path}: COUNT of the field {name!r}", expected=f"from 1 to {_MAX_COUNT}", got=count)
+    n_points, how = header["POINTS"][0], " ".join(header["DATA"])
+    if not _is_count(n_points) or how not in ("ascii", "binary", "binary_compressed"):
+        raise InputError(f"{path}: POINTS and DATA", expected="a count and a known encoding", got=(n_points, how))
+    counts = map(int, header["COUNT"])
+    row = np.dtype([(n, _KINDS[k], (c,)) for n, k, c in zip(names, kinds, counts, strict=True)])
+    return row, int(n_points), how
+
+
+def _is_count(word: str) -> bool:
+    return word.isdecimal() and len(word) <= _MAX_DIGITS
 
 
 def _check_length(got: int, needed: int, path: str | Path) -> None:

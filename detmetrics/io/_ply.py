@@ -42,7 +42,8 @@ def read(path: str | Path) -> dict[str, NDArray[Any]]:
     Raises
     ------
     InputError
-        Missing file, a header that is not one of PLY, no vertices, lists among or before them, data that are too short.
+        Missing file, a header that is not one of PLY, no vertices, lists or repeated names among or before them, data
+        that are too short.
     """
     with open_file(path) as file:
         content = file.read()
@@ -53,10 +54,10 @@ def read(path: str | Path) -> dict[str, NDArray[Any]]:
     for name in before:
         if any(kind == _LIST for _, kind in elements[name][1]):
             raise InputError(f"{path}: element {name!r}", expected="without lists", got="a list")
-    count, properties = elements["vertex"]
-    names = [name for name, _ in properties]
-    if len(set(names)) < len(names):
-        raise InputError(f"{path}: properties of vertices", expected="distinct", got=names)
+        names = [of for of, _ in elements[name][1]]
+        if len(set(names)) < len(names):
+            raise InputError(f"{path}: properties of element {name!r}", expected="distinct", got=names)
+    count = elements["vertex"][0]
     if how == "ascii":
         lines = content[start:].splitlines()
         skipped = sum(elements[name][0] for name in before[:-1])
@@ -88,12 +89,12 @@ def _header(content: bytes, path: str | Path) -> tuple[str, dict[str, tuple[int,
     if not content.startswith(b"ply") or end < 0 or line_end < 0:
         raise InputError(f"{path} is not a PLY file")
     how, elements = "", dict[str, tuple[int, list[tuple[str, str]]]]()
-    for line in content[:end].decode("ascii", "replace").splitlines()[1:]:
+    for number, line in enumerate(content[:end].decode("ascii", "replace").splitlines()[1:], 2):
         try:
             match line.split():
                 case ["format", how, _]:
                     pass
-                case ["element", name, count]:
+                case ["element", name, count] if name not in elements:
                     elements[name] = (int(count), [])
                 case ["property", "list", _, _, name]:
                     elements[list(elements)[-1]][1].append((name, _LIST))
@@ -104,7 +105,8 @@ def _header(content: bytes, path: str | Path) -> tuple[str, dict[str, tuple[int,
                 case _:
                     raise ValueError(line)
         except (KeyError, ValueError, IndexError):
-            raise InputError(f"{path}: the header of this PLY file cannot be read: {line[:80]!r}") from None
+            expected = "of the form 'element NAME COUNT', each NAME once, or below it 'property TYPE NAME'"
+            raise InputError(f"{path}: line {number} of its header", expected=expected, got=line) from None
     if how not in _ORDERS or any(count < 0 for count, _ in elements.values()):
         raise InputError(f"{path}: its format", expected=f"one of {', '.join(_ORDERS)}", got=how)
     return how, elements, line_end + 1

@@ -48,7 +48,6 @@ _SCENES = {
     "mini_train": "61 553 655 757 796 1077 1094 1100",
     "mini_val": "103 916",
 }
-#: How the version of the tables must end for each split.
 VERSION = {
     "train": "trainval",
     "val": "trainval",

@@ -76,7 +76,7 @@ def load_truth(
             part = _only(part, set(logs))
         parts.append(part)
         scans = sorted((file.parent / "sensors" / "lidar").glob("*.feather")) if file.name == _ANNOTATIONS else []
-        listed += [(file.parent.name, int(scan.stem)) for scan in scans if scan.stem.isdigit()]
+        listed += [(file.parent.name, int(scan.stem)) for scan in scans if is_time(scan.stem)]
         if progress:
             progress(i + 1, len(files))
     return _boxes(parts, listed, str(path))
@@ -120,6 +120,11 @@ def yaw_of_euler(rotation_wxyz: NDArray[np.float64]) -> NDArray[np.float64]:
     return yaw
 
 
+def is_time(text: str) -> bool:
+    """Whether a text, e.g. the name of a file, is a time in nanoseconds."""
+    return text.isascii() and text.isdigit() and len(text) < 20 and int(text) < 1 << 63
+
+
 _ANNOTATIONS = "annotations.feather"
 
 
@@ -160,12 +165,16 @@ def _read(path: Path, *, needs_score: bool) -> dict[str, Any]:
     times = table["timestamp_ns"]
     if not pa.types.is_integer(times.type) or times.null_count:
         raise InputError(f"{path}: column timestamp_ns", expected="whole numbers, none missing", got=str(times.type))
+    try:
+        times_ns = times.cast(pa.int64()).to_numpy()
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path}: column timestamp_ns", expected="of 64 bits with sign", hint=str(error)) from None
 
     def numbers(*names: str) -> NDArray[np.float64]:
         return np.stack([floats(pa, table[name], name, path) for name in names], axis=-1)
 
     result: dict[str, Any] = {
-        "timestamp_ns": times.to_numpy().astype(np.int64),
+        "timestamp_ns": times_ns,
         "center_m": numbers(*_CENTER),
         "size_lwh_m": numbers(*_SIZE),
         "rotation_wxyz": numbers(*_QUATERNION),
@@ -203,7 +212,7 @@ def _only(part: dict[str, Any], logs: set[str]) -> dict[str, Any]:
 def _sweep_of(name: str) -> tuple[str, int]:
     """Log and time of a frame name."""
     log, _, time = name.rpartition(":")
-    if not log or not time.isdigit():
+    if not log or not is_time(time):
         raise InputError(f"sweep {name!r}", expected="log_id:timestamp_ns")
     return log, int(time)
 

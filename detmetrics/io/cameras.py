@@ -61,9 +61,7 @@ class _Calibrated(_tables.Placed, gc=False, frozen=True):
     camera_intrinsic: list[list[float]] = msgspec.field(default_factory=list)
 
 
-class _Sensor(msgspec.Struct, gc=False, frozen=True):
-    token: str
-    channel: str
+class _Sensor(_tables.Sensor, gc=False, frozen=True):
     modality: str = ""
 
 

@@ -19,6 +19,7 @@ from detmetrics.errors import InputError, listing
 from detmetrics.files import open_file
 from detmetrics.geometry import IDENTITY, Pose, rotation_matrices
 from detmetrics.io import _tables
+from detmetrics.io.argoverse2 import is_time
 
 Floats32 = NDArray[np.float32]
 Columns = dict[str, NDArray[Any]]
@@ -278,8 +279,8 @@ def _cloud(
         raise InputError(f"{path}: x, y, z", expected="one number a point")
     if not n_points:
         raise InputError(f"{path}", expected="a cloud", got="no points")
-    table = np.stack([column.astype(np.float64) for column in found.values()], axis=1)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is dealt with below
+        table = np.stack([column.astype(np.float64) for column in found.values()], axis=1)
         is_finite = np.isfinite(table.astype(np.float32)).all(axis=1)
     if not is_finite.all():
         row = int(np.argmin(is_finite))
@@ -471,9 +472,12 @@ class NuscenesClouds:
             raise InputError("n_sweeps", expected="at least 1", got=n_sweeps)
         token = self._key_frame(sample_token)
         chain: list[Cloud] = []
+        seen: set[str] = set()
         while token and len(chain) < n_sweeps:
-            if token not in self._recordings:
-                raise InputError(f"the recording {token!r} before sample {sample_token!r} is not in the tables")
+            if token not in self._recordings or token in seen:
+                wrong = "comes before itself" if token in seen else "is not in the tables"
+                raise InputError(f"the recording {token!r} before sample {sample_token!r} {wrong}")
+            seen.add(token)
             recording = self._recordings[token]
             token = recording.prev
             if chain and 1e-6 * (chain[-1].timestamp_us - recording.timestamp_us) < gap_s:
@@ -493,7 +497,7 @@ def _feather(path: Path) -> Columns:
 def _read_argoverse2(path: Path, pose: Pose | None, timestamp_us: int | None, drop_nan: bool = False) -> Cloud:
     """Read one sweep (``x y z intensity laser_number offset_ns``); pose and time from the log, where it lies in one."""
     columns = _feather(path)
-    time_ns = int(path.stem) if path.stem.isdigit() else 0
+    time_ns = int(path.stem) if is_time(path.stem) else 0
     poses = path.parents[2] / _POSES if len(path.parents) > 2 else path
     if pose is None and poses.name == _POSES and poses.is_file():
         pose = _argoverse2_poses(poses).get(time_ns)
@@ -539,7 +543,7 @@ class Argoverse2Clouds:
     def __init__(self, path: str | Path) -> None:
         root = Path(path)
         files = sorted(root.glob("sensors/lidar/*.feather")) or sorted(root.glob("*/sensors/lidar/*.feather"))
-        self._files = {f"{file.parents[2].name}:{file.stem}": file for file in files if file.stem.isdigit()}
+        self._files = {f"{file.parents[2].name}:{file.stem}": file for file in files if is_time(file.stem)}
         if not self._files:
             raise InputError(f"{path} has no sweeps", hint="expected sensors/lidar/*.feather there, or in its folders")
         self._poses: tuple[Path, dict[int, Pose]] | None = None

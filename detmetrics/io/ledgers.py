@@ -20,6 +20,7 @@ import numpy as np
 from detmetrics.boxes import OPTIONAL, Boxes
 from detmetrics.errors import InputError, listing
 from detmetrics.files import open_file, whole_file
+from detmetrics.io._json import text_of
 from detmetrics.ledger import Fate, Ledger
 from detmetrics.protocol import Protocol
 
@@ -32,6 +33,7 @@ DAMAGE = (
     zlib.error,
     struct.error,
     EOFError,
+    AttributeError,
     LookupError,
     NotImplementedError,
     OverflowError,
@@ -70,10 +72,7 @@ def save(ledger: Ledger, path: str | Path) -> None:
     }
     for side in ("truth", "pred"):
         header[side] = _take_apart(getattr(ledger, side), side, arrays)
-    try:
-        arrays[HEADER] = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    except TypeError as error:
-        raise InputError("meta of the boxes", expected="plain JSON values to be saved", got=str(error)) from None
+    arrays[HEADER] = np.frombuffer(text_of(header, "meta of the boxes"), np.uint8)
     with whole_file(path) as file:
         np.savez(file, **arrays)
 

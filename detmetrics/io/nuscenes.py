@@ -16,6 +16,7 @@ from detmetrics.errors import InputError
 from detmetrics.files import open_file, whole_file
 from detmetrics.geometry import rotation_of_yaw
 from detmetrics.io import _results, _results_worker, _tables
+from detmetrics.io._json import text_of
 from detmetrics.io._results import Columns, Progress
 from detmetrics.io._tables import load_truth
 
@@ -201,7 +202,7 @@ def write_results(boxes: Boxes, path: str | Path) -> None:
     Raises
     ------
     InputError
-        Without scores, or where the file cannot be written.
+        Without scores, with ``meta`` that is not plain, or where the file cannot be written.
     """
     if boxes.score is None:
         raise InputError(f"{boxes.source} have no scores: only predictions can be written as a result file")
@@ -213,8 +214,9 @@ def write_results(boxes: Boxes, path: str | Path) -> None:
     rotation, score, label = rotation_of_yaw(boxes.yaw_rad).tolist(), boxes.score.tolist(), boxes.label.tolist()
     velocity = [[np.nan, np.nan]] * len(boxes) if boxes.velocity_mps is None else boxes.velocity_mps.tolist()
     attribute = boxes.attribute.tolist() if boxes.attribute is not None else None
+    meta = text_of(dict(boxes.meta), f"meta of {boxes.source}")
     with whole_file(path) as file:
-        file.write(b'{"meta": ' + json.dumps(dict(boxes.meta)).encode() + b', "results": {')
+        file.write(b'{"meta": ' + meta + b', "results": {')
         for code, token in enumerate(boxes.frames):
             rows = order[boxes.offsets[code] : boxes.offsets[code + 1]].tolist()
             content = [

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +23,7 @@ from detmetrics.boxes import Boxes
 from detmetrics.errors import InputError, listing
 from detmetrics.files import open_file, whole_file
 from detmetrics.io._arrow import codes_and_names, floats, import_pyarrow, is_text
+from detmetrics.io._json import text_of
 
 FORMAT = 1
 _NUMBERS = {
@@ -36,10 +38,6 @@ _NUMBERS = {
 _NEEDED = ("frame", "label", *_NUMBERS["center_m"], *_NUMBERS["size_lwh_m"], "yaw_rad")
 _KNOWN = {"frame", "label", "attribute", "place", *(name for names in _NUMBERS.values() for name in names)}
 _NAMES = ("frame", "label", "attribute")
-_TOLD = (
-    *("frames", "labels", "attributes", "ego_xy_m", "frame_place", "frame_columns"),
-    *("is_complete", "partial", "meta"),
-)
 
 
 def write(boxes: Boxes, path: str | Path) -> None:
@@ -54,7 +52,8 @@ def write(boxes: Boxes, path: str | Path) -> None:
     Raises
     ------
     InputError
-        Label codes without a table, or a file that cannot be written.
+        Label codes without a table, columns or ``meta`` that Parquet or JSON cannot hold, or a file that cannot be
+        written.
     """
     pa, pq = import_pyarrow()
     if boxes.labels is None:
@@ -74,7 +73,7 @@ def write(boxes: Boxes, path: str | Path) -> None:
     if boxes.attribute is not None:
         columns["attribute"] = _dictionary(pa, boxes.attribute, boxes.attributes)
     columns["place"] = pa.array(boxes.place)
-    columns |= {name: _cells(pa, values) for name, values in boxes.box_columns.items()}
+    columns |= {name: _cells(pa, values, name) for name, values in boxes.box_columns.items()}
     told = {
         "format": FORMAT,
         "frames": boxes.frames,
@@ -83,14 +82,17 @@ def write(boxes: Boxes, path: str | Path) -> None:
         "ego_xy_m": boxes.ego_xy_m.tolist(),
         "frame_place": boxes.frame_place.tolist(),
         "frame_columns": {
-            name: {"dtype": values.dtype.str, "values": values.tolist()} for name, values in boxes.frame_columns.items()
+            name: {"dtype": values.dtype.str, "values": _cells_told(values)}
+            for name, values in boxes.frame_columns.items()
         },
         "is_complete": boxes.is_complete,
         "partial": boxes.partial,
         "meta": dict(boxes.meta),
         "source": boxes.source,
     }
-    table = pa.table(columns).replace_schema_metadata({"detmetrics": json.dumps(told)})
+    table = pa.table(columns).replace_schema_metadata(
+        {"detmetrics": text_of(told, f"meta and frame columns of {boxes.source}")}
+    )
     dictionaries = [name for name in columns if pa.types.is_dictionary(table.schema.field(name).type)]
     with whole_file(path) as file:
         pq.write_table(table, file, compression="zstd", compression_level=1, use_dictionary=dictionaries)
@@ -167,35 +169,62 @@ def read(path: str | Path, *, progress: Callable[[int, int], None] | None = None
     return boxes
 
 
+class _Cells(msgspec.Struct):
+    dtype: str
+    values: list[Any]
+
+
+class _Told(msgspec.Struct):
+    """What the file says per frame and of the whole, beside its rows."""
+
+    frames: list[str]
+    labels: list[str]
+    attributes: list[str]
+    ego_xy_m: list[list[float]]
+    frame_place: list[int]
+    frame_columns: dict[str, _Cells]
+    is_complete: bool
+    partial: bool
+    meta: dict[str, Any]
+
+
 def _told(metadata: dict[bytes, bytes] | None, path: str | Path) -> dict[str, Any]:
     text = (metadata or {}).get(b"detmetrics")
     if text is None:
         return {}
     try:
-        told: dict[str, Any] = json.loads(text)
+        told = json.loads(text)
         found = told["format"]
         if found != FORMAT:
             raise InputError(f"{path}: format", expected=f"{FORMAT}", got=found, hint="written by another version")
-        told["frame_columns"] = {
-            name: np.array(column["values"], column["dtype"]) for name, column in told["frame_columns"].items()
-        }
-        return {name: told[name] for name in _TOLD}
+        known = msgspec.structs.asdict(msgspec.convert(told, _Told))
+        known["frame_place"] = np.array(known["frame_place"], np.int64)
+        known["frame_columns"] = {name: np.array(c.values, c.dtype) for name, c in known["frame_columns"].items()}
+        return known
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{path}: its detmetrics metadata cannot be read") from None
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, msgspec.ValidationError) as error:
+        raise InputError(f"{path}: its detmetrics metadata cannot be read: {error}") from None
 
 
 def _dictionary(pa: Any, codes: NDArray[np.int32], names: tuple[str, ...]) -> Any:
     return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(names, pa.string()))
 
 
-def _cells(pa: Any, values: NDArray[Any]) -> Any:
+def _cells(pa: Any, values: NDArray[Any], name: str) -> Any:
     """One cell a row; where a row has several values, a list of fixed length."""
-    if values.ndim == 1:
-        return pa.array(values)
-    width = int(np.prod(values.shape[1:]))
-    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), width)
+    try:
+        cells = pa.array(np.ascontiguousarray(values).reshape(-1))
+        return cells if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(cells, int(np.prod(values.shape[1:])))
+    except (pa.ArrowException, TypeError) as error:  # Arrow has no type for them, or rows hold no values
+        expected, got = "of a type that Parquet has, a value or more a row", f"{values.dtype} {values.shape}"
+        raise InputError(f"box column {name!r}", expected=expected, got=got, hint=str(error)) from None
+
+
+def _cells_told(values: NDArray[Any]) -> list[Any]:
+    """Cells as plain values; times as whole numbers, which their dtype makes times of again."""
+    told: list[Any] = (values.astype(np.int64) if values.dtype.kind in "mM" else values).tolist()
+    return told
 
 
 def _plain(pa: Any, column: Any, name: str, path: str | Path) -> NDArray[Any]:

@@ -13,7 +13,9 @@ from detmetrics.protocol import Protocol
 from detmetrics.protocols import PROTOCOLS, by_name
 from detmetrics.scoring import metric_names
 from detmetrics.slicing import parse, text_of
-from detmetrics_server.jobs import Draws
+from detmetrics_server import convert
+from detmetrics_server.jobs import Draws, asked
+from detmetrics_server.messages import COLUMNS, GZIP, NUSCENES_JSON, PARQUET, PLAIN
 from detmetrics_server.storage import Query
 
 _DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -87,18 +89,18 @@ def protocol(rules: Protocol) -> Protocol:
 
 def absent(value: int) -> int:
     """Check what a class without truth counts."""
-    if value not in (0, 1, 2):
+    if value not in convert.ABSENT:
         raise InputError("absent", expected="ABSENT_OFFICIAL or ABSENT_OMIT", got=value)
     return value
 
 
 def payload(format_: int, compression: int, *, is_truth: bool) -> None:
     """Check what an upload is."""
-    known = (1, 3) if is_truth else (1, 2, 3)
+    known = (COLUMNS, PARQUET) if is_truth else (COLUMNS, PARQUET, NUSCENES_JSON)
     if format_ not in known:
         names = "PAYLOAD_FORMAT_COLUMNS or _PARQUET" if is_truth else "a PAYLOAD_FORMAT"
         raise InputError("header.format", expected=names, got=format_)
-    if compression not in (0, 1):
+    if compression not in (PLAIN, GZIP):
         raise InputError("header.compression", expected="none or COMPRESSION_GZIP", got=compression)
 
 
@@ -106,9 +108,8 @@ def draws(request: Any) -> Draws | None:
     """Give the draws that a request asks intervals from, or None."""
     if not request.HasField("bootstrap"):
         return None
-    asked = request.bootstrap
-    given = {"n": asked.draws, "unit": text(asked.unit, "bootstrap.unit"), "seed": asked.seed, "level": asked.level}
-    return Draws(**{name: value for name, value in given.items() if value}).checked("bootstrap.")
+    text(request.bootstrap.unit, "bootstrap.unit")
+    return Draws(**asked(request.bootstrap)).checked("bootstrap.")
 
 
 def unit(name: str, columns: Any, source: str) -> None:

@@ -28,7 +28,18 @@ from detmetrics.resampling import Bootstrap, Comparison, Difference
 from detmetrics.scoring import Absent, Scores
 from detmetrics_server import convert, intervals, messages
 from detmetrics_server.errors import ServiceError
-from detmetrics_server.messages import PACKAGE
+from detmetrics_server.messages import (
+    CANCELLED,
+    COLUMNS,
+    FAILED,
+    GZIP,
+    NUSCENES_JSON,
+    PACKAGE,
+    PARQUET,
+    PLAIN,
+    RUNNING,
+    SUCCEEDED,
+)
 from detmetrics_server.settings import Settings
 from detmetrics_server.statuses import from_rpc_error, has_details, retry_delay_s
 
@@ -42,9 +53,7 @@ Source = Boxes | str | Path
 
 CHUNK = 1 << 20
 UNARY_BYTES = 16 << 20  # larger predictions go through the stream
-_ABSENT = {"official": 1, "omit": 2}
-COLUMNS, NUSCENES_JSON, PARQUET = 1, 2, 3
-STATES = ("unspecified", "running", "succeeded", "failed", "cancelled")
+STATES = {RUNNING: "running", SUCCEEDED: "succeeded", FAILED: "failed", CANCELLED: "cancelled"}
 
 
 class Run(NamedTuple):
@@ -248,7 +257,8 @@ class Client:
         unit, seed, level
             Of the draws, as in :func:`detmetrics.bootstrap`.
         request_id : str, optional
-            The same id gives the same evaluation; default: a new one, so that this call can be tried again.
+            A second call with the same id must ask for the same, and gives the same evaluation; default: a new one, so
+            that this call can be tried again.
         progress : callable, optional
             Called with stage, done, total.
 
@@ -265,9 +275,9 @@ class Client:
         """
         if (truth is None) == (dataset is None):
             raise InputError("truth= and dataset=", expected="one of them")
-        if absent not in _ABSENT:
+        if absent not in convert.ABSENT_NUMBERS:
             raise InputError("absent=", expected="official or omit", got=absent)
-        fields: dict[str, Any] = {"absent": _ABSENT[absent], "protocol": [_choice(protocol)]}
+        fields: dict[str, Any] = {"absent": convert.ABSENT_NUMBERS[absent], "protocol": [_choice(protocol)]}
         if truth is not None:
             if not isinstance(pred, Boxes):
                 raise InputError("pred", expected="Boxes where truth is given", got=str(pred))
@@ -392,7 +402,7 @@ class Client:
         fields = {"baseline": baseline, "candidate": candidate, "draws": n, "unit": unit, "seed": seed, "level": level}
         request = messages.twin("CompareEvaluationsRequest")(**fields, by=by)
         if gate is not None:
-            request.gate.CopyFrom(convert.to_struct(gate))
+            request.gate.CopyFrom(convert.to_struct(gate, "gate"))
         answer = self._unary("EvaluationService", "CompareEvaluations", request)
         if not answer.HasField("protocol"):
             raise ServiceError("this server is of an older version: it does not say by which rules it compared")
@@ -549,9 +559,9 @@ def _described(source: bytes | str | Path) -> dict[str, Any]:
         return {"format": COLUMNS}
     with open_file(source) as file:
         first = file.read(4)
-    compression = 0
+    compression = PLAIN
     if first[:2] == b"\x1f\x8b":
-        compression = 1
+        compression = GZIP
         with open_file(source) as file, gzip.open(file) as unpacked:
             try:
                 first = unpacked.read(4)
@@ -594,7 +604,7 @@ def _run(message: Any) -> Run:
         owner=message.owner,
         protocol=message.protocol,
         tags=tuple(message.tags),
-        state=STATES[message.state],
+        state=STATES.get(message.state, "unspecified"),
         created=datetime.fromtimestamp(message.create_time.seconds + message.create_time.nanos / 1e9, UTC),
         metrics=dict(message.metrics),
         scores=convert.to_scores(message.scores) if message.HasField("scores") else None,

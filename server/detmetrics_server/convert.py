@@ -1,4 +1,4 @@
-"""Messages to Boxes, Protocol, Scores and back; numbers keep every bit."""
+"""Messages to Boxes, Protocol, Scores and back; numbers keep every bit, and those that cannot are refused."""
 
 from __future__ import annotations
 
@@ -30,8 +30,12 @@ WIDTHS = {
     "num_points": 1,
     "rotation_wxyz": 4,
 }
-_NUMBER, _INTEGER, _BOOLEAN, _TEXT = 1, 2, 3, 4
-ABSENT: dict[int, Absent] = {0: "official", 1: "official", 2: "omit"}
+_MAX_INTEGER = 2**63 - 1
+ABSENT_NUMBERS: dict[Absent, int] = {"official": messages.ABSENT_OFFICIAL, "omit": messages.ABSENT_OMIT}
+ABSENT: dict[int, Absent] = {
+    messages.ABSENT_DEFAULT: "official",
+    **{number: word for word, number in ABSENT_NUMBERS.items()},
+}
 
 
 def array(pieces: Any, dtype: np.dtype[Any], what: str) -> NDArray[Any]:
@@ -106,7 +110,16 @@ def to_boxes(message: Any, source: str, *, are_predictions: bool = False) -> Box
 
 
 def from_boxes(boxes: Boxes) -> Any:
-    """Make a ``Boxes`` message (the twin); :func:`to_boxes` gives the boxes back to the last bit."""
+    """Make a ``Boxes`` message (the twin); :func:`to_boxes` gives the boxes back to the last bit.
+
+    Free columns come back as 64-bit numbers, those of more than two dimensions as rows; those without values in a row
+    are left out.
+
+    Raises
+    ------
+    InputError
+        On a number that the message has no room for.
+    """
     message = _all_but_columns(boxes)
     for name, values, dtype in _packed(boxes):
         _put(message, name, values, dtype)
@@ -146,10 +159,11 @@ def _all_but_columns(boxes: Boxes) -> Any:
     )
     message.empty_columns.extend(name for name in OPTIONAL if not len(boxes) and getattr(boxes, name) is not None)
     if boxes.meta:
-        message.meta.CopyFrom(to_struct(boxes.meta))
+        message.meta.CopyFrom(to_struct(boxes.meta, f"{boxes.source}.meta"))
     for kind in ("box_columns", "frame_columns"):
         for name, values in getattr(boxes, kind).items():
-            getattr(message, kind).append(_from_column(name, values, f"{boxes.source}.{kind}[{name!r}]"))
+            if all(values.shape[1:]):  # KITTI without regions DontCare has a column of none
+                getattr(message, kind).append(_from_column(name, values, f"{boxes.source}.{kind}[{name!r}]"))
     return message
 
 
@@ -161,12 +175,12 @@ def _put(message: Any, name: str, values: NDArray[Any] | None, dtype: np.dtype[A
 def _to_column(column: Any, what: str) -> NDArray[Any]:
     width = column.width or 1
     values: NDArray[Any]
-    if column.kind == _NUMBER:
+    if column.kind == messages.NUMBER:
         values = array(column.numbers, FLOAT, what)
-    elif column.kind in (_INTEGER, _BOOLEAN):
+    elif column.kind in (messages.INTEGER, messages.BOOLEAN):
         values = array(column.integers, PLACE, what)
-        values = values.astype(bool) if column.kind == _BOOLEAN else values
-    elif column.kind == _TEXT:
+        values = values.astype(bool) if column.kind == messages.BOOLEAN else values
+    elif column.kind == messages.TEXT:
         codes, names = array(column.codes, CODE, what), np.array(list(column.names), dtype=str)
         wrong = np.flatnonzero((codes < 0) | (codes >= len(names)))
         if len(wrong):
@@ -188,22 +202,24 @@ def _from_column(name: str, values: NDArray[Any], what: str) -> Any:
     kind = values.dtype.kind
     if kind == "U":
         names, codes = np.unique(values, return_inverse=True)
-        column.kind = _TEXT
+        column.kind = messages.TEXT
         column.names.extend(names.tolist())
         _put(column, "codes", codes.reshape(-1), CODE)
     elif kind in "iub":
-        column.kind = _BOOLEAN if kind == "b" else _INTEGER
+        column.kind = messages.BOOLEAN if kind == "b" else messages.INTEGER
+        if kind == "u" and values.size and values.max() > _MAX_INTEGER:
+            raise InputError(what, expected=f"at most {_MAX_INTEGER}", got=int(values.max()))
         _put(column, "integers", values, PLACE)
-    elif kind == "f":
-        column.kind = _NUMBER
+    elif kind == "f" and values.itemsize <= FLOAT.itemsize:
+        column.kind = messages.NUMBER
         _put(column, "numbers", values, FLOAT)
     else:
-        raise InputError(what, expected="numbers, truth values or text", got=str(values.dtype))
+        raise InputError(what, expected="numbers of at most 64 bits, truth values or text", got=str(values.dtype))
     return column
 
 
 def to_dict(struct: Any) -> dict[str, Any]:
-    """Give a ``Struct`` as plain values; whole numbers become int."""
+    """Give a ``Struct`` as plain values; whole numbers below 2**53 become int, all but -0.0."""
     return {key: _plain(value) for key, value in struct.fields.items()}
 
 
@@ -215,16 +231,47 @@ def _plain(value: Any) -> Any:
         return [_plain(entry) for entry in value.list_value.values]
     if kind == "number_value":
         number = value.number_value
-        return int(number) if math.isfinite(number) and number == int(number) and abs(number) < 2**53 else number
+        is_int = number.is_integer() and abs(number) < 2**53 and (number or math.copysign(1, number) > 0)
+        return int(number) if is_int else number
     return getattr(value, kind) if kind in ("string_value", "bool_value") else None
 
 
-def to_struct(values: Mapping[str, object]) -> Any:
-    """Give plain values as a ``Struct`` (the twin)."""
+def to_struct(values: Mapping[str, object], what: str) -> Any:
+    """Give plain values as a ``Struct`` (the twin), called ``what`` in errors; :func:`to_dict` gives equal ones back.
+
+    Raises
+    ------
+    InputError
+        On a whole number that no double is equal to, a key that is no text, and what is not plain.
+    """
     try:
-        return _struct(json.dumps(values))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"values for a message must be plain: {error}") from None
+        _check_plain(values, what)
+    except RecursionError:
+        raise InputError(what, expected="nested less deep") from None
+    return _struct(json.dumps(values))
+
+
+def _check_plain(value: object, what: str) -> None:
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            if not isinstance(key, str):
+                raise InputError(f"key of {what}", expected="text", got=key)
+            _check_plain(entry, f"{what}[{key!r}]")
+    elif isinstance(value, (list, tuple)):
+        for i, entry in enumerate(value):
+            _check_plain(entry, f"{what}[{i}]")
+    elif isinstance(value, int) and not _is_double(value):
+        hint = "as text it is kept"
+        raise InputError(what, expected="a number that a double holds to the last digit", got=value, hint=hint)
+    elif not (value is None or isinstance(value, (str, bool, int, float))):
+        raise InputError(what, expected="a number, text, truth value, list, mapping or None", got=value)
+
+
+def _is_double(value: int) -> bool:
+    try:
+        return int(float(value)) == value
+    except OverflowError:
+        return False
 
 
 @lru_cache(maxsize=64)
@@ -249,21 +296,21 @@ def to_protocol(choice: Any) -> Protocol:
 
 def put_protocol(choice: Any, protocol: Protocol) -> None:
     """Put rules into a ``ProtocolChoice``, as data."""
-    choice.custom.CopyFrom(to_struct(protocol.to_dict()))
+    choice.custom.CopyFrom(to_struct(protocol.to_dict(), "protocol"))
 
 
 def from_scores(scores: Scores) -> Any:
     """Make a ``Scores`` message (the twin)."""
     message = messages.Scores(
-        absent=1 if scores.absent == "official" else 2,
+        absent=ABSENT_NUMBERS[scores.absent],
         notes=scores.notes,
         eval_time_s=scores.eval_time_s,
         nan_velocity_share=scores.nan_velocity_share,
         signature=scores.signature,
         metrics=scores.to_flat_dict(),
     )
-    message.protocol.CopyFrom(to_struct(scores.protocol.to_dict()))
-    message.meta.CopyFrom(to_struct(scores.meta))
+    message.protocol.CopyFrom(to_struct(scores.protocol.to_dict(), "protocol"))
+    message.meta.CopyFrom(to_struct(scores.meta, "meta"))
     for name in ("ap", "class_errors", "precision", "confidence", "error_curves"):
         _put(message, name, getattr(scores, name), FLOAT)
     for name in ("n_truth", "n_pred"):

@@ -20,12 +20,11 @@ from detmetrics_server import asking, convert, jobs, messages
 from detmetrics_server.blobs import Spooled
 from detmetrics_server.core import CALLER, Core, check_owner
 from detmetrics_server.errors import StateError, WorkerLostError
-from detmetrics_server.storage import CANCELLED, FAILED, RUNNING, SUCCEEDED
+from detmetrics_server.messages import CANCELLED, COLUMNS, FAILED, PLAIN, RUNNING, SUCCEEDED
 from detmetrics_server.uploads import Upload
 from detmetrics_server.watching import log
 
 MAX_ATTEMPTS = 5
-COLUMNS = OFFICIAL = 1
 MAX_PROTOCOL = 256 << 10  # read in the event loop
 
 Event = tuple[str, int, int]
@@ -70,33 +69,31 @@ class EvaluationService:
             if bool(given_truth) == bool(request.dataset):
                 raise InputError("dataset and truth", expected="one of them", got="both" if given_truth else "none")
             protocol, rules = _rules(request)
+            absent, draws = fields.pop("absent"), fields.pop("draws")
             is_stored = not (given_truth or request.stateless)
-            known = None
+            if is_stored:
+                job_told = _job(COLUMNS, PLAIN, protocol, absent, draws, "predictions")
+                fields |= {"protocol_name": rules.name, "job": job_told}
             if is_stored and fields["request_id"]:
-                fields["request_hash"] = await asyncio.to_thread(_request_hash, fields, rules, predictions)
+                fields["sha256"] = await asyncio.to_thread(lambda: hashlib.sha256(predictions).hexdigest())
                 known = await self._core.db(self._core.storage.by_request, fields["owner"], fields["request_id"])
-            if known is not None:
-                return messages.twin("EvaluateResponse")(evaluation=await self._answered(known, fields["request_hash"]))
+                if known is not None:
+                    return messages.twin("EvaluateResponse")(evaluation=await self._answered(known, fields))
             if request.dataset:
-                truth = await self._truth(asking.dataset(request.dataset), fields["draws"])
+                truth = await self._truth(fields["dataset"], draws)
             else:
                 truth = jobs.Payload(format=COLUMNS, data=given_truth, source="truth")
-            draws = fields.pop("draws")
-            job = jobs.Evaluate(
-                truth, jobs.Payload(format=COLUMNS, data=predictions), protocol, fields["absent"], draws
-            )
+            pred = jobs.Payload(format=COLUMNS, data=predictions)
+            job = jobs.Evaluate(truth, pred, protocol, convert.ABSENT[absent], draws)
             del data, request, given_truth
             done: jobs.Evaluated = await self._core.pool.run(job, kill=draws is not None)  # which take long
             if is_stored:
-                fields |= {
-                    "protocol_name": rules.name,
-                    "job": _job(COLUMNS, 0, protocol, fields.pop("absent"), draws, "predictions"),
-                }
                 row = await asyncio.shield(self._store(fields, predictions, done))
-                evaluation = await self._answered(row, fields.get("request_hash"))
+                evaluation = await self._answered(row, fields)
             else:
                 evaluation = messages.Evaluation(
                     display_name=fields["display_name"],
+                    dataset=f"datasets/{fields['dataset']}" if fields["dataset"] else "",
                     tags=fields["tags"],
                     state=SUCCEEDED,
                     protocol=rules.name,
@@ -127,18 +124,15 @@ class EvaluationService:
 
         return await self._core.db(commit)
 
-    async def _answered(self, row: dict[str, Any], request_hash: str | None) -> Any:
+    async def _answered(self, row: dict[str, Any], fields: dict[str, Any]) -> Any:
         """Give an evaluation that a request made, if it is the same request."""
-        if request_hash and row["request_hash"] != request_hash:
-            raise _not_the_same(row)
+        _check_same(row, fields)
         return await self._message(row, full=True)
 
     async def EvaluateStream(self, stream: AsyncIterator[bytes], context: Any) -> None:
         """Take an upload and tell how its evaluation goes on."""
         with Upload(self._core, "EvaluateStreamRequest", stream) as upload:
-            fields, row = await self._received(upload)
-        if (row["dataset"], _asked(row["job"])) != (fields["dataset"], _asked(fields["job"])):
-            raise _not_the_same(row)
+            row = await self._received(upload)
         running = self._running.get(row["id"])
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
         if running is not None:
@@ -158,8 +152,8 @@ class EvaluationService:
         row = await self._core.db(self._core.storage.evaluation, row["id"])
         await context.write(response(evaluation=await self._message(row, full=True)))
 
-    async def _received(self, upload: Upload) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Take an upload; give what was asked and the row of its evaluation, or of the one that this request made."""
+    async def _received(self, upload: Upload) -> dict[str, Any]:
+        """Take an upload; give the row of its evaluation, or of the one that the same request made before."""
         header = await upload.header()
         fields = _fields(header)
         asking.payload(header.format, header.compression, is_truth=False)
@@ -170,16 +164,23 @@ class EvaluationService:
         fields["job"] = _job(header.format, header.compression, protocol, absent, draws, source)
         await self._truth(asking.dataset(header.dataset), draws)
         row = await self._core.db(self._core.storage.by_request, fields["owner"], fields["request_id"])
-        if row is not None:
-            return fields, row
-        self._core.pool.check_room()
+        if row is None:
+            self._core.pool.check_room()
+        else:
+            _check_same(row, fields)  # before all is sent in vain
         spooled = self._core.storage.blobs.new()
         try:
             await upload.body(spooled)
         except BaseException:
             await self._core.db(spooled.close)
             raise
-        return fields, await asyncio.shield(self._accept(fields, spooled))
+        fields["sha256"] = spooled.sha256
+        if row is None:
+            row = await asyncio.shield(self._accept(fields, spooled))
+        else:
+            await self._core.db(spooled.close)
+        _check_same(row, fields)
+        return row
 
     async def _accept(self, fields: dict[str, Any], spooled: Spooled) -> dict[str, Any]:
         """Keep an upload and begin its evaluation; from here on nobody needs to wait for it.
@@ -189,7 +190,6 @@ class EvaluationService:
         """
         storage = self._core.storage
         row = {**fields, "id": uuid.uuid4().hex, "state": RUNNING, "created_ns": time.time_ns()}
-        row["sha256"] = spooled.sha256
         early = storage.blobs.spool / f"early-{row['id']}"
 
         def link() -> bool:
@@ -235,7 +235,7 @@ class EvaluationService:
 
     async def resume(self) -> int:
         """Begin what a stopped server left; give how many."""
-        rows = await self._core.db(self._core.storage.running)
+        rows = await self._core.db(self._core.storage.begin_attempts)
         for row in rows:
             if row["attempts"] >= MAX_ATTEMPTS:
                 error = f"the server ended {row['attempts']} times while it worked on this"
@@ -262,7 +262,8 @@ class EvaluationService:
         try:
             truth = await self._truth(row["dataset"])
             draws = jobs.Draws(**told["draws"]) if "draws" in told else None
-            job = jobs.Evaluate(truth, payload, base64.b64decode(told["protocol"]), told["absent"], draws)
+            protocol, absent = base64.b64decode(told["protocol"]), convert.ABSENT[told["absent"]]
+            job = jobs.Evaluate(truth, payload, protocol, absent, draws)
             done: jobs.Evaluated = await core.pool.run(
                 job, progress=lambda *event: running.tell(event), kill=True, must_wait=True
             )
@@ -297,30 +298,26 @@ class EvaluationService:
     def _stored(self, row: dict[str, Any], which: str) -> tuple[jobs.Payload, dict[str, Any]]:
         """Give the predictions of a row as a payload, and how they are evaluated."""
         told = json.loads(row["job"])
+        return self._payload(row, told, told["source"], which), told
+
+    async def _truth(self, dataset_id: str, draws: jobs.Draws | None = None) -> jobs.Payload:
+        row = await self._core.db(self._core.storage.dataset, dataset_id)
+        source = f"truth of {dataset_id}"
+        if draws is not None:
+            asking.unit(draws.unit, json.loads(row["frame_columns"]), source)
+        return self._payload(row, json.loads(row["payload"]), source, "truth")
+
+    def _payload(self, row: dict[str, Any], told: dict[str, Any], source: str, which: str) -> jobs.Payload:
+        """Give what is stored of a row; ``which`` begins the name of its scratch file."""
         blobs = self._core.storage.blobs
-        payload = jobs.Payload(
+        return jobs.Payload(
             format=told["format"],
             compression=told["compression"],
             path=str(blobs.path(row["sha256"])),
             sha256=row["sha256"],
-            source=told["source"],
+            source=source,
             max_bytes=self._core.settings.max_unpacked_bytes,
             scratch=str(blobs.spool / f"{which}-{uuid.uuid4().hex}"),
-        )
-        return payload, told
-
-    async def _truth(self, dataset_id: str, draws: jobs.Draws | None = None) -> jobs.Payload:
-        row = await self._core.db(self._core.storage.dataset, dataset_id)
-        if draws is not None:
-            asking.unit(draws.unit, json.loads(row["frame_columns"]), f"truth of {dataset_id}")
-        blobs = self._core.storage.blobs
-        return jobs.Payload(
-            **json.loads(row["payload"]),
-            path=str(blobs.path(row["sha256"])),
-            sha256=row["sha256"],
-            source=f"truth of {dataset_id}",
-            max_bytes=self._core.settings.max_unpacked_bytes,
-            scratch=str(blobs.spool / f"truth-{uuid.uuid4().hex}"),
         )
 
     # history
@@ -379,7 +376,7 @@ class EvaluationService:
             payload, told = self._stored(row, which)
             sides.append(payload)
             rules.append(base64.b64decode(told["protocol"]))
-            absents.add(told["absent"] or OFFICIAL)
+            absents.add(convert.ABSENT[told["absent"]])
         digests = {convert.to_protocol(messages.parse("ProtocolChoice", rule)).digest for rule in rules}
         if len(digests) > 1:
             names = " and ".join(row["protocol_name"] for row in rows)
@@ -431,22 +428,25 @@ def _rules(request: Any) -> tuple[bytes, Protocol]:
     return data, asking.protocol(convert.to_protocol(messages.parse("ProtocolChoice", data)))
 
 
-def _request_hash(fields: dict[str, Any], rules: Protocol, predictions: bytes) -> str:
-    """Give a hash of what a request asks for, however its client laid the message out."""
-    asked = [fields[name] for name in ("dataset", "absent", "display_name", "tags")]
-    asked += [fields["draws"]] if fields["draws"] else []
-    return hashlib.sha256(json.dumps([*asked, rules.digest]).encode() + predictions).hexdigest()
+def _check_same(row: dict[str, Any], fields: dict[str, Any]) -> None:
+    """Refuse a request whose id another one had, that asked for something else or brought other bytes.
+
+    Raises
+    ------
+    InputError
+    """
+    if fields["request_id"] and (
+        _asked(row) != _asked(fields) or fields.get("sha256", row["sha256"]) != row["sha256"]  # none before they came
+    ):
+        raise InputError("request_id", expected="new, or that of the same request", got=row["request_id"])
 
 
-def _asked(job: str) -> tuple[object, ...]:
-    """Give what two requests of one id must have in common, besides the data set."""
-    told = json.loads(job)
+def _asked(row: dict[str, Any]) -> tuple[object, ...]:
+    """Give what a request asks for, however its client laid the message out."""
+    told = json.loads(row["job"])
     rules = convert.to_protocol(messages.parse("ProtocolChoice", base64.b64decode(told["protocol"])))
-    return told["absent"] or OFFICIAL, rules.digest, told.get("draws")
-
-
-def _not_the_same(row: dict[str, Any]) -> InputError:
-    return InputError("request_id", expected="new, or that of the same request", got=row["request_id"])
+    how = told["format"], told["compression"], convert.ABSENT[told["absent"]], rules.digest, told.get("draws")
+    return row["dataset"], row["display_name"], sorted(row["tags"]), *how
 
 
 def _job(format_: int, compression: int, protocol: bytes, absent: int, draws: jobs.Draws | None, source: str) -> str:

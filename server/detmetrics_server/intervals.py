@@ -109,7 +109,7 @@ def from_comparison(comparison: Comparison, verdict: Verdict | None, slices: Seq
         seed=comparison.seed,
         method=comparison.method,
     )
-    message.protocol.CopyFrom(convert.to_struct(comparison.protocol.to_dict()))
+    message.protocol.CopyFrom(convert.to_struct(comparison.protocol.to_dict(), "protocol"))
     _put_differences(message.differences, comparison)
     for part in slices:
         one = message.slices.add(name=part.slice, notes=part.notes, signatures=part.signatures)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from detmetrics.errors import InputError
+from detmetrics.scoring import Absent
 
 MAX_DRAWS = 10_000
 
@@ -63,6 +64,12 @@ class Draws(NamedTuple):
         return self
 
 
+def asked(message: Any) -> dict[str, Any]:
+    """Give the fields of :class:`Draws` that a message asks for; what is 0 or empty there is left to the default."""
+    given = {"n": message.draws, "unit": message.unit, "seed": message.seed, "level": message.level}
+    return {name: value for name, value in given.items() if value}
+
+
 class Check(NamedTuple):
     """Read truth and say what it is."""
 
@@ -83,7 +90,7 @@ class Evaluate(NamedTuple):
     truth: Payload
     pred: Payload
     protocol: bytes
-    absent: int
+    absent: Absent
     draws: Draws | None = None
 
 
@@ -101,7 +108,7 @@ class Compare(NamedTuple):
     baseline: Payload
     candidate: Payload
     protocol: bytes
-    absent: int
+    absent: Absent
     request: bytes
     by: tuple[str, ...]
 

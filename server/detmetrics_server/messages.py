@@ -37,6 +37,18 @@ MAX_COLUMNS = 1000  # of boxes, and of frames
 MODULES = (boxes_pb2, scores_pb2, uploads_pb2, evaluation_service_pb2, dataset_service_pb2, server_service_pb2)
 SERVICES = ("EvaluationService", "DatasetService", "ServerService")
 
+#: Numbers of the contract's enums.
+COLUMNS = uploads_pb2.PAYLOAD_FORMAT_COLUMNS
+NUSCENES_JSON = uploads_pb2.PAYLOAD_FORMAT_NUSCENES_JSON
+PARQUET = uploads_pb2.PAYLOAD_FORMAT_PARQUET
+PLAIN, GZIP = uploads_pb2.COMPRESSION_UNSPECIFIED, uploads_pb2.COMPRESSION_GZIP
+NUMBER, INTEGER = boxes_pb2.COLUMN_KIND_NUMBER, boxes_pb2.COLUMN_KIND_INTEGER
+BOOLEAN, TEXT = boxes_pb2.COLUMN_KIND_BOOLEAN, boxes_pb2.COLUMN_KIND_TEXT
+ABSENT_DEFAULT = scores_pb2.ABSENT_UNSPECIFIED
+ABSENT_OFFICIAL, ABSENT_OMIT = scores_pb2.ABSENT_OFFICIAL, scores_pb2.ABSENT_OMIT
+RUNNING, SUCCEEDED = evaluation_service_pb2.EVALUATION_STATE_RUNNING, evaluation_service_pb2.EVALUATION_STATE_SUCCEEDED
+FAILED, CANCELLED = evaluation_service_pb2.EVALUATION_STATE_FAILED, evaluation_service_pb2.EVALUATION_STATE_CANCELLED
+
 _Field = descriptor_pb2.FieldDescriptorProto
 _UNREAD = {f".{PACKAGE}.Boxes", f".{PACKAGE}.ProtocolChoice"}
 _PACKED = {_Field.TYPE_DOUBLE, _Field.TYPE_SFIXED32, _Field.TYPE_SFIXED64}

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from detmetrics.errors import InputError
+from detmetrics.files import read_toml
 
 PREFIX = "DETMETRICS_SERVER_"
 MIB = 1 << 20
@@ -185,16 +186,7 @@ def load(
     InputError
         Naming the setting.
     """
-    import tomllib
-
-    values: dict[str, Any] = {}
-    try:
-        if file is not None:
-            values |= tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} is not TOML: {error}") from None
+    values: dict[str, Any] = {} if file is None else read_toml(file)
     for name, text in (os.environ if environment is None else environment).items():
         if name.startswith(PREFIX):
             values[name.removeprefix(PREFIX).lower()] = text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from detmetrics.errors import InputError
@@ -27,6 +28,8 @@ with needs("client"):
     from google.protobuf import any_pb2, duration_pb2
     from google.rpc import error_details_pb2, status_pb2
     from grpc_status import rpc_status
+
+DOMAIN = "detmetrics"
 
 #: The first class that an exception is an instance of decides.
 CODES: dict[type[Exception], grpc.StatusCode] = {
@@ -73,11 +76,18 @@ def to_status(error: BaseException, request_id: str) -> Any:
         field = error.what if error.expected else _first_word(error.what)
         violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=text)
         _add(status, error_details_pb2.BadRequest(field_violations=[violation]))
+    if isinstance(error, ServiceError):
+        _add(status, error_details_pb2.ErrorInfo(reason=_reason(type(error)), domain=DOMAIN))
     retry_s = getattr(error, "retry_s", 0.0)
     if retry_s:
         _add(status, error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=int(retry_s))))
     _add(status, error_details_pb2.RequestInfo(request_id=request_id))
     return rpc_status.to_status(status)
+
+
+def _reason(kind: type[Exception]) -> str:
+    """Give the name of an error as the wire has it: ``NOT_FOUND`` for NotFoundError."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__.removesuffix("Error")).upper()
 
 
 def _first_word(text: str) -> str:
@@ -90,7 +100,8 @@ def _add(status: Any, detail: Any) -> None:
     status.details.append(packed)
 
 
-#: What the client raises for a code, where the local library would raise something of its own.
+_BY_REASON = {_reason(kind): kind for kind in CODES if issubclass(kind, ServiceError)}
+#: What the client raises for a code where no reason is told: InputError, gRPC's own, and those of older servers.
 _BACK: dict[grpc.StatusCode, type[Exception]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InputError,
     grpc.StatusCode.NOT_FOUND: NotFoundError,
@@ -107,6 +118,9 @@ _BACK: dict[grpc.StatusCode, type[Exception]] = {
 def from_rpc_error(error: grpc.RpcError) -> Exception:
     """Give the exception that a failed call means to the user of the client."""
     code, text = error.code(), error.details() or ""
+    info = _detail(error, error_details_pb2.ErrorInfo)
+    if info is not None and info.domain == DOMAIN and info.reason in _BY_REASON:
+        return _BY_REASON[info.reason](text)
     kind = _BACK.get(code, ServiceError)
     if kind is BusyError and not retry_delay_s(error):
         kind = LimitError
@@ -120,10 +134,16 @@ def has_details(error: grpc.RpcError) -> bool:
 
 def retry_delay_s(error: grpc.RpcError) -> float:
     """Seconds after which the server asks to be tried again; 0 where it does not."""
+    info = _detail(error, error_details_pb2.RetryInfo)
+    return 0.0 if info is None else float(info.retry_delay.seconds + info.retry_delay.nanos / 1e9)
+
+
+def _detail(error: grpc.RpcError, kind: Any) -> Any:
+    """Give the detail of a kind that came with a failed call, or None."""
     status = rpc_status.from_call(error)
     for detail in status.details if status is not None else ():
-        if detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
-            info = error_details_pb2.RetryInfo()
-            detail.Unpack(info)
-            return float(info.retry_delay.seconds + info.retry_delay.nanos / 1e9)
-    return 0.0
+        if detail.Is(kind.DESCRIPTOR):
+            found = kind()
+            detail.Unpack(found)
+            return found
+    return None

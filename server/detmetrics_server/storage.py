@@ -22,13 +22,13 @@ from detmetrics.errors import InputError
 from detmetrics.extras import needs
 from detmetrics_server.blobs import Blobs
 from detmetrics_server.errors import ExistsError, FullError, NotFoundError, StateError
+from detmetrics_server.messages import RUNNING
 
 with needs("server"):
     import sqlalchemy as sa
 
 Role = Literal["reader", "submitter", "admin"]
 ROLES: tuple[Role, ...] = ("reader", "submitter", "admin")
-RUNNING, SUCCEEDED, FAILED, CANCELLED = 1, 2, 3, 4  # EvaluationState
 
 META = sa.MetaData()
 DATASETS = sa.Table(
@@ -50,7 +50,6 @@ EVALUATIONS = sa.Table(
     sa.Column("id", sa.String(32), nullable=False, unique=True),
     sa.Column("owner", sa.String(200), nullable=False),
     sa.Column("request_id", sa.String(64)),
-    sa.Column("request_hash", sa.String(64)),
     sa.Column("display_name", sa.String(200), nullable=False),
     sa.Column("dataset", sa.String(64), sa.ForeignKey("datasets.id"), nullable=False, index=True),
     sa.Column("protocol_name", sa.String(200), nullable=False, index=True),
@@ -371,8 +370,8 @@ class Storage:
             is_last = len(rows) <= limit
             return Page(_with_parts(c, rows[:limit]), None if is_last else (keys[limit - 1], rows[limit - 1]["seq"]))
 
-    def running(self) -> list[dict[str, Any]]:
-        """Evaluations that a stopped or killed server left behind; each call counts as an attempt."""
+    def begin_attempts(self) -> list[dict[str, Any]]:
+        """Count one more attempt at every evaluation that a stopped or killed server left running, and give these."""
         with self._begin() as c:
             is_running = EVALUATIONS.c.state == RUNNING
             c.execute(EVALUATIONS.update().where(is_running).values(attempts=EVALUATIONS.c.attempts + 1))

@@ -20,19 +20,20 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from detmetrics.boxes import Boxes
 from detmetrics.errors import InputError
 from detmetrics_server import convert, intervals, jobs, messages
 from detmetrics_server.blobs import PIECE, check
 from detmetrics_server.errors import ServiceError, Told
 from detmetrics_server.heap import keep_freed
+from detmetrics_server.messages import COLUMNS, GZIP, NUSCENES_JSON, PARQUET
 
 if TYPE_CHECKING:
     from detmetrics.ledger import Ledger
     from detmetrics.protocol import Protocol
 
-COLUMNS, NUSCENES_JSON, PARQUET = 1, 2, 3
-GZIP = 1
 LARGE = 200_000  # boxes from which one job takes all cores
 MAX_TABLE = 20_000_000  # values of all curves together
 MAX_DRAWN = 20_000_000  # values of all draws together
@@ -47,7 +48,7 @@ class Worker:
     Parameters
     ----------
     cache_bytes : int
-        Truth that is kept, about.
+        Of truth that is kept; the last one is, however large.
     """
 
     def __init__(self, cache_bytes: int) -> None:
@@ -69,8 +70,7 @@ class Worker:
         found = self._cache.get(payload.sha256)
         if found is None:
             truth = read(payload, report, are_predictions=False)
-            size = sum(c.nbytes for c in (truth.center_m, truth.size_lwh_m, truth.yaw_rad)) * 3
-            found = self._cache[payload.sha256] = (truth, size)
+            found = self._cache[payload.sha256] = (truth, _size(truth))
             while sum(size for _, size in self._cache.values()) > self._cache_bytes and len(self._cache) > 1:
                 self._cache.popitem(last=False)
         self._cache.move_to_end(payload.sha256)
@@ -81,7 +81,7 @@ class Worker:
         from detmetrics.resampling import bootstrap
         from detmetrics.scoring import score
 
-        rules, absent, draws = protocol(job.protocol), convert.ABSENT[job.absent], job.draws
+        rules, absent, draws = protocol(job.protocol), job.absent, job.draws
         if draws is not None:
             _check_size(draws.n, rules)
         pred = read(job.pred, report, are_predictions=True)
@@ -107,8 +107,7 @@ class Worker:
         from detmetrics.resampling import compare
 
         request = messages.parse("CompareEvaluationsRequest", job.request)
-        given = {"n": request.draws, "unit": request.unit, "seed": request.seed, "level": request.level}
-        given = {name: value for name, value in given.items() if value}
+        given = jobs.asked(request)
         gate = Gate.from_dict({**convert.to_dict(request.gate), **given}) if request.HasField("gate") else None
         draws = jobs.Draws(**given) if gate is None else jobs.Draws(gate.n, gate.unit, gate.seed, gate.level)
         draws.checked()
@@ -121,13 +120,20 @@ class Worker:
         def advance(done: int, total: int) -> None:
             report("comparing", done, total)
 
-        absent = convert.ABSENT[job.absent]
+        absent = job.absent
         options: dict[str, Any] = {**draws._asdict(), "progress": advance}
         verdict = None if gate is None else gate.check(first, second, absent=absent, progress=advance)
         whole = compare(first, second, absent=absent, **options) if verdict is None else verdict.comparison
         parts = [part for by in job.by for part in compare(first, second, by=by, **options).values()]
         data: bytes = intervals.from_comparison(whole, verdict, parts).SerializeToString()
         return data
+
+
+def _size(boxes: Boxes) -> int:
+    """Bytes of all columns, and of the names of frames."""
+    columns = [*vars(boxes).values(), *boxes.box_columns.values(), *boxes.frame_columns.values()]
+    arrays = sum(column.nbytes for column in columns if isinstance(column, np.ndarray))
+    return arrays + sum(map(sys.getsizeof, boxes.frames))
 
 
 def _check_slices(ledger: Ledger, slicings: Sequence[str], n: int) -> None:
@@ -250,13 +256,11 @@ def _too_large(payload: jobs.Payload) -> InputError:
 
 def warm_up(worker: Worker) -> None:
     """Load and compile all that an evaluation needs."""
-    import numpy as np
-
     one: dict[str, Any] = {"center_m": np.ones((1, 3)), "size_lwh_m": np.ones((1, 3)), "yaw_rad": [0.0]}
     one |= {"label": [0], "labels": ["car"], "frame": [0], "frames": ["a"], "velocity_mps": np.zeros((1, 2))}
     sides = [convert.from_boxes(Boxes(**side)).SerializeToString() for side in (one, one | {"score": [0.5]})]
     payloads = [jobs.Payload(format=COLUMNS, data=side) for side in sides]
-    worker.do(jobs.Evaluate(payloads[0], payloads[1], b"", 0), lambda *_: None)
+    worker.do(jobs.Evaluate(payloads[0], payloads[1], b"", "official"), lambda *_: None)
 
 
 def main(descriptor: int, cache_bytes: int, memory_bytes: int) -> None:
