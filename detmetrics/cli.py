@@ -456,6 +456,7 @@ def view(
     with _progress() as step:
         if cloud is not None:
             stray = {"--data": data, "--split": split, "--scene": scene, "--camera": camera, "--protocol": protocol}
+            stray |= {"--version": version, "--sweeps": sweeps > 1, "--lidar": lidar != "LIDAR_TOP"}
             if given := [option for option, value in stray.items() if value]:
                 raise InputError(f"{given[0]} goes with a data set, not with one cloud")
             footage = viewing.open_cloud(cloud, boxes, predictions, calib, format_, frame)
@@ -1206,8 +1207,13 @@ def _footage(source: _Source, predictions: Path | None, lidar: str, sweeps: int,
 
     if source.data is None:
         raise InputError("give either a cloud or --data DATAROOT")
+    if source.protocol is not None and predictions is None:
+        raise InputError("--protocol goes with --predictions: without them nothing is matched")
     truth = ledger = None
     if predictions is not None and ledgers.is_ledger(predictions):
+        for option, value in {"--split": source.split, "--protocol": source.protocol}.items():
+            if value:
+                raise InputError(f"{option} goes with results, not with a ledger: a ledger holds its truth")
         with step(f"reading {predictions.name}"):
             ledger = ledgers.load(predictions)
         truth = ledger.truth

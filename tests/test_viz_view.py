@@ -282,6 +282,7 @@ def test_names_of_pages_are_names_of_files() -> None:
 def test_bad_input(data: tuple[object, ...], tmp_path: Path) -> None:
     frame = looking.truth().frames[0]
     arguments = kitti(tmp_path)
+    looking.ledger().save(tmp_path / "a.ledger")
     (tmp_path / "empty.bin").write_bytes(b"")
     (tmp_path / "odd.bin").write_bytes(b"123")
     np.full((10, 4), np.nan, "<f4").tofile(tmp_path / "nan.bin")
@@ -311,9 +312,20 @@ def test_bad_input(data: tuple[object, ...], tmp_path: Path) -> None:
         ((*arguments, "--save", "label.txt"), "--save must be another file than the input"),
         ((*arguments, "--data", looking.world(), "--save", "a.png"), "--data goes with a data set, not with one cloud"),
         ((*arguments, "--frame", "7", "--save", "a.png"), "unknown frame '7' (known: 'label')"),
+        ((*arguments, "--version", "v1.0-x", "--save", "a.png"), "--version goes with a data set, not with one cloud"),
+        ((*arguments, "--sweeps", 2, "--save", "a.png"), "--sweeps goes with a data set, not with one cloud"),
+        ((*arguments, "--lidar", "X", "--save", "a.png"), "--lidar goes with a data set, not with one cloud"),
+        ((*data, "--camera", "CAM_FRONT", "--html", "a.html"), "--camera goes with --save FILE"),
+        ((*data, "--size", "640x360", "--html", "a.html"), "--size goes with --save FILE"),
+        ((*data, "--shape", "2d", "--frame", frame, "--save", "a.png"), "--shape goes with --camera"),
+        ((*data, "--camera", "X", "--size", "640x360", "--frame", frame, "--save", "a.png"), "--size goes not with --camera"),
+        ((*data, "--fps", 2, "--frame", frame, "--save", "a.png"), "--fps goes with a film: --save FILE.mp4 or .gif"),
+        (("--data", looking.world(), "--protocol", "argoverse2", "--save", "a.gif"), "--protocol goes with --predictions"),
+        (("--data", looking.world(), "--predictions", "a.ledger", "--split", "synth_val", "--html", "a.html"), "--split goes with results, not with a ledger"),
+        (("--data", looking.world(), "--predictions", "a.ledger", "--protocol", "nuscenes", "--html", "a.html"), "--protocol goes with results, not with a ledger"),
     ):  # fmt: skip
         assert message in run(tmp_path, *options, code=2), message
-    assert not (tmp_path / "a.png").exists()
+    assert not list(tmp_path.glob("a.[phg]*"))
 
 
 def test_boxes_only_data_is_refused(tmp_path: Path) -> None:

@@ -79,6 +79,28 @@ class Request:
         """Whether several frames make one picture."""
         return self.per_class or self.best > 0 or self.worst > 0
 
+    def check(self) -> None:
+        """Refuse what would be ignored.
+
+        Raises
+        ------
+        InputError
+            On a camera, a size, a shape or a rate without the output that it is for.
+        """
+        is_film = self.save is not None and self.save.suffix.lower() in FILMS
+        for is_idle, words in (
+            (bool(self.camera) and self.save is None, "--camera goes with --save FILE"),
+            (self.shape != Request.shape and not self.camera, "--shape goes with --camera"),
+            (self.size is not None and self.save is None, "--size goes with --save FILE"),
+            (
+                self.size is not None and bool(self.camera),
+                "--size goes not with --camera: pictures have their own",
+            ),
+            (self.fps != Request.fps and not is_film, f"--fps goes with a film: --save FILE{' or '.join(FILMS)}"),
+        ):
+            if is_idle:
+                raise InputError(words)
+
     def by_class(self) -> Request:
         """Ask for the same with boxes coloured by class."""
         return replace(self, look=replace(self.look, boxes="class"))
@@ -110,8 +132,10 @@ def view(
     Raises
     ------
     InputError
-        On an unknown frame or camera, two choices of frames at once, and whatever cannot be drawn or written.
+        On an unknown frame or camera, two choices of frames at once, what would be ignored, and whatever cannot be
+        drawn or written.
     """
+    request.check()
     tell = progress or (lambda done, total: None)
     shots = _shots(footage, request)
     done = []
@@ -145,7 +169,7 @@ def size_of(text: str) -> tuple[int, int]:
         For another form.
     """
     width, _, height = text.lower().partition("x")
-    if not (width.isdigit() and height.isdigit()):
+    if not (width.isdecimal() and height.isdecimal()):
         raise InputError("size", expected="like 1280x720", got=text)
     return int(width), int(height)
 
