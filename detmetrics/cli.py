@@ -580,10 +580,10 @@ def convert(
 def synth(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make; it must not exist or be empty.")],
     boxes_only: Annotated[bool, typer.Option("--boxes-only", help="Tables without sensor data.")] = False,
-    train_scenes: Annotated[int, typer.Option(help="Scenes of the split synth_train.")] = 2,
-    val_scenes: Annotated[int, typer.Option(help="Scenes of the split synth_val.")] = 2,
+    train_scenes: Annotated[int | None, typer.Option(help="Scenes of the split synth_train; default 2.")] = None,
+    val_scenes: Annotated[int | None, typer.Option(help="Scenes of the split synth_val; default 2.")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
-    samples: Annotated[int, typer.Option(help="Key frames a scene, at 2 Hz.")] = 40,
+    samples: Annotated[int | None, typer.Option(help="Key frames a scene, at 2 Hz; default 40.")] = None,
     sweeps: Annotated[int | None, typer.Option(help="Clouds between key frames, 0 to 9; default 2.")] = None,
     tiny: Annotated[bool, typer.Option("--tiny", help="2 + 2 short scenes with the full sensor, in seconds.")] = False,
     workers: Annotated[int | None, typer.Option(help="Threads; default: the cores, at most 8.")] = None,
@@ -603,22 +603,32 @@ def synth(
     ] = None,
 ) -> None:
     """Write seeded driving scenes in the nuScenes format: with lidar clouds, or boxes only with predictions."""
+    sizes = {"--train-scenes": train_scenes, "--val-scenes": val_scenes, "--samples": samples, "--sweeps": sweeps}
+    if tiny and not boxes_only and (given := [option for option, size in sizes.items() if size is not None]):
+        raise InputError(f"{given[0]} and --tiny exclude each other: --tiny says how much there is")
+    train_scenes, val_scenes = 2 if train_scenes is None else train_scenes, 2 if val_scenes is None else val_scenes
+    samples = 40 if samples is None else samples
     if not boxes_only:
-        for option, given in {
+        for option, is_given in {
             "--sensor-rows": sensor_rows,
             "--predictions": predictions is not None,
             "--boxes-per-sample": boxes_per_sample is not None,
         }.items():
-            if given:
+            if is_given:
                 raise InputError(f"{option} goes with --boxes-only, not with the lidar world")
         plan: dict[str, int] = {"train_scenes": train_scenes, "val_scenes": val_scenes, "samples_per_scene": samples}
         _synth_world(out, plan | {"sweeps": 2 if sweeps is None else sweeps}, seed, workers, tiny)
         return
-    for option, given in {"--sweeps": sweeps is not None, "--tiny": tiny, "--workers": workers is not None}.items():
-        if given:
+    for option, is_given in {"--sweeps": sweeps is not None, "--tiny": tiny, "--workers": workers is not None}.items():
+        if is_given:
             raise InputError(f"{option} goes with the lidar world, not with --boxes-only")
+    if predictions is False and boxes_per_sample is not None:
+        raise InputError("--boxes-per-sample goes with --predictions, not with --no-predictions")
     from detmetrics.synth import write_dataset, write_predictions
+    from detmetrics.synth.predictions import Detector
 
+    detector = Detector(boxes_per_sample=60 if boxes_per_sample is None else boxes_per_sample)
+    detector.check()  # before anything is written
     with _progress() as step:
         with step("scenes") as advance:
             write_dataset(
@@ -639,7 +649,7 @@ def synth(
                     out / f"results_{split}.json",
                     split=split,
                     seed=seed,
-                    boxes_per_sample=60 if boxes_per_sample is None else boxes_per_sample,
+                    boxes_per_sample=detector.boxes_per_sample,
                     progress=advance,
                 )
     console = _console()
