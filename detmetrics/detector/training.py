@@ -30,7 +30,7 @@ from detmetrics.detector.optim import Mean, optimizer, rate, set_training
 from detmetrics.detector.page import write_page
 from detmetrics.detector.predicting import device_named, mixed, predict
 from detmetrics.detector.samples import Samples
-from detmetrics.errors import InputError
+from detmetrics.errors import InputError, listing
 from detmetrics.extras import needs
 from detmetrics.files import whole_file
 from detmetrics.protocols import NUSCENES
@@ -300,19 +300,20 @@ def _check_run(path: Path, run: dict[str, Any], *, write: bool) -> None:
         except msgspec.DecodeError as error:
             raise InputError(f"{path} is not JSON: {error}") from None
         now = msgspec.json.decode(msgspec.json.encode(run))
-        for part in ("config", "plan", "splits"):
-            if before.get(part) != now[part]:
-                names = [k for k in now[part] if before[part].get(k) != now[part][k]] if part != "splits" else splits_of
-                raise InputError(
-                    f"{path.parent} holds a run of another {part} ({', '.join(map(str, names))} differ)",
-                    hint="choose another --out, or the same settings to go on",
-                )
+        for part, what in (("config", "configuration"), ("plan", "plan"), ("splits", "pair of splits")):
+            old, new = before.get(part) if isinstance(before, dict) else None, now[part]
+            if old == new:
+                continue
+            told = f": {old} before" if part == "splits" else ""
+            if isinstance(old, dict) and isinstance(new, dict):
+                told = f": {listing([name for name in new if old.get(name) != new[name]])}"
+            raise InputError(
+                f"{path.parent} holds a run of another {what}{told}",
+                hint="choose another --out, or the same settings to go on",
+            )
     elif write:
         with whole_file(path) as file:
             file.write(msgspec.json.format(msgspec.json.encode(run), indent=1))
-
-
-splits_of = ["train and val"]
 
 
 def _refuse_leaks(
