@@ -626,6 +626,8 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(root: Path, tmp_path: Pa
     assert states[0].keys() == states[1].keys()
     for name, value in states[0].items():
         assert torch.equal(value, states[1][name]), name
+    with pytest.raises(InputError, match=r"is the state of a training run, not a model \(best\.safetensors in its"):
+        checkpoint.load_model(tmp_path / "b" / "state.safetensors")
     with pytest.raises(InputError, match="another plan: 'lr' "):
         training.train(root, tmp_path / "b", LEAST, replace(PLAN, lr=0.1), workers=0)
     with pytest.raises(InputError, match="another configuration: 'head_width' "):
@@ -896,9 +898,20 @@ def test_wrong_settings_are_refused() -> None:
     assert commands._scale("backbone=0.1") == ("backbone", 0.1)
 
 
-def test_more_in_a_batch_than_samples_is_refused(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--batch must be at most the 4 samples"):
-        training.train(root, tmp_path / "a", LEAST, replace(PLAN, batch=8), workers=0)
+def test_what_is_refused_leaves_no_run_behind_and_is_refused_soon(root: Path, tmp_path: Path) -> None:
+    said: list[str] = []  # leaks, which take long to look for, would be told of
+    for plan, splits, message in (
+        (replace(PLAN, batch=8), ("synth_train", "synth_val"), "--batch must be at most the 4 samples"),
+        (replace(PLAN, freeze=("bone",)), ("synth_train", "synth_val"), "--freeze must be parts of .* got 'bone'"),
+        (PLAN, ("synth_train", "nope"), "has no split 'nope'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            training.train(root, tmp_path / "a", LEAST, plan, splits=splits, workers=0, say=said.append)
+    assert not said
+    assert not list((tmp_path / "a").iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"--out: cannot make the folder .*: File exists"):
+        training.train(root, tmp_path / "file", LEAST, PLAN, workers=0)
 
 
 def test_objects_can_be_put_together() -> None:

@@ -144,7 +144,8 @@ def diagnose(history: History) -> Diagnosis:
     known = np.isfinite(history.val_loss)
     epoch = history.epoch[known]
     if len(epoch) < 4:
-        return _told("too early", int(history.epoch[-1]), f"only {len(epoch)} epochs have a validation loss")
+        counted = "1 epoch has" if len(epoch) == 1 else f"{len(epoch)} epochs have"
+        return _told("too early", int(history.epoch[-1]), f"only {counted} a validation loss")
     train, val = _series(history.train_loss[known]), _series(history.val_loss[known])
     return _judge(epoch, train, val, history.NDS[known])
 
