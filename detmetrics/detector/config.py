@@ -21,6 +21,8 @@ CLASSES = NUSCENES.labels
 #: Group of each class, in the protocol's order.
 GROUP_OF = tuple(next(g for g, names in enumerate(GROUPS) if name in names) for name in CLASSES)
 ATTRIBUTES = NUSCENES.attributes
+#: What a result file says of itself.
+META = {"use_camera": False, "use_lidar": True, "use_radar": False, "use_map": False, "use_external": False}
 #: What is regressed for each group, and how many numbers each takes.
 PARTS = {"offset": 2, "height": 1, "size": 3, "heading": 2, "velocity": 2, "attribute": len(ATTRIBUTES)}
 #: Of a point that comes into the encoder, see :func:`detmetrics.detector.pillars.pillars`.
