@@ -100,6 +100,18 @@ def test_velocity_from_the_sweeps(speed: float) -> None:
         assert np.cos(yaw) * speed > 0, "it points where it goes"
 
 
+def test_a_box_that_strays_is_not_followed() -> None:
+    """Where the second step would take 3 m more than the first, these are two boxes and no velocity is known."""
+    rng = np.random.default_rng(3)
+    size = plain.KINDS[0].size_lwh_m
+    sweeps = []
+    for x in (10.0, 9.2, 5.4):
+        sweeps += [ground(rng), shell(x, 6, size, 0.0, np.random.default_rng(4))]
+    name, _, _, velocity = best(plain.detect(cloud(*sweeps, time_s=[0.0, 0.0, -0.17, -0.17, -0.33, -0.33])))
+    assert name == "car"
+    np.testing.assert_array_equal(velocity, [0, 0])
+
+
 def test_a_row_of_barriers_is_cut() -> None:
     rng = np.random.default_rng(5)
     row = np.column_stack(
@@ -119,6 +131,18 @@ def test_walls_and_bare_ground_are_nothing() -> None:
     assert not (found.score > 0.05).any()
     assert len(plain.detect(cloud(ground(rng))).score) == 0
     assert len(plain.detect(cloud(np.zeros((0, 3)))).score) == 0
+
+
+def test_few_points_are_little_evidence() -> None:
+    rng = np.random.default_rng(8)
+    size = plain.KINDS[0].size_lwh_m
+    every = shell(14, 9, size, 0.5, rng)
+    many, few = (
+        plain.detect(cloud(ground(rng), every[rows])).score.max() for rows in (slice(None), slice(0, None, 15))
+    )
+    assert few < 0.9 * many
+    three = np.array([(14.0, 9.0, 0.0), (14.2, 9.0, -0.1), (14.1, 9.1, 0.1)])
+    assert len(plain.detect(cloud(ground(rng), three)).score) == 0
 
 
 def test_clusters_are_connected_parts() -> None:

@@ -166,7 +166,7 @@ def _judge(epoch: NDArray[np.int64], train: _Series, val: _Series, nds: Floats) 
 
     since_best = float(train.level[best] - train.level[-1])
     if rise > max(val.blur, RISE):
-        did = f"fell {_share(since_best, falls=True)}" if since_best > 0 else "stood still"
+        did = f"fell {_share(since_best, falls=True)}" if since_best > 0 else f"rose {_share(-since_best)} itself"
         words = f"since epoch {best_epoch}: validation rose {_share(rise)} over its best while training {did}"
         if _still_rises(nds, best):
             words += "; NDS rose on, so the loss alone is no reason to stop"
