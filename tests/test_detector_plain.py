@@ -134,15 +134,12 @@ def test_walls_and_bare_ground_are_nothing() -> None:
 
 
 def test_few_points_are_little_evidence() -> None:
-    rng = np.random.default_rng(8)
-    size = plain.KINDS[0].size_lwh_m
-    every = shell(14, 9, size, 0.5, rng)
-    many, few = (
-        plain.detect(cloud(ground(rng), every[rows])).score.max() for rows in (slice(None), slice(0, None, 15))
-    )
-    assert few < 0.9 * many
-    three = np.array([(14.0, 9.0, 0.0), (14.2, 9.0, -0.1), (14.1, 9.1, 0.1)])
-    assert len(plain.detect(cloud(ground(rng), three)).score) == 0
+    flat = ground(np.random.default_rng(8))
+    person = np.array([(14.0, 9.0, -1.5), (14.6, 9.6, -0.7), (14.3, 9.0, -0.05), (14.0, 9.6, -1.0)])
+    assert len(plain.detect(cloud(flat, person[:3])).score) == 0
+    few = plain.detect(cloud(flat, person)).score.max()
+    many = plain.detect(cloud(flat, *[person] * 5)).score.max()  # the same shape
+    assert few / many == pytest.approx((1 - np.exp(-0.4)) / (1 - np.exp(-2)))
 
 
 def test_clusters_are_connected_parts() -> None:
