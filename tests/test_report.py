@@ -357,6 +357,42 @@ def test_bad_input(pair: tuple[dm.Ledger, dm.Ledger], tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_without_intervals_the_differences_still_stand(pair: tuple[dm.Ledger, dm.Ledger]) -> None:
+    table = tables(collected(*pair, n=0))["comparison-0"]
+    flat = [dm.score(one).to_flat_dict() for one in pair]
+    for name, first, second, difference, *_ in table["rows"]:
+        values = [one[name["text"]] for one in flat]
+        assert [first["value"], second["value"]] == [None if np.isnan(v) else float(f"{v:.6g}") for v in values]
+        if not np.isnan(values).any():
+            assert difference["value"] == pytest.approx(values[1] - values[0], rel=1e-5, abs=1e-12)
+
+
+def test_one_scene_alone_has_no_intervals() -> None:
+    truth, pred = make_boxes(n_frames=4, samples_per_scene=4, boxes_per_sample=9, seed=0)
+    warnings = collected(dm.match(truth, pred, dm.NUSCENES))["warnings"]
+    assert "no intervals: there is only 1 scene to draw" in warnings
+
+
+def test_errors_over_recall_end_where_the_recall_does(pair: tuple[dm.Ledger, dm.Ledger]) -> None:
+    scores = dm.score(pair[0])
+    values = figures(collected(pair[0]))["error-recall"]["data"]["values"][0]
+    reached = scores.confidence[:, scores.protocol.error_index] > 0
+    assert not reached.all()
+    car, shown = 0, np.array(values[1][0], dtype=float)  # after the mean; ATE
+    np.testing.assert_array_equal(~np.isnan(shown), reached[car])
+
+
+def test_classes_taken_together_keep_what_is_missed_apart() -> None:
+    ledger = many(40)[1]
+    whole = dm.operating_points(ledger).confusion
+    data = figures(collected(ledger))["confusion-0"]["data"]
+    counts = np.array(data["counts"])
+    assert data["rows"][-2:] == ["the other 17", "nothing"]
+    assert counts.sum() == whole.sum()
+    assert counts[:, -1].sum() == whole[:, -1].sum() > 0
+    assert counts[-1].sum() == whole[-1].sum() > 0
+
+
 def test_comparable_or_not() -> None:
     truth, pred = make_boxes(n_frames=4, samples_per_scene=2, boxes_per_sample=9, seed=0)
     ledger = dm.match(truth, pred, dm.NUSCENES)

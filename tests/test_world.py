@@ -291,6 +291,20 @@ def test_velocity_agrees_with_the_motion() -> None:
     assert checked > 40
 
 
+def test_nobody_annotates_through_a_long_absence() -> None:
+    """Three samples without a point are bridged, four are not; what is too far is left out."""
+    scene, place = places.make_place_scene(5, "synth_val", 0, "scene", 13)
+    shape = (13, 1)
+    n_points = np.array([0, 5, 0, 0, 0, 5, 0, 0, 0, 0, 5, 0, 5])[:, None]
+    distance = np.where(np.arange(13) == 12, 96.0, 50.0)[:, None]
+    found = places._annotate(
+        scene, place.movers.take(np.array([1])), np.zeros((*shape, 3)), np.zeros(shape), distance, n_points,
+        np.ones((*shape, 2), np.int64),
+    )  # fmt: skip
+    assert found.sample.tolist() == [1, 2, 3, 4, 5, 10]
+    assert found.n_lidar.tolist() == [5, 0, 0, 0, 5, 5]
+
+
 def test_attributes_say_what_the_boxes_do(some: list[Any]) -> None:
     for _, place in some:
         words = np.array([*ATTRIBUTE_OF_STATE.ravel()])
