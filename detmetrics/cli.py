@@ -455,8 +455,9 @@ def view(
     )  # fmt: skip
     with _progress() as step:
         if cloud is not None:
-            stray = {"--data": data, "--split": split, "--scene": scene, "--camera": camera, "--protocol": protocol}
-            stray |= {"--version": version, "--sweeps": sweeps > 1, "--lidar": lidar != "LIDAR_TOP"}
+            stray: dict[str, object] = {"--data": data, "--version": version, "--split": split, "--scene": scene}
+            stray |= {"--camera": camera, "--protocol": protocol, "--sweeps": sweeps > 1}
+            stray |= {"--lidar": lidar != "LIDAR_TOP"}
             if given := [option for option, value in stray.items() if value]:
                 raise InputError(f"{given[0]} goes with a data set, not with one cloud")
             footage = viewing.open_cloud(cloud, boxes, predictions, calib, format_, frame)
