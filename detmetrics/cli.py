@@ -441,18 +441,12 @@ def view(
     size: Annotated[
         str, typer.Option(metavar="WxH", help="Of pictures and films, pixels; default 1280x720, on a sheet 960x540.")
     ] = "",
-    fps: Annotated[float | None, typer.Option(help="Frames a second of a film; default 4.")] = None,
+    fps: Annotated[float, typer.Option(help="Frames a second of a film.")] = 4.0,
     cache: Cache = True,
 ) -> None:
     """Look at boxes on lidar clouds: in a window; with --save in a picture, sheet or film, with --html on a page."""
     outputs = _writable(**{"--save": save, "--html": html})
     _refuse_inputs(outputs, cloud, predictions, boxes, calib, protocol)
-    if shape not in ("3d", "2d"):
-        raise InputError("--shape", expected="3d or 2d", got=shape)
-    if shape != "3d" and not camera:
-        raise InputError("--shape goes with --camera")
-    if fps is not None and (save is None or save.suffix == ".png"):
-        raise InputError("--fps goes with a film: --save FILE.mp4 or FILE.gif")
     if (save is not None and not camera) or not outputs:
         extras.require("viz", "open3d", "pillow", what="the viewer")
     from detmetrics_viz import looks, themes, viewing, window
@@ -464,7 +458,7 @@ def view(
     kind: Any = shape
     request = viewing.Request(
         look, look_from, frame=frame, best=best, worst=worst, per_class=per_class, save=save, html=html, camera=camera,
-        shape=kind, size=viewing.size_of(size) if size else None, fps=4.0 if fps is None else fps,
+        shape=kind, size=viewing.size_of(size) if size else None, fps=fps,
     )  # fmt: skip
     with _progress() as step:
         if cloud is not None:
@@ -622,17 +616,18 @@ def synth(
     if tiny and (stray := [option for option, value in sizes.items() if value is not None]):
         raise InputError(f"{stray[0]} does not go with --tiny, which says all sizes")
     from detmetrics.synth import TINY, write_dataset, write_predictions
+    from detmetrics.synth.predictions import Detector
 
     train_scenes = 2 if train_scenes is None else train_scenes
     val_scenes = 2 if val_scenes is None else val_scenes
     samples = 40 if samples is None else samples
     if not boxes_only:
-        for option, given in {
+        for option, is_given in {
             "--sensor-rows": sensor_rows,
             "--predictions": predictions is not None,
             "--boxes-per-sample": boxes_per_sample is not None,
         }.items():
-            if given:
+            if is_given:
                 raise InputError(f"{option} goes with --boxes-only, not with the lidar world")
         plan = TINY if tiny else {
             "train_scenes": train_scenes, "val_scenes": val_scenes, "samples_per_scene": samples,
@@ -640,9 +635,13 @@ def synth(
         }  # fmt: skip
         _synth_world(out, plan, seed, workers)
         return
-    for option, given in {"--sweeps": sweeps is not None, "--tiny": tiny, "--workers": workers is not None}.items():
-        if given:
+    for option, is_given in {"--sweeps": sweeps is not None, "--tiny": tiny, "--workers": workers is not None}.items():
+        if is_given:
             raise InputError(f"{option} goes with the lidar world, not with --boxes-only")
+    if predictions is False and boxes_per_sample is not None:
+        raise InputError("--boxes-per-sample goes with --predictions, not with --no-predictions")
+    detector = Detector(boxes_per_sample=60 if boxes_per_sample is None else boxes_per_sample)
+    detector.check()  # before anything is written
     with _progress() as step:
         with step("scenes") as advance:
             write_dataset(
@@ -663,7 +662,7 @@ def synth(
                     out / f"results_{split}.json",
                     split=split,
                     seed=seed,
-                    boxes_per_sample=60 if boxes_per_sample is None else boxes_per_sample,
+                    boxes_per_sample=detector.boxes_per_sample,
                     progress=advance,
                 )
     console = _console()
@@ -1231,6 +1230,8 @@ def _footage(source: _Source, predictions: Path | None, lidar: str, sweeps: int,
 
     if source.data is None:
         raise InputError("give either a cloud or --data DATAROOT")
+    if source.protocol is not None and predictions is None:
+        raise InputError("--protocol goes with --predictions: without them nothing is matched")
     truth = ledger = None
     if predictions is not None and ledgers.is_ledger(predictions):
         source._replace(data=None, version=None, scenes=None, protocol=None).refuse()

@@ -100,6 +100,15 @@ class Verdict(NamedTuple):
         """Whether every rule is met."""
         return all(outcome.verdict == "ok" for outcome in self.outcomes)
 
+    @property
+    def words(self) -> str:
+        """The answer in words, and how many rules were broken."""
+        n_rules = len(self.outcomes)
+        n_broken = sum(outcome.verdict != "ok" for outcome in self.outcomes)
+        if n_rules == 1:
+            return "NOT passed, its one rule broken" if n_broken else "passed, its one rule met"
+        return f"NOT passed, {n_broken} of {n_rules} rules broken" if n_broken else f"passed, all {n_rules} rules met"
+
 
 class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Rules and how the comparison is done.

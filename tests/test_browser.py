@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,26 +11,21 @@ import pytest
 
 import detmetrics as dm
 import test_report
+from browsing import Tab, chromium, why_no_page_can_be_opened
 from detmetrics.synth import make_boxes
 
 pytestmark = pytest.mark.browser
 pytest.importorskip("jinja2")
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-if CHROMIUM is None:
-    pytest.skip("no chromium here: sudo apt-get install chromium", allow_module_level=True)
+if why := why_no_page_can_be_opened():
+    pytest.skip(why, allow_module_level=True)
 
-WAIT_MS = 20_000
 MARKS = ".scatterlayer path, .barlayer path, .heatmaplayer image"
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        # Debian's, never one that playwright would fetch
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -49,34 +43,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Tab:
-    """A page that notes what it should not do."""
-
-    def __init__(self, browser: Any, path: Path, **options: Any) -> None:
-        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
-        self.page = self.context.new_page()
-        self.faults: list[str] = []
-        self.page.on("console", lambda message: self.faults.append(f"console: {message.text}"))
-        self.page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
-        self.page.on("dialog", lambda dialog: (self.faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        self.page.on("request", self.asked)
-        self.address = path.as_uri()
-        self.page.goto(self.address)
-        self.page.wait_for_selector("html[data-drawn=all]", timeout=WAIT_MS)
-
-    def asked(self, request: Any) -> None:
-        if request.url != self.address and not request.url.startswith(("data:", "blob:")):
-            self.faults.append(f"request: {request.url}")
-
-    def close(self) -> None:
-        self.context.close()
-        assert self.faults == []
+def opened(browser: Any, path: Path, **options: Any) -> Tab:
+    """Open a report, and wait until everything is drawn."""
+    return Tab(browser, path, ready="html[data-drawn=all]", **options)
 
 
 @pytest.fixture(scope="module")
 def tab(browser: Any, folder: Path) -> Iterator[Tab]:
     """One page for all tests that leave it usable; none of them may leave a fault behind."""
-    tab = Tab(browser, folder / "two.html")
+    tab = opened(browser, folder / "two.html")
     yield tab
     tab.close()
 
@@ -103,7 +78,7 @@ def test_the_keyboard_comes_first_to_a_skip_link(tab: Tab) -> None:
 
 @pytest.mark.parametrize("name", ["one frame", "nothing", "nasty"])
 def test_every_chart_is_drawn(browser: Any, folder: Path, name: str) -> None:
-    tab = Tab(browser, folder / f"{name}.html")
+    tab = opened(browser, folder / f"{name}.html")
     assert len(charts(tab.page)) >= 7
     for chart in charts(tab.page):
         assert chart.locator("svg.main-svg").count() >= 1
@@ -129,7 +104,7 @@ def test_light_dark_and_print(browser: Any, folder: Path, tab: Tab) -> None:
     assert light[1] != dark[1]
     tab.page.locator("#theme").click()
     assert colors(tab.page) == light
-    by_system = Tab(browser, folder / "two.html", color_scheme="dark")
+    by_system = opened(browser, folder / "two.html", color_scheme="dark")
     assert colors(by_system.page) == dark
     content = by_system.page.pdf(format="A4")
     assert content.startswith(b"%PDF")
@@ -185,7 +160,7 @@ def test_choices_redraw(tab: Tab) -> None:
 
 
 def test_it_fits_a_phone(browser: Any, folder: Path) -> None:
-    tab = Tab(browser, folder / "nasty.html", viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
+    tab = opened(browser, folder / "nasty.html", viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= 360
     assert tab.page.evaluate("window.innerWidth") <= 360
     tab.close()

@@ -187,6 +187,31 @@ def test_odd_curves(train: list[float], val: list[float], kind: str) -> None:
     assert diagnose(history(train, val)).kind == kind
 
 
+def test_what_is_little_is_not_named() -> None:
+    epoch = np.arange(20)
+
+    def told(up: float) -> Any:
+        val = np.where(epoch < 10, 3 - 0.2 * epoch, np.interp(epoch, [10, 14, 19], [1, up, up]))
+        return diagnose(history((3 * np.exp(-0.1 * epoch) + 0.5).tolist(), val.tolist()))
+
+    assert told(1.02).kind == "healthy"  # without noise, but by less than 3 %
+    assert told(1.06).kind == "overfitting"
+    assert "while training fell 34 %" in told(1.06).words
+
+    def both(up: float) -> Any:
+        loss = np.interp(epoch, [0, 8, 12, 19], [10, 1, 1, up]).tolist()
+        return diagnose(history(loss, loss))
+
+    assert both(2.5).kind == "diverged"
+    assert both(1.2).kind == "overfitting"  # training rose by more than a tenth, but had fallen to a tenth
+    assert re.search(r"validation rose \d+ % over its best while training rose \d+ % itself", both(1.2).words)
+
+
+def test_too_early_says_how_many_epochs_there_are() -> None:
+    assert diagnose(history([3, 2], [math.nan, 1])).words == "only 1 epoch has a validation loss"
+    assert diagnose(history([3, 2, 1], [3, 2, 1])).words == "only 3 epochs have a validation loss"
+
+
 def test_every_diagnosis_has_advice() -> None:
     assert {"too early", *KINDS} == set(ADVICE)
 

@@ -100,6 +100,18 @@ def test_velocity_from_the_sweeps(speed: float) -> None:
         assert np.cos(yaw) * speed > 0, "it points where it goes"
 
 
+def test_a_box_that_strays_is_not_followed() -> None:
+    """Where the second step would take 3 m more than the first, these are two boxes and no velocity is known."""
+    rng = np.random.default_rng(3)
+    size = plain.KINDS[0].size_lwh_m
+    sweeps = []
+    for x in (10.0, 9.2, 5.4):
+        sweeps += [ground(rng), shell(x, 6, size, 0.0, np.random.default_rng(4))]
+    name, _, _, velocity = best(plain.detect(cloud(*sweeps, time_s=[0.0, 0.0, -0.17, -0.17, -0.33, -0.33])))
+    assert name == "car"
+    np.testing.assert_array_equal(velocity, [0, 0])
+
+
 def test_a_row_of_barriers_is_cut() -> None:
     rng = np.random.default_rng(5)
     row = np.column_stack(
@@ -119,6 +131,15 @@ def test_walls_and_bare_ground_are_nothing() -> None:
     assert not (found.score > 0.05).any()
     assert len(plain.detect(cloud(ground(rng))).score) == 0
     assert len(plain.detect(cloud(np.zeros((0, 3)))).score) == 0
+
+
+def test_few_points_are_little_evidence() -> None:
+    flat = ground(np.random.default_rng(8))
+    person = np.array([(14.0, 9.0, -1.5), (14.6, 9.6, -0.7), (14.3, 9.0, -0.05), (14.0, 9.6, -1.0)])
+    assert len(plain.detect(cloud(flat, person[:3])).score) == 0
+    few = plain.detect(cloud(flat, person)).score.max()
+    many = plain.detect(cloud(flat, *[person] * 5)).score.max()  # the same shape
+    assert few / many == pytest.approx((1 - np.exp(-0.4)) / (1 - np.exp(-2)))
 
 
 def test_clusters_are_connected_parts() -> None:

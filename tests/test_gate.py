@@ -13,6 +13,7 @@ import make
 from detmetrics.errors import InputError
 from detmetrics.gate import Gate, Rule, _outcome, parse_slice
 from detmetrics.reporting import comparing
+from detmetrics.reporting.table import as_plain
 from detmetrics.resampling import Difference
 from detmetrics.slicing import Term
 
@@ -110,7 +111,11 @@ def test_a_worse_detector_is_stopped(tmp_path: Path) -> None:
     assert Gate(rules=gate.rules[:3], n=100).check(worse, baseline).passed
     assert gate.check(baseline, baseline).passed
     markdown = comparing.as_markdown(verdict.comparison, verdict, parts, ("a|b", "<b>"))
-    assert "**Gate: NOT passed**, 2 of 4 rules met." in markdown
+    assert "**Gate: NOT passed, 2 of 4 rules broken.**" in markdown
+    assert "gate: NOT passed, 2 of 4 rules broken" in as_plain(comparing.verdict_table(verdict))
+    assert gate.check(baseline, baseline).words == "passed, all 4 rules met"
+    assert Gate(rules=gate.rules[:1], n=100).check(baseline, worse).words == "NOT passed, its one rule broken"
+    assert Gate(rules=gate.rules[:1], n=100).check(baseline, baseline).words == "passed, its one rule met"
     assert "AP/car in range=0-20: no significant drop beyond 0.01" in markdown
     assert "a\\|b" in markdown
     assert "\\<b\\>" in markdown

@@ -12,7 +12,7 @@ import pytest
 
 import detmetrics as dm
 from detmetrics.errors import InputError
-from detmetrics.synth import make_boxes, tables, write_dataset, write_predictions
+from detmetrics.synth import make_boxes, scenes, sensors, tables, write_dataset, write_predictions
 
 TABLES = (
     "attribute", "calibrated_sensor", "category", "ego_pose", "instance", "log", "map", "sample", "sample_annotation",
@@ -114,6 +114,39 @@ def test_all_sensors(tmp_path: Path) -> None:
     assert 40 < len(rows) / 4 < 110
     assert sum(row["is_key_frame"] for row in rows) == 4 * 12
     assert len(table(tmp_path / "all", "ego_pose")) == len(rows)
+
+
+def test_vehicles_drive_forwards() -> None:
+    truth, _ = make_boxes(n_frames=200, seed=0)
+    assert truth.velocity_mps is not None
+    speed = np.hypot(*truth.velocity_mps.T)
+    is_vehicle = np.array([name.startswith("vehicle.") for name in truth.labels or ()])[truth.label]
+    moves = is_vehicle & (speed > 1.5)
+    away = np.arctan2(*truth.velocity_mps[moves, ::-1].T) - truth.yaw_rad[moves]
+    assert moves.sum() > 300
+    assert (np.cos(away) > 0.9).all()
+
+
+def test_a_recording_belongs_to_the_nearest_sample(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "all", train_scenes=0, val_scenes=1, seed=0, samples_per_scene=4, sensor_rows=True)
+    time_us = {row["token"]: row["timestamp"] for row in table(tmp_path / "all", "sample")}
+    rows = table(tmp_path / "all", "sample_data")
+    offset_us = {sensor.channel: sensor.offset_us for sensor in sensors.SENSORS}  # the shutter's, of every picture
+    own_us = [row["timestamp"] - offset_us[row["filename"].split("/")[1]] for row in rows]
+    away = [abs(own - time_us[row["sample_token"]]) for own, row in zip(own_us, rows, strict=True)]
+    least = [min(abs(own - one) for one in time_us.values()) for own in own_us]
+    assert np.subtract(away, least).max() <= 1  # half a microsecond between two samples
+
+
+def test_velocities_end_at_long_gaps() -> None:
+    """As the devkit has it: 1.5 s from a box to its only neighbour, 3 s between two neighbours."""
+    seconds = np.array([0.0, 1.4, 1.4 + 1.6, 10.0, 11.6, 20.0, 21.4])
+    track = np.array([0, 0, 0, 1, 1, 2, 2])
+    center = np.stack([2 * seconds, 0 * seconds, 0 * seconds], axis=1)
+    prev, after = scenes.neighbours(np.arange(7), track)
+    assert prev.tolist() == [-1, 0, 1, -1, 3, -1, 5]
+    speed = scenes.velocity(center, np.round(1e6 * seconds).astype(np.int64), prev, after)[:, 0]
+    np.testing.assert_allclose(speed, [2, 2, np.nan, np.nan, np.nan, 2, 2])
 
 
 def test_in_memory_is_what_the_files_say(root: Path) -> None:

@@ -50,6 +50,16 @@ def scene(*rows: tuple[float, ...]) -> Any:
     return build_scene(looking.cloud([[1, 1, 1]]), ledger=looking.pair(list(rows), [], []))
 
 
+def test_a_finer_image_shows_the_same() -> None:
+    """Pixels are counted from their middles: pixel 0 is the fine pixels 0 and 1, whose middle is 0.5."""
+    eye = Pinhole(640, 360, MATRIX, IDENTITY)
+    points = np.random.default_rng(0).normal([0, 0, 9], 2, (50, 3))
+    pixels, _ = eye.project(points)
+    fine, _ = eye.scaled(2).project(points)
+    np.testing.assert_allclose(fine, 2 * pixels + 0.5, atol=1e-9)
+    assert (eye.scaled(2).width, eye.scaled(2).height) == (1280, 720)
+
+
 def test_clipping_keeps_what_is_seen_and_nothing_else() -> None:
     """Against 2,000 points on each of 300 random lines."""
     rng = np.random.default_rng(0)

@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 import re
-import shutil
 import subprocess
 import sys
 import zlib
@@ -21,7 +20,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import browsing
 import detmetrics as dm
+from browsing import CHROMIUM, chromium, why_no_page_can_be_opened
 from detmetrics.geometry import IDENTITY
 from detmetrics.io import clouds, kitti
 from detmetrics_viz import Outcome, Scene, build_scene
@@ -304,14 +305,10 @@ def test_it_needs_neither_open3d_nor_jinja2() -> None:
 
 # ------------------------------------------------------------------------------------------- in Chromium
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-browses = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: sudo apt-get install chromium"),
-]
+WHY_NOT = why_no_page_can_be_opened()
+browses = [pytest.mark.browser, pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)]
 #: WebGL without a graphics card.
-SOFTWARE = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+SOFTWARE = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 
 
 def each(test: Any) -> Any:
@@ -321,16 +318,9 @@ def each(test: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        yield playwright.chromium
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: Any) -> Iterator[Any]:
-    browser = chromium.launch(executable_path=CHROMIUM, args=SOFTWARE)
-    yield browser
-    browser.close()
+def browser() -> Iterator[Any]:
+    with chromium(*SOFTWARE) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -344,24 +334,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory, scenes: list[Scene]) -> Pat
     return folder
 
 
-class Tab:
-    """An open page that notes what it should not do."""
+class Tab(browsing.Tab):
+    """An open page of scenes."""
 
-    def __init__(self, browser: Any, path: Path, *, after: str = "", **options: Any) -> None:
-        self.context = browser.new_context(**{"viewport": {"width": 1200, "height": 800}, **options})
-        self.page = self.context.new_page()
-        self.faults: list[str] = []
-        self.page.on("console", lambda message: self.faults.append(f"console: {message.text}"))
-        self.page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
-        self.page.on("dialog", lambda dialog: (self.faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        self.page.on("request", self.asked)
-        self.address = path.as_uri()
-        self.page.goto(self.address + after)
-        self.page.wait_for_selector("html[data-ready=yes]", timeout=30_000)
-
-    def asked(self, request: Any) -> None:
-        if request.url.partition("#")[0] != self.address and not request.url.startswith(("data:", "blob:")):
-            self.faults.append(f"request: {request.url}")
+    def __init__(self, browser: Any, path: Path, **options: Any) -> None:
+        super().__init__(
+            browser, path, ready="html[data-ready=yes]", **{"viewport": {"width": 1200, "height": 800}, **options}
+        )
 
     def get(self, what: str) -> Any:
         return self.page.evaluate(f"window.detmetrics.{what}")
@@ -399,10 +378,6 @@ class Tab:
     def pixels(self, color: str) -> int:
         """How many pixels of a drawing have a colour, nearly."""
         return int((np.abs(self.picture() - rgb(color)).max(axis=2) <= 8).sum())
-
-    def close(self) -> None:
-        self.context.close()
-        assert self.faults == []
 
 
 @pytest.fixture
@@ -796,6 +771,8 @@ def test_it_fits_a_phone_and_takes_touch(browser: Any, folder: Path, scenes: lis
 
 @each
 def test_a_notebooks_frame_works(browser: Any, scenes: list[Scene]) -> None:
+    from playwright.sync_api import expect
+
     context = browser.new_context(viewport={"width": 1000, "height": 700})
     page = context.new_page()
     faults: list[str] = []
@@ -805,19 +782,19 @@ def test_a_notebooks_frame_works(browser: Any, scenes: list[Scene]) -> None:
     frame = page.frame_locator("iframe")
     frame.locator("html[data-ready=yes]").wait_for(timeout=30_000)
     frame.locator("#after").click()
-    sync_api.expect(frame.locator("#at")).to_have_text("2 / 3")
+    expect(frame.locator("#at")).to_have_text("2 / 3")
     assert faults == []
     context.close()
 
 
 @each
-def test_without_webgl_it_says_so(chromium: Any, folder: Path) -> None:
-    browser = chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-3d-apis"])
-    page = browser.new_page()
+def test_without_webgl_it_says_so(browser: Any, folder: Path) -> None:
+    blind = browser.browser_type.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-3d-apis"])
+    page = blind.new_page()
     page.goto((folder / "three.html").as_uri())
     page.wait_for_selector("html[data-ready=no]")
     assert "needs WebGL" in page.locator("#fault").inner_text()
-    browser.close()
+    blind.close()
 
 
 @each

@@ -41,6 +41,30 @@ def test_counts_and_errors_are_those_of_the_frames() -> None:
     assert total > 0, "all kinds occur"
 
 
+def test_rings_and_ground_follow_from_the_cloud() -> None:
+    near = build_scene(looking.cloud(looking.ground(2_000)))
+    assert near.rings_m[:2] == (10.0, 20.0)
+    far = build_scene(looking.cloud(looking.ground(2_000) * [4, 4, 1]))
+    assert far.rings_m[:2] == (25.0, 50.0)
+    rng = np.random.default_rng(0)
+    rough = np.column_stack([rng.uniform(-20, 20, (7_500, 2)), rng.normal(-1.8, 0.2, 7_500)])
+    ceiling = np.column_stack([rng.uniform(-20, 20, (2_500, 2)), np.full(2_500, 3.0)])
+    assert build_scene(looking.cloud([*rough, *ceiling])).ground_m == pytest.approx(-1.8, abs=0.25)
+
+
+def test_a_match_below_the_best_f1_is_a_missed_truth() -> None:
+    """Two sure matches, three false alarms and then a third match: it is not worth going down to that."""
+    truth = [(x, 0.0, 0.0, 4.5, 1.9, 1.6, 0.0) for x in (10.0, 20.0, 30.0)]
+    alarms = [(x, 20.0, 0.0, 4.5, 1.9, 1.6, 0.0) for x in (10.0, 20.0, 30.0)]
+    ledger = looking.pair(truth, [*truth[:2], *alarms, truth[2]], [0.9, 0.8, 0.5, 0.4, 0.3, 0.1])
+    found = Outcomes.of(ledger)
+    assert found.cutoff[0] == 0.8
+    assert (found.partner >= 0).sum() == 3
+    assert found.mistakes().tolist() == [[1] + [0] * 9]
+    counts = build_scene(looking.cloud(looking.ground(500)), ledger=found, boxes_to_cloud=IDENTITY).summary()
+    assert (counts.tp, counts.fp, counts.fn) == (2, 0, 1)
+
+
 @pytest.mark.parametrize("least", [0.0, 0.3, 0.62, 0.9])
 def test_a_least_score_gives_what_matching_without_the_lower_predictions_would(least: float) -> None:
     pred = looking.predictions()

@@ -288,6 +288,7 @@ def test_names_of_pages_are_names_of_files() -> None:
 def test_bad_input(data: tuple[object, ...], tmp_path: Path) -> None:
     frame = looking.truth().frames[0]
     arguments = kitti(tmp_path)
+    looking.ledger().save(tmp_path / "a.ledger")
     (tmp_path / "empty.bin").write_bytes(b"")
     (tmp_path / "odd.bin").write_bytes(b"123")
     np.full((10, 4), np.nan, "<f4").tofile(tmp_path / "nan.bin")
@@ -323,9 +324,14 @@ def test_bad_input(data: tuple[object, ...], tmp_path: Path) -> None:
         ((*data, "--frame", frame, "--save", "a.png", "--shape", "2d"), "--shape goes with --camera"),
         ((*data, "--frame", frame, "--save", "a.png", "--shape", "4d"), "--shape must be 3d or 2d, got '4d'"),
         ((*data, "--frame", frame, "--save", "a.png", "--fps", 9), "--fps goes with a film"),
+        ((*data, "--camera", "CAM_FRONT", "--html", "a.html"), "--camera goes with --save FILE"),
+        ((*data, "--size", "640x360", "--html", "a.html"), "--size goes with --save FILE"),
+        ((*data, "--camera", "X", "--size", "640x360", "--frame", frame, "--save", "a.png"), "--size does not go with --camera"),
+        (("--data", looking.world(), "--protocol", "argoverse2", "--save", "a.gif"), "--protocol goes with --predictions"),
+        (("--data", looking.world(), "--predictions", "a.ledger", "--split", "synth_val", "--html", "a.html"), "--split goes with results, not with a ledger"),
     ):  # fmt: skip
         assert message in run(tmp_path, *options, code=2), message
-    assert not (tmp_path / "a.png").exists()
+    assert not list(tmp_path.glob("a.[phg]*"))
 
 
 def test_boxes_only_data_is_refused(tmp_path: Path) -> None:

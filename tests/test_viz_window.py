@@ -170,6 +170,43 @@ def test_a_picked_box_is_found_again() -> None:
     assert walk.picked is None
 
 
+def test_a_drag_neither_turns_over_nor_goes_far_under_the_ground() -> None:
+    orbit = Orbit((0.0, 0.0, 0.0), 20.0)
+    assert orbit.turned(0.0, 9.0).elevation_rad == np.pi / 2
+    assert orbit.turned(0.0, -9.0).elevation_rad == pytest.approx(np.radians(-5))
+
+
+def test_what_is_written_later_lies_before_what_was_there() -> None:
+    canvas = GlassCanvas((200, 100), DARK)
+    canvas.panel(10, 10, 80, 40, (1, 2, 3))
+    canvas.text(12, 12, "text", (200, 200, 200))
+    canvas.panel(10, 60, 80, 10, (4, 5, 6))
+    camera = Orbit((0.0, 0.0, 0.0), 20.0).camera((200, 100))
+    vertices, colors, _ = canvas.mesh(camera)
+    depth = camera.pose.apply(vertices)[:, 2]
+    assert len(depth) == len(colors) > 3 * 4
+    under, letters, last = depth[:4], depth[4:-4], depth[-4:]
+    assert under.min() > letters.max()
+    assert letters.min() > last.max() > 0.1  # where the camera begins to see
+
+
+def test_a_picked_box_is_looked_for_where_its_velocity_took_it() -> None:
+    def at(seconds: float, *places_m: float, speed_mps: float) -> Any:
+        cars = looking.boxes(
+            [(x, 0.0, 0.0, 4.5, 1.9, 1.6, 0.0) for x in places_m],
+            velocity_mps=np.tile([speed_mps, 0.0], (len(places_m), 1)),
+        )
+        cloud = looking.cloud(looking.ground(500), timestamp_us=int(1e6 * (1 + seconds)))
+        return build_scene(cloud, cars, boxes_to_cloud=IDENTITY)
+
+    # a queue that drives on by a place: each car stands where the one before it stood
+    before, after = at(0.0, 10.0, 15.0, speed_mps=10.0), at(0.5, 15.0, 20.0, speed_mps=10.0)
+    assert [same_box(before, car, after) for car in (0, 1)] == [0, 1]
+    alone = at(0.0, 10.0, speed_mps=0.0)
+    assert same_box(alone, 0, at(0.5, 12.9, speed_mps=0.0)) == 0
+    assert same_box(alone, 0, at(0.5, 13.1, speed_mps=0.0)) is None
+
+
 def test_pictures_do_not_overwrite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "detmetrics-001.png").write_bytes(b"")

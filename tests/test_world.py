@@ -24,9 +24,8 @@ import detmetrics as dm
 from detmetrics.errors import InputError
 from detmetrics.geometry import Pose, ground_corners, points_in_boxes, rotation_matrices, rotation_of_yaw
 from detmetrics.io import clouds
-from detmetrics.synth import TINY, WORLD_VERSION, lidar, motion, places, rays, room, shapes, world, write_world
-from detmetrics.synth.categories import CATEGORY_NAMES, CLASS_OF_KIND
-from detmetrics.synth.tracks import FAMILY_OF_KIND
+from detmetrics.synth import TINY, WORLD_VERSION, lidar, places, rays, room, shapes, world, write_world
+from detmetrics.synth.categories import ATTRIBUTE_OF_STATE, CATEGORY_NAMES, CLASS_OF_KIND, FAMILY_OF_KIND, MOVING
 
 TABLES = (
     "attribute", "calibrated_sensor", "category", "ego_pose", "instance", "log", "map", "sample", "sample_annotation",
@@ -288,14 +287,28 @@ def test_velocity_agrees_with_the_motion() -> None:
                 )
                 np.testing.assert_allclose(boxes.velocity_mps[row], moved, atol=3e-3)
                 checked += 1
-                is_moving = place.movers.state[1:][mover[0]] == motion.MOVING
+                is_moving = place.movers.state[1:][mover[0]] == MOVING
                 assert is_moving or np.abs(moved).max() == 0
     assert checked > 40
 
 
+def test_nobody_annotates_through_a_long_absence() -> None:
+    """Three samples without a point are bridged, four are not; what is too far is left out."""
+    scene, place = places.make_place_scene(5, "synth_val", 0, "scene", 13)
+    shape = (13, 1)
+    n_points = np.array([0, 5, 0, 0, 0, 5, 0, 0, 0, 0, 5, 0, 5])[:, None]
+    distance = np.where(np.arange(13) == 12, 96.0, 50.0)[:, None]
+    found = places._annotate(
+        scene, place.movers.take(np.array([1])), np.zeros((*shape, 3)), np.zeros(shape), distance, n_points,
+        np.ones((*shape, 2), np.int64),
+    )  # fmt: skip
+    assert found.sample.tolist() == [1, 2, 3, 4, 5, 10]
+    assert found.n_lidar.tolist() == [5, 0, 0, 0, 5, 5]
+
+
 def test_attributes_say_what_the_boxes_do(some: list[Any]) -> None:
     for _, place in some:
-        words = np.array([*motion.ATTRIBUTE_OF_STATE.ravel()])
+        words = np.array([*ATTRIBUTE_OF_STATE.ravel()])
         assert words.max() < 8
         movers = place.movers
         moves = movers.poses(place.flows, np.array([0.0, 10.0]))

@@ -88,8 +88,12 @@ def load_model(path: Path | None = None, *, expected: Config | None = None) -> t
         raise InputError(f"no bundled checkpoint at {BUNDLED}", hint="name one with --checkpoint")
     path = path or BUNDLED
     tensors, note = load(path)
+    if "config" not in note:
+        raise InputError(
+            f"{path} is the state of a training run, not a model", hint="best.safetensors in its folder is one"
+        )
     try:
-        config = msgspec.convert(note.get("config"), Config)
+        config = msgspec.convert(note["config"], Config)
     except msgspec.ValidationError as error:
         raise InputError(f"{path}: configuration: {error}") from None
     config.check()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 
 from detmetrics.errors import InputError
 from detmetrics.protocols import NUSCENES
@@ -20,6 +21,8 @@ CLASSES = NUSCENES.labels
 #: Group of each class, in the protocol's order.
 GROUP_OF = tuple(next(g for g, names in enumerate(GROUPS) if name in names) for name in CLASSES)
 ATTRIBUTES = NUSCENES.attributes
+#: What a result file says of itself.
+META = {"use_camera": False, "use_lidar": True, "use_radar": False, "use_map": False, "use_external": False}
 #: What is regressed for each group, and how many numbers each takes.
 PARTS = {"offset": 2, "height": 1, "size": 3, "heading": 2, "velocity": 2, "attribute": len(ATTRIBUTES)}
 #: Of a point that comes into the encoder, see :func:`detmetrics.detector.pillars.pillars`.
@@ -216,7 +219,14 @@ class TrainPlan:
         }.items():
             if getattr(self, name) < least:
                 raise InputError(f"--{name}", expected=f"at least {least}", got=getattr(self, name))
-        if not self.lr > 0 or not self.clip > 0 or self.decay < 0:
-            raise InputError("--lr, --clip and --decay", expected="positive", got=(self.lr, self.clip, self.decay))
+        if not 0 < self.lr < inf:
+            raise InputError("--lr", expected="above 0", got=self.lr)
+        if not 0 <= self.decay < inf:
+            raise InputError("--decay", expected="zero or more", got=self.decay)
+        if not self.clip > 0:
+            raise InputError("clip", expected="above 0", got=self.clip)
+        for name in ("warmup", "ema", "balance"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(name, expected="a share from 0 to 1", got=getattr(self, name))
         if self.stop_on not in ("NDS", "val_loss"):
             raise InputError("--stop-on", expected="NDS or val_loss", got=self.stop_on)

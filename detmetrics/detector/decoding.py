@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detmetrics.boxes import Boxes
-from detmetrics.detector.config import ATTRIBUTES, CLASSES, GROUP_OF
+from detmetrics.detector.config import ATTRIBUTES, CLASSES, GROUP_OF, META
 from detmetrics.detector.model import Detector
 from detmetrics.detector.objects import turned
 from detmetrics.extras import needs
@@ -134,8 +134,6 @@ def in_the_world(found: list[Found], poses: list[Pose], frames: list[str], sourc
         score=np.concatenate([np.empty(0), *(one.score for one in found)]),
         frame=np.repeat(np.arange(len(frames)), [len(one.score) for one in found]),
         frames=frames,
-        meta={
-            "use_camera": False, "use_lidar": True, "use_radar": False, "use_map": False, "use_external": False,
-        },
+        meta=META,
         source=source,
-    )  # fmt: skip
+    )

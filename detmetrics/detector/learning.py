@@ -144,7 +144,8 @@ def diagnose(history: History) -> Diagnosis:
     known = np.isfinite(history.val_loss)
     epoch = history.epoch[known]
     if len(epoch) < 4:
-        return _told("too early", int(history.epoch[-1]), f"only {len(epoch)} epochs have a validation loss")
+        counted = "1 epoch has" if len(epoch) == 1 else f"{len(epoch)} epochs have"
+        return _told("too early", int(history.epoch[-1]), f"only {counted} a validation loss")
     train, val = _series(history.train_loss[known]), _series(history.val_loss[known])
     return _judge(epoch, train, val, history.NDS[known])
 
@@ -165,7 +166,7 @@ def _judge(epoch: NDArray[np.int64], train: _Series, val: _Series, nds: Floats) 
 
     since_best = float(train.level[best] - train.level[-1])
     if rise > max(val.blur, RISE):
-        did = f"fell {_share(since_best, falls=True)}" if since_best > 0 else "stood still"
+        did = f"fell {_share(since_best, falls=True)}" if since_best > 0 else f"rose {_share(-since_best)} itself"
         words = f"since epoch {best_epoch}: validation rose {_share(rise)} over its best while training {did}"
         if _still_rises(nds, best):
             words += "; NDS rose on, so the loss alone is no reason to stop"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from detmetrics.detector.config import CLASSES, Augment, Config
 from detmetrics.detector.pillars import Pillars, pillars
 from detmetrics.detector.samples import Samples
 from detmetrics.detector.targets import Targets, targets
+from detmetrics.errors import InputError
 from detmetrics.extras import needs
 from detmetrics.geometry import Pose
 
@@ -55,8 +57,11 @@ class _Item(NamedTuple):
     number: int
 
 
-class _Items(Dataset[_Item]):
-    """Draws of samples: the position in the epoch decides how one is varied, whichever worker does it."""
+class _Items(Dataset[_Item | InputError]):
+    """Draws of samples: the position in the epoch decides how one is varied, whichever worker does it.
+
+    An error is given, not raised: torch would make one text of it and the worker's traceback.
+    """
 
     def __init__(
         self, samples: Samples, numbers: NDArray[np.int64], augment: Augment | None, bank: Bank | None, seed: list[int]
@@ -66,9 +71,12 @@ class _Items(Dataset[_Item]):
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def __getitem__(self, position: int) -> _Item:
+    def __getitem__(self, position: int) -> _Item | InputError:
         number = int(self.numbers[position])
-        sample = self.samples.read(number)
+        try:
+            sample = self.samples.read(number)
+        except InputError as error:
+            return error
         if self.augment is not None:
             rng = np.random.default_rng([*self.seed, position])
             sample = augmented(sample, self.augment, self.bank, rng)
@@ -86,7 +94,7 @@ def loader(
     seed: list[int] | None = None,
     workers: int = 1,
     pin: bool = False,
-) -> DataLoader[Any]:
+) -> Iterator[Batch]:
     """Give batches of the samples with these numbers, in this order.
 
     Parameters
@@ -100,19 +108,31 @@ def loader(
         Processes; 0: none.
     pin : bool
         Memory that a GPU copies from by itself.
+
+    Raises
+    ------
+    InputError
+        See :meth:`detmetrics.detector.samples.Samples.read`; the same from a worker process.
     """
-    return DataLoader(
+    batches: DataLoader[_Item | InputError] = DataLoader(
         _Items(samples, numbers, augment, bank, seed or [0]),
         batch_size=batch,
-        collate_fn=partial(batch_of, config=samples.config),
+        collate_fn=partial(_batch_of, config=samples.config),
         num_workers=workers,
         pin_memory=pin,
         prefetch_factor=4 if workers else None,
     )
+    for found in batches:
+        if isinstance(found, InputError):
+            raise found
+        yield found
 
 
-def batch_of(items: list[Any], config: Config) -> Batch:
-    """Put items together."""
+def _batch_of(items: list[Any], config: Config) -> Batch | InputError:
+    """Put items together, or give the first error."""
+    for item in items:
+        if isinstance(item, InputError):
+            return item
     columns = pillar_room.stacked([item.pillars for item in items], config)
     wanted = target_room.stacked([item.targets for item in items], config)
     return Batch(
@@ -131,14 +151,12 @@ def draw(samples: Samples, n: int, balance: float, rng: np.random.Generator) -> 
     A share ``balance`` of the draws picks a class first and then a sample that has it (B. Zhu et al., *Class-balanced
     Grouping and Sampling*, 2019); the rest is a shuffle of all.
     """
-    n_balanced = round(balance * n)
-    plain = np.concatenate([rng.permutation(len(samples)) for _ in range(-(-n // len(samples)))])[: n - n_balanced]
     having: list[list[int]] = [[] for _ in CLASSES]
     for number in range(len(samples)):
         for label in np.unique(samples.labels(number)).tolist():
             having[label].append(number)
     known = [numbers for numbers in having if numbers]
-    if not known:
-        return rng.permutation(len(samples))[:n]
+    n_balanced = round(balance * n) if known else 0
+    plain = np.concatenate([rng.permutation(len(samples)) for _ in range(-(-n // len(samples)))])[: n - n_balanced]
     balanced = [rng.choice(known[i % len(known)]) for i in range(n_balanced)]
     return rng.permutation(np.concatenate([plain, np.array(balanced, np.int64)]).astype(np.int64))

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detmetrics.boxes import Boxes
+from detmetrics.detector.config import META
 from detmetrics.errors import InputError, listing
 from detmetrics.io.clouds import Cloud, NuscenesClouds
 from detmetrics.io.nuscenes import load_truth
@@ -133,7 +134,7 @@ def predict(
         score=np.concatenate([one.score for one in found]),
         velocity_mps=velocity,
         attribute=[attributes[k][m] for k, m in zip(kind, moves.astype(int), strict=True)],
-        meta={"use_lidar": True, "use_camera": False, "use_radar": False, "use_map": False, "use_external": False},
+        meta=META,
         source="plain baseline",
     )
 

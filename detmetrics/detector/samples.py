@@ -36,12 +36,10 @@ class Samples:
     Parameters
     ----------
     dataroot : path
-    split : str
+    split : str or None
         See :func:`detmetrics.io.load_truth`.
     config : Config
     version : str, optional
-    with_truth : bool
-        Whether there is truth to be read; without it, objects are empty.
 
     Raises
     ------

@@ -17,7 +17,7 @@ PERIOD = np.array([task.yaw_period_rad for task in NUSCENES.tasks], np.float32)
 HAS_HEADING = np.array(["AOE" not in task.undefined for task in NUSCENES.tasks])
 HAS_VELOCITY = np.array(["AVE" not in task.undefined for task in NUSCENES.tasks])
 _AROUND = np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1], indexing="ij"), axis=-1).reshape(-1, 2)
-#: The share of a class's heatmap that an object of so many cells spreads over: radius in cells, at least this.
+#: Least radius of the bell around a centre, cells.
 MIN_RADIUS = 1.5
 
 

@@ -30,7 +30,7 @@ from detmetrics.detector.optim import Mean, optimizer, rate, set_training
 from detmetrics.detector.page import write_page
 from detmetrics.detector.predicting import device_named, mixed, predict
 from detmetrics.detector.samples import Samples
-from detmetrics.errors import InputError
+from detmetrics.errors import InputError, listing
 from detmetrics.extras import needs
 from detmetrics.files import whole_file
 from detmetrics.protocols import NUSCENES
@@ -114,10 +114,13 @@ def train(
     rank, world = _join_others()
     target = device_named(device)
     run = {"config": asdict(config), "plan": asdict(plan), "splits": list(splits), "detmetrics": detmetrics.__version__}
-    out.mkdir(parents=True, exist_ok=True)
-    _check_run(out / "config.json", run, write=rank == 0)
-    if rank == 0 and not (out / "state.safetensors").exists():
-        _refuse_leaks(dataroot, splits, version, allow_leaks, say, progress)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out: cannot make the folder {out}: {error.strerror}") from None
+    is_new = not (out / "state.safetensors").exists()
+    if not is_new:
+        _check_run(out / "config.json", run)
     samples = Samples(dataroot, splits[0], config, version=version)
     held_out = Samples(dataroot, splits[1], config, version=version)
     torch.manual_seed(plan.seed)
@@ -136,11 +139,15 @@ def train(
         if target.type == "cuda":  # elsewhere there is none, and each process keeps statistics of its own
             trainee = nn.SyncBatchNorm.convert_sync_batchnorm(trainee)  # type: ignore[no-untyped-call]
         trainee = nn.parallel.DistributedDataParallel(trainee)
-    bank = _bank(samples, plan, progress) if len(rows) < plan.epochs else None
     n_samples = plan.samples or len(samples)
     per_epoch = n_samples // (plan.batch * world)
     if per_epoch < 1:
         raise InputError("--batch", expected=f"at most the {n_samples} samples of an epoch", got=plan.batch * world)
+    if rank == 0 and is_new:
+        _refuse_leaks(dataroot, splits, version, allow_leaks, say, progress)
+        with whole_file(out / "config.json") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(run), indent=1))
+    bank = _bank(samples, plan, progress) if len(rows) < plan.epochs else None
     if rows:
         say(f"going on after epoch {rows[-1]['epoch']} of {plan.epochs}")
     try:
@@ -292,7 +299,7 @@ def _resume(path: Path, model: Detector, optim: torch.optim.Optimizer, mean: Mea
     return rows
 
 
-def _check_run(path: Path, run: dict[str, Any], *, write: bool) -> None:
+def _check_run(path: Path, run: dict[str, Any]) -> None:
     """Refuse to go on with a run that was started otherwise."""
     if path.exists():
         try:
@@ -300,19 +307,17 @@ def _check_run(path: Path, run: dict[str, Any], *, write: bool) -> None:
         except msgspec.DecodeError as error:
             raise InputError(f"{path} is not JSON: {error}") from None
         now = msgspec.json.decode(msgspec.json.encode(run))
-        for part in ("config", "plan", "splits"):
-            if before.get(part) != now[part]:
-                names = [k for k in now[part] if before[part].get(k) != now[part][k]] if part != "splits" else splits_of
-                raise InputError(
-                    f"{path.parent} holds a run of another {part} ({', '.join(map(str, names))} differ)",
-                    hint="choose another --out, or the same settings to go on",
-                )
-    elif write:
-        with whole_file(path) as file:
-            file.write(msgspec.json.format(msgspec.json.encode(run), indent=1))
-
-
-splits_of = ["train and val"]
+        for part, what in (("config", "configuration"), ("plan", "plan"), ("splits", "pair of splits")):
+            old, new = before.get(part) if isinstance(before, dict) else None, now[part]
+            if old == new:
+                continue
+            told = f": {old} before" if part == "splits" else ""
+            if isinstance(old, dict) and isinstance(new, dict):
+                told = f": {listing([name for name in new if old.get(name) != new[name]])}"
+            raise InputError(
+                f"{path.parent} holds a run of another {what}{told}",
+                hint="choose another --out, or the same settings to go on",
+            )
 
 
 def _refuse_leaks(

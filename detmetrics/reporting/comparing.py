@@ -74,10 +74,7 @@ def as_markdown(
     headline = comparison[protocol.composite.name]
     lines = [f"### {_escape(names[1])} against {_escape(names[0])}", ""]
     if verdict is not None:
-        failed = [outcome for outcome in verdict.outcomes if outcome.verdict != "ok"]
-        n_rules = len(verdict.outcomes)
-        word = "passed" if verdict.passed else "NOT passed"
-        lines += [f"**Gate: {word}**, {n_rules - len(failed)} of {n_rules} rules met.", ""]
+        lines += [f"**Gate: {verdict.words}.**", ""]
     percent = f"{comparison.level * 100:g} %"
     change = f"{signed(headline.difference)}, {percent} interval {signed(headline.low)} to {signed(headline.high)}"
     values = f"{number(headline.baseline)} → {number(headline.candidate)}"
@@ -171,6 +168,4 @@ def verdict_table(verdict: Verdict) -> RenderableType:
             outcome.verdict,
             style="" if outcome.verdict == "ok" else "red",
         )
-    n_failed = sum(outcome.verdict != "ok" for outcome in verdict.outcomes)
-    word = "gate: passed" if verdict.passed else f"gate: NOT passed, {n_failed} of {len(verdict.outcomes)} rules broken"
-    return Group(table, Text(word, style="bold green" if verdict.passed else "bold red"))
+    return Group(table, Text(f"gate: {verdict.words}", style="bold green" if verdict.passed else "bold red"))

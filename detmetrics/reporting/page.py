@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +24,12 @@ from detmetrics.scoring import Absent
 
 PLOTLY = "4.1.1"  # the version of the bundle in assets/plotly
 ASSETS = Path(__file__).with_name("assets")
-PICTURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
+#: Kinds of pictures by how their files begin.
+PICTURES = {
+    re.compile(rb"\x89PNG\r\n\x1a\n"): "image/png",
+    re.compile(rb"\xff\xd8\xff"): "image/jpeg",
+    re.compile(rb"RIFF....WEBP", re.DOTALL): "image/webp",
+}
 
 Picture = bytes | str | Path
 
@@ -204,7 +210,7 @@ def _address(name: str, picture: Picture) -> str:
     else:
         with open_file(os.fspath(picture)) as file:
             content = file.read()
-    kind = next((kind for start, kind in PICTURES.items() if content.startswith(start)), None)
+    kind = next((kind for form, kind in PICTURES.items() if form.match(content)), None)
     if kind is None:
         raise InputError(f"image of frame {name!r}", expected="PNG, JPEG or WebP", got=content[:8])
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detmetrics.protocols import NUSCENES
 
@@ -213,7 +214,33 @@ CLASSES = NUSCENES.labels
 CATEGORY_NAMES = tuple(kind.name for kind in KINDS)
 CLASS_OF_KIND = np.array([-1 if (task := NUSCENES.task_of(name)) is None else task for name in CATEGORY_NAMES])
 
+#: Code of each category, and columns of :data:`KINDS` by it.
+CODE = {name: code for code, name in enumerate(CATEGORY_NAMES)}
+FAMILY_OF_KIND = np.array([kind.family for kind in KINDS])
+SIZE_OF_KIND = np.array([kind.size_lwh_m for kind in KINDS])
+DENSITY_OF_KIND = np.array([kind.per_sample for kind in KINDS])
+MOVING_OF_KIND = np.array([kind.moving for kind in KINDS])
+RACK, BICYCLE, BARRIER = (
+    CODE[name] for name in ("static_object.bicycle_rack", "vehicle.bicycle", "movable_object.barrier")
+)
+
+#: What a thing does: it moves, it stands in traffic or sits, or it is at rest.
+MOVING, WAITING, AT_REST = range(3)
+
 
 def attributes_of(family: str) -> list[int]:
     """Codes of a family's attributes, in the order of :data:`ATTRIBUTES`; none for the family ``""``."""
     return [code for code, name in enumerate(ATTRIBUTES) if family and name.startswith(family + ".")]
+
+
+def _attribute_table() -> NDArray[np.int64]:
+    """Attribute code for each kind in the states moving, waiting, at rest; -1 where the kind has none."""
+    words = {
+        "vehicle": ("vehicle.moving", "vehicle.stopped", "vehicle.parked"),
+        "cycle": ("cycle.with_rider", "cycle.with_rider", "cycle.without_rider"),
+        "pedestrian": ("pedestrian.moving", "pedestrian.sitting_lying_down", "pedestrian.standing"),
+    }
+    return np.array([[ATTRIBUTES.index(w) for w in words.get(kind.family, ())] or [-1] * 3 for kind in KINDS])
+
+
+ATTRIBUTE_OF_STATE = _attribute_table()

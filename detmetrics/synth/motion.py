@@ -6,11 +6,10 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from detmetrics.synth.categories import AT_REST, ATTRIBUTE_OF_STATE, FAMILY_OF_KIND
 from detmetrics.synth.shapes import RIDDEN, Floats, Ints
-from detmetrics.synth.tracks import ATTRIBUTE_OF_STATE, FAMILY_OF_KIND
 
-MOVING, WAITING, AT_REST = range(3)
-_STEP_S = 0.05
+STEP_S = 0.05  # of the times of a flow
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,13 +90,13 @@ def draw_flow(rng: np.random.Generator, time_s: Floats, speed_mps: tuple[float, 
     speed = np.interp(time_s, knot_s, speed)
     kernel = np.hanning(41) / np.hanning(41).sum()  # over two seconds: nobody stops at once
     speed = np.convolve(np.pad(speed, 20, mode="edge"), kernel, mode="valid")
-    travelled = np.cumsum(speed) * _STEP_S
+    travelled = np.cumsum(speed) * STEP_S
     return travelled - np.interp(0.0, time_s, travelled)
 
 
 def slowed(time_s: Floats, flow_m: Floats, bend_at_m: float, bend_m: float, radius_m: float) -> Floats:
     """Distance travelled (T,), zero at time 0, of one that brakes for a bend and then drives on as before."""
-    speed = np.diff(flow_m, prepend=flow_m[0]) / _STEP_S
+    speed = np.diff(flow_m, prepend=flow_m[0]) / STEP_S
     speed[0] = speed[1]
     in_bend = 2.5 * radius_m  # square of the speed at which the turn is felt as 2.5 m/s²
 
@@ -106,7 +105,7 @@ def slowed(time_s: Floats, flow_m: Floats, bend_at_m: float, bend_m: float, radi
         for wanted in speed.tolist():
             rows.append(at)
             away = max(bend_at_m - at, at - bend_at_m - bend_m, 0.0)
-            at += min(wanted, (in_bend + 3.0 * away) ** 0.5) * _STEP_S
+            at += min(wanted, (in_bend + 3.0 * away) ** 0.5) * STEP_S
         return np.array(rows)
 
     start = float(flow_m[0])

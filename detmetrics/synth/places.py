@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from detmetrics.geometry import Pose, points_in_boxes, rotation_of_yaw, wrap_angle
 from detmetrics.synth import lidar
 from detmetrics.synth.categories import CATEGORY_NAMES
-from detmetrics.synth.motion import EgoWay, Flows, Movers, draw_flow, slowed
+from detmetrics.synth.motion import STEP_S, EgoWay, Flows, Movers, draw_flow, slowed
 from detmetrics.synth.scenes import (
     BEAMS,
     PLACE,
@@ -123,7 +123,7 @@ def make_place_scene(seed: int, split: Split, number: int, name: str, n_samples:
     timestamp_us = round(start.timestamp() * 1e6) + np.round(1e6 * np.cumsum(step_s)).astype(np.int64)
     end_s = float(1e-6 * (timestamp_us[-1] - timestamp_us[0]))
 
-    time_s = np.arange(-2.0, end_s + 2.0, 0.05)
+    time_s = np.arange(-2.0, end_s + 2.0, STEP_S)
     turn = 0 if style.name == "highway" or rng.random() < 0.7 else int(rng.choice([-1, 1]))
     turn_at_s = rng.uniform(0.2, 0.7) * end_s
     flow = draw_flow(rng, time_s, style.speed_mps)

@@ -52,9 +52,9 @@ class Detector:
     """How good the made-up detector is; see :func:`write_predictions`."""
 
     boxes_per_sample: int
-    quality: float
-    score_decimals: int | None
-    nan_velocity_share: float
+    quality: float = 1.0
+    score_decimals: int | None = None
+    nan_velocity_share: float = 0.0
 
     def check(self) -> None:
         """Refuse settings out of range, as InputError."""

@@ -6,15 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detmetrics.geometry import ground_corners
-from detmetrics.synth.categories import CATEGORY_NAMES
-from detmetrics.synth.motion import MOVING, WAITING, Flows, Movers
+from detmetrics.synth.categories import BICYCLE, FAMILY_OF_KIND, MOVING, RACK, WAITING
+from detmetrics.synth.motion import Flows, Movers
 from detmetrics.synth.shapes import Floats, Ints
 from detmetrics.synth.town import Town
-from detmetrics.synth.tracks import FAMILY_OF_KIND
 
 EGO_SIZE_M, EGO_AHEAD_M = (4.1, 1.75, 1.56), 1.3  # the car's middle is ahead of its origin, the rear axle
-_RACK = CATEGORY_NAMES.index("static_object.bicycle_rack")
-_BICYCLE = CATEGORY_NAMES.index("vehicle.bicycle")
 
 
 def footprints(movers: Movers, flows: Flows, time_s: Floats) -> Floats:
@@ -32,7 +29,7 @@ def footprints(movers: Movers, flows: Flows, time_s: Floats) -> Floats:
 def without_overlap(movers: Movers, flows: Flows, town: Town) -> Ints:
     """Rows, in order, that touch neither what stands nor an earlier row at any quarter of a second."""
     # what is in the lanes has the first choice; racks come before what would stand in their place
-    rank = np.where(movers.state == WAITING, 1, np.where(movers.state == MOVING, 2, 3)) + 2 * (movers.kind != _RACK)
+    rank = np.where(movers.state == WAITING, 1, np.where(movers.state == MOVING, 2, 3)) + 2 * (movers.kind != RACK)
     rank = np.where(FAMILY_OF_KIND[movers.kind] == "vehicle", rank - 3, rank)
     rank[0] = -9
     order = np.argsort(rank, kind="stable")
@@ -48,7 +45,7 @@ def without_overlap(movers: Movers, flows: Flows, town: Town) -> Ints:
         if row and _hits_town(own, radius[row], wall, wall_radius):
             continue
         others = np.array(kept, np.int64)
-        if movers.kind[row] in (_RACK, _BICYCLE):
+        if movers.kind[row] in (RACK, BICYCLE):
             others = others[[not _shares(movers, k, row) for k in kept]]
         if row and len(others):
             away = np.linalg.norm(place[others, :, :2] - own[:, :2], axis=-1)
@@ -76,7 +73,7 @@ def _hits_town(own: Floats, radius: float, wall: Floats, wall_radius: Floats) ->
 
 def _shares(movers: Movers, first: int, second: int) -> bool:
     """Whether one is a rack and the other a bicycle in it."""
-    is_rack = movers.kind[first] == _RACK or movers.kind[second] == _RACK
+    is_rack = movers.kind[first] == RACK or movers.kind[second] == RACK
     return bool(is_rack and movers.group[first] == movers.group[second])
 
 

@@ -17,9 +17,8 @@ import numpy as np
 
 from detmetrics.errors import InputError
 from detmetrics.geometry import wrap_angle
-from detmetrics.synth.categories import CATEGORY_NAMES, KINDS
+from detmetrics.synth.categories import CATEGORY_NAMES, CODE, FAMILY_OF_KIND, KINDS
 from detmetrics.synth.tracks import (
-    FAMILY_OF_KIND,
     SAMPLE_S,
     Drive,
     Floats,
@@ -271,7 +270,7 @@ def _describe(drive: Drive, boxes: SceneBoxes, time_s: Floats, night: bool, rain
         "wait at intersection": np.ptp(driven_m) < 2,
         "high speed": np.ptp(driven_m) > 10 * (time_s[-1] - time_s[0]) > 0,
         "many pedestrians": people > 10,
-        "parked cars": per_sample[CATEGORY_NAMES.index("vehicle.car")] > 15,
+        "parked cars": per_sample[CODE["vehicle.car"]] > 15,
         "construction": "vehicle.construction" in names or "human.pedestrian.construction_worker" in names,
         "cones and barriers": {"movable_object.trafficcone", "movable_object.barrier"} <= set(names),
         "bicycle rack": "static_object.bicycle_rack" in names,

@@ -119,7 +119,7 @@ def recordings(scene: Scene, logfile: str, calibrated: dict[Sensor, str], sweeps
 
 
 def _recording_times(scene: Scene, sensor: Sensor, sweeps: bool) -> tuple[Any, Any, Any]:
-    """Times (N,) in microseconds, whether each is a key frame, and the sample nearest in time."""
+    """Times (N,) in microseconds, whether each is a key frame, and the sample nearest in time but for the offset."""
     n_samples = len(scene.timestamp_us)
     n_sweeps = np.resize(sensor.sweeps, n_samples) * sweeps
     n_sweeps[-1] = 0

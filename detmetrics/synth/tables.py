@@ -162,7 +162,10 @@ def _new_folder(out: Path) -> Iterator[Path]:
     """Give a folder beside ``out`` that becomes ``out`` at the end, and vanishes where anything goes wrong."""
     check_new_folder(out)
     partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}.partial")
-    partial.mkdir(parents=True)
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"cannot make {out}: {error.strerror}") from None
     try:
         yield partial
         partial.rename(out)  # replaces an empty folder

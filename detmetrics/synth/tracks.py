@@ -7,7 +7,21 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from detmetrics.synth.categories import ATTRIBUTES, CATEGORY_NAMES, KINDS
+from detmetrics.synth.categories import (
+    AT_REST,
+    ATTRIBUTE_OF_STATE,
+    BARRIER,
+    BICYCLE,
+    CODE,
+    DENSITY_OF_KIND,
+    FAMILY_OF_KIND,
+    KINDS,
+    MOVING,
+    MOVING_OF_KIND,
+    RACK,
+    SIZE_OF_KIND,
+    WAITING,
+)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -85,29 +99,22 @@ class Tracks:
     attribute: Ints
 
 
-_DENSITY = np.array([kind.per_sample for kind in KINDS])
-SIZE_OF_KIND = np.array([kind.size_lwh_m for kind in KINDS])
 _GROUP = np.array([kind.group for kind in KINDS])
 _GAP_M = np.array([kind.gap_m for kind in KINDS])
-_MOVING = np.array([kind.moving for kind in KINDS])
 _SPEED_MPS = np.array([kind.speed_mps for kind in KINDS])
 _DISTANCE_M = np.array([kind.distance_m for kind in KINDS])
 _LATERAL_M = np.array([kind.lateral_m for kind in KINDS])
-FAMILY_OF_KIND = np.array([kind.family for kind in KINDS])
-_BARRIER = CATEGORY_NAMES.index("movable_object.barrier")
-_RACK = CATEGORY_NAMES.index("static_object.bicycle_rack")
-_BICYCLE, _MOTORCYCLE = CATEGORY_NAMES.index("vehicle.bicycle"), CATEGORY_NAMES.index("vehicle.motorcycle")
 
 
 def place(rng: np.random.Generator, drive: Drive, end_s: float, keeps_left: bool) -> Tracks:
     """Draw groups of objects around the ego vehicle: traffic in the lanes, parked cars, people, road works."""
     # how much of a kind a scene has varies a lot: Poisson numbers around a gamma-distributed mean
-    mean = _DENSITY * (end_s + 2 * _MARGIN_S) / _MEAN_SECONDS / _GROUP
+    mean = DENSITY_OF_KIND * (end_s + 2 * _MARGIN_S) / _MEAN_SECONDS / _GROUP
     kind = np.repeat(np.arange(len(KINDS)), rng.poisson(mean * rng.gamma(1.2, 1 / 1.2, len(KINDS))))
     n = len(kind)
     family = FAMILY_OF_KIND[kind]
     is_vehicle, is_cycle, is_person = (family == name for name in ("vehicle", "cycle", "pedestrian"))
-    moves = rng.random(n) < _MOVING[kind]
+    moves = rng.random(n) < MOVING_OF_KIND[kind]
     waits = is_vehicle & ~moves & (rng.random(n) < 0.25)  # stands in traffic
     crosses = moves & rng.choice([True, False], n, p=[0.15, 0.85]) | moves & ~is_vehicle & ~is_cycle
     in_lane = (moves & ~crosses) | waits
@@ -139,12 +146,12 @@ def place(rng: np.random.Generator, drive: Drive, end_s: float, keeps_left: bool
     yaw = np.where(oncoming, np.pi, 0.0)
     yaw = np.where(is_person & moves, np.where(any_yaw > 0, 0, np.pi), yaw)
     yaw = np.where(across & ~in_lane, sideways, yaw)
-    yaw = np.where(kind == _BARRIER, sideways, yaw)
-    free = ~moves & ~is_vehicle & (kind != _BARRIER) & (kind != _RACK)
+    yaw = np.where(kind == BARRIER, sideways, yaw)
+    free = ~moves & ~is_vehicle & (kind != BARRIER) & (kind != RACK)
     yaw = np.where(free, any_yaw, yaw) + rng.normal(0, 0.05, n)
     turn_radps = np.where(crosses, rng.normal(0, 0.06, n), 0)
     gap_m = _GAP_M[kind] * np.where(in_lane, 1.6, np.where(is_vehicle & across, 0.5, 1.0))
-    state = np.where(moves, 0, np.where(waits | (rng.random(n) < 0.15), 1, 2))
+    state = np.where(moves, MOVING, np.where(waits | (rng.random(n) < 0.15), WAITING, AT_REST))
 
     # the members of each group
     group = np.repeat(np.arange(n), 1 + rng.poisson(_GROUP[kind] - 1))
@@ -157,7 +164,7 @@ def place(rng: np.random.Generator, drive: Drive, end_s: float, keeps_left: bool
     xy_m, road_yaw = drive.on_road(along_m, lateral_m)
     length_s = np.where(rng.random(n) < 0.06, SAMPLE_S, SAMPLE_S + rng.gamma(2, 8, n))  # some are seen just once
     start_s = anchor_s[group] - rng.random(n) * length_s
-    tilt_rad = np.where(kind == _RACK, rng.random(n) < 0.4, False)[:, None] * rng.normal(0, 0.03, (n, 2))
+    tilt_rad = np.where(kind == RACK, rng.random(n) < 0.4, False)[:, None] * rng.normal(0, 0.03, (n, 2))
     people_size = 1 + 0.5 * (family[group] == "pedestrian")[:, None]
     tracks = Tracks(
         kind=kind,
@@ -180,25 +187,12 @@ def place(rng: np.random.Generator, drive: Drive, end_s: float, keeps_left: bool
     return _with_bicycles_in_racks(rng, tracks)
 
 
-def _attribute_table() -> Ints:
-    """Attribute code for each kind in the states moving, waiting, at rest; -1 where the kind has none."""
-    words = {
-        "vehicle": ("vehicle.moving", "vehicle.stopped", "vehicle.parked"),
-        "cycle": ("cycle.with_rider", "cycle.with_rider", "cycle.without_rider"),
-        "pedestrian": ("pedestrian.moving", "pedestrian.sitting_lying_down", "pedestrian.standing"),
-    }
-    return np.array([[ATTRIBUTES.index(w) for w in words.get(kind.family, ())] or [-1] * 3 for kind in KINDS])
-
-
-ATTRIBUTE_OF_STATE = _attribute_table()
-
-
 def _with_bicycles_in_racks(rng: np.random.Generator, tracks: Tracks) -> Tracks:
     """Put bicycles and a few motorcycles into the racks; most of their centres lie inside, some do not."""
-    racks = np.flatnonzero(tracks.kind == _RACK)
+    racks = np.flatnonzero(tracks.kind == RACK)
     parent = np.repeat(racks, rng.poisson(1.2, len(racks)))
     n = len(parent)
-    kind = np.where(rng.random(n) < 0.8, _BICYCLE, _MOTORCYCLE)
+    kind = np.where(rng.random(n) < 0.8, BICYCLE, CODE["vehicle.motorcycle"])
     offset_m = tracks.size_lwh_m[parent, :2] * rng.uniform(-0.55, 0.55, (n, 2))
     cos, sin = np.cos(tracks.yaw_rad[parent]), np.sin(tracks.yaw_rad[parent])
     turned_m = np.stack([cos * offset_m[:, 0] - sin * offset_m[:, 1], sin * offset_m[:, 0] + cos * offset_m[:, 1]], 1)
@@ -208,7 +202,7 @@ def _with_bicycles_in_racks(rng: np.random.Generator, tracks: Tracks) -> Tracks:
         "yaw_rad": tracks.yaw_rad[parent] + np.pi / 2 + rng.normal(0, 0.1, n),
         "size_lwh_m": np.round(SIZE_OF_KIND[kind] * np.exp(rng.normal(0, 0.09, (n, 3))), 3),
         "tilt_rad": np.zeros((n, 2)),
-        "attribute": ATTRIBUTE_OF_STATE[kind, 2],
+        "attribute": ATTRIBUTE_OF_STATE[kind, AT_REST],
     }
     return Tracks(**{name: np.concatenate([getattr(tracks, name), added]) for name, added in columns.items()})
 

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import numpy as np
 
-from detmetrics.synth.categories import CATEGORY_NAMES, KINDS
-from detmetrics.synth.motion import AT_REST, MOVING, WAITING, EgoWay, Flows, Movers, draw_flow, slowed
+from detmetrics.synth.categories import (
+    AT_REST,
+    BARRIER,
+    BICYCLE,
+    CODE,
+    DENSITY_OF_KIND,
+    FAMILY_OF_KIND,
+    KINDS,
+    MOVING,
+    MOVING_OF_KIND,
+    RACK,
+    SIZE_OF_KIND,
+    WAITING,
+)
+from detmetrics.synth.motion import EgoWay, Flows, Movers, draw_flow, slowed
 from detmetrics.synth.room import without_overlap
 from detmetrics.synth.shapes import Floats, Ints
 from detmetrics.synth.town import LANE_M, Town
-from detmetrics.synth.tracks import FAMILY_OF_KIND, SIZE_OF_KIND
 
-_DENSITY = np.array([kind.per_sample for kind in KINDS])
-_MOVES = np.array([kind.moving for kind in KINDS])
-_KIND = {name: code for code, name in enumerate(CATEGORY_NAMES)}
-_BARRIER, _CONE = _KIND["movable_object.barrier"], _KIND["movable_object.trafficcone"]
-_RACK, _BICYCLE = _KIND["static_object.bicycle_rack"], _KIND["vehicle.bicycle"]
-_WORKER, _DIGGER = _KIND["human.pedestrian.construction_worker"], _KIND["vehicle.construction"]
+_CONE = CODE["movable_object.trafficcone"]
+_WORKER, _DIGGER = CODE["human.pedestrian.construction_worker"], CODE["vehicle.construction"]
 _VEHICLES = np.flatnonzero(FAMILY_OF_KIND == "vehicle")
 _PEOPLE = np.flatnonzero((FAMILY_OF_KIND == "pedestrian") & (np.arange(len(KINDS)) != _WORKER))
 _CYCLES = np.flatnonzero(FAMILY_OF_KIND == "cycle")
-_THINGS = np.array([_KIND[n] for n in ("animal", "movable_object.pushable_pullable", "movable_object.debris")])
+_THINGS = np.array([CODE[n] for n in ("animal", "movable_object.pushable_pullable", "movable_object.debris")])
 
 
 class _Draft:
@@ -89,7 +97,7 @@ def fill(
     town : Town
     ego : EgoWay
     flow_m : float64 (T,)
-        Distance that the ego vehicle, and its lane with it, has come at ``time_s`` (T,), in steps of 0.05 s.
+        Distance that the ego vehicle, and its lane with it, has come at ``time_s`` (T,), in steps of ``STEP_S``.
     time_s : float64 (T,)
     left : bool
         Whether traffic keeps left.
@@ -97,12 +105,12 @@ def fill(
     Returns
     -------
     movers : Movers
-        The first is the ego vehicle. Footprints never overlap at half-seconds from 0, bicycles in racks apart.
+        The first is the ego vehicle. Footprints overlap at no quarter of a second from 0 on, bicycles in racks apart.
     flows : Flows
     """
     draft, travelled = _Draft(rng), [time_s, flow_m]
     bend = (ego.bend_at_m, ego.turn * np.pi / 2, ego.radius_m) if ego.turn else (np.inf, 0.0, 1.0)
-    draft.add(_KIND["vehicle.car"], (0.0, ego.lane_y), 0.0, MOVING, draft.group(), 1, 1.0, bend)
+    draft.add(CODE["vehicle.car"], (0.0, ego.lane_y), 0.0, MOVING, draft.group(), 1, 1.0, bend)
     _lanes(draft, town, ego, travelled, time_s, left)
     _kerbsides(draft, town, left)
     _works(draft, town)
@@ -116,7 +124,7 @@ def fill(
 def _lanes(draft: _Draft, town: Town, ego: EgoWay, travelled: list[Floats], time_s: Floats, left: bool) -> None:
     """Vehicles and cycles in the lanes: streams, queues before crossings, and a few that turn off."""
     rng, style = draft.rng, town.style
-    weights = _chances(_VEHICLES, _MOVES, 0.8)
+    weights = _chances(_VEHICLES, MOVING_OF_KIND, 0.8)
     for street, row in enumerate(town.streets):
         axis = int(row[0])
         low, high = town.area[:2] if axis == 1 else town.area[2:]
@@ -170,7 +178,7 @@ def _lanes(draft: _Draft, town: Town, ego: EgoWay, travelled: list[Floats], time
 
 def _chances(kinds: Ints, share: Floats, power: float) -> Floats:
     """Chance of each kind to be proposed: rare ones more often than they are, as most proposals are thinned out."""
-    weights = (_DENSITY * share)[kinds] ** power
+    weights = (DENSITY_OF_KIND * share)[kinds] ** power
     chances: Floats = weights / weights.sum()
     return chances
 
@@ -187,7 +195,7 @@ def _bend(rng: np.random.Generator, crossings: Floats, at: float, way: int, left
 def _kerbsides(draft: _Draft, town: Town, left: bool) -> None:
     """Rows of parked vehicles in the parking strips, and single ones at other edges."""
     rng = draft.rng
-    weights = _chances(_VEHICLES, 1 - _MOVES, 0.8)
+    weights = _chances(_VEHICLES, 1 - MOVING_OF_KIND, 0.8)
     for street, row in enumerate(town.streets):
         axis = int(row[0])
         low, high = town.area[:2] if axis == 1 else town.area[2:]
@@ -224,7 +232,7 @@ def _works(draft: _Draft, town: Town) -> None:
         for _ in range(max(2, int((high - low) / 30))):
             side, at = rng.choice([-1, 1]), rng.uniform(low, high)
             is_barrier = rng.random() < 0.5
-            kind, gap = (_BARRIER, 2.75) if is_barrier else (_CONE, rng.uniform(1.8, 4))
+            kind, gap = (BARRIER, 2.75) if is_barrier else (_CONE, rng.uniform(1.8, 4))
             edge = town.half_m(street) - 0.45 if rng.random() < 0.6 else town.half_m(street) + rng.uniform(0.4, 2.0)
             n, group = 2 + int(rng.poisson(8 if is_barrier else 4)), draft.group()
             for number in range(n):
@@ -293,10 +301,10 @@ def _racks(draft: _Draft, town: Town) -> None:
         for _ in range(max(1, int((high - low) / 60))):
             at, side, group = rng.uniform(low, high), rng.choice([-1, 1]), draft.group()
             across = town.middle_m(street) + side * (town.half_m(street) + 1.5)
-            draft.add(_RACK, _spot(town, street, at, across), yaw, AT_REST, group)
+            draft.add(RACK, _spot(town, street, at, across), yaw, AT_REST, group)
             for place in rng.permutation(np.arange(-3, 4))[: int(rng.poisson(0.4))]:
                 spot = _spot(town, street, at + 0.95 * place, across + rng.normal(0, 0.05))
-                draft.add(_BICYCLE, spot, yaw + np.pi / 2 + rng.normal(0, 0.05), AT_REST, group)
+                draft.add(BICYCLE, spot, yaw + np.pi / 2 + rng.normal(0, 0.05), AT_REST, group)
 
 
 def _thin(rng: np.random.Generator, movers: Movers, flows: Flows, town: Town) -> Ints:
@@ -309,9 +317,9 @@ def _thin(rng: np.random.Generator, movers: Movers, flows: Flows, town: Town) ->
     style = town.style
     family = FAMILY_OF_KIND
     factor = np.where(family == "vehicle", style.vehicles, np.where(family == "pedestrian", style.people, 1.0))
-    factor[[_BARRIER, _CONE, _WORKER, _DIGGER]] = style.works
-    wanted = _DENSITY * exposure * factor * _UNSEEN * rng.gamma(3.0, 1 / 3.0, len(KINDS))
-    moving_share = np.stack([_MOVES, 1 - _MOVES])
+    factor[[BARRIER, _CONE, _WORKER, _DIGGER]] = style.works
+    wanted = DENSITY_OF_KIND * exposure * factor * _UNSEEN * rng.gamma(3.0, 1 / 3.0, len(KINDS))
+    moving_share = np.stack([MOVING_OF_KIND, 1 - MOVING_OF_KIND])
     room = wanted * moving_share  # (2, kinds): what moves or waits in traffic, what rests
     room[0, _VEHICLES] += wanted[_VEHICLES] * 0.1
     kept = [0]
@@ -323,7 +331,7 @@ def _thin(rng: np.random.Generator, movers: Movers, flows: Flows, town: Town) ->
     for group in order.tolist():
         for row in of_group.get(group, []):
             at = (int(movers.state[row] == AT_REST), int(movers.kind[row]))
-            in_rack = movers.kind[row] == _BICYCLE and movers.kind[kept[-1]] in (_RACK, _BICYCLE)
+            in_rack = movers.kind[row] == BICYCLE and movers.kind[kept[-1]] in (RACK, BICYCLE)
             in_rack = in_rack and movers.group[kept[-1]] == group
             if row != 0 and (in_rack or rng.random() < room[at]):
                 kept.append(row)
@@ -334,14 +342,14 @@ def _thin(rng: np.random.Generator, movers: Movers, flows: Flows, town: Town) ->
 #: Chances against being annotated (hidden, no room), by kind: set so that a mean sample has what nuScenes has.
 _UNSEEN = np.ones(len(KINDS))
 _UNSEEN[_PEOPLE] = 1.3
-_UNSEEN[[_WORKER, _KIND["human.pedestrian.adult"]]] = 1.7, 3.7
+_UNSEEN[[_WORKER, CODE["human.pedestrian.adult"]]] = 1.7, 3.7
 _UNSEEN[_CYCLES] = 1.8
 _UNSEEN[_THINGS] = 1.6
-_UNSEEN[_KIND["animal"]] = 3.6
-_UNSEEN[[_KIND["vehicle.bus.rigid"], _KIND["vehicle.bus.bendy"], _DIGGER, _KIND["vehicle.trailer"]]] = (
+_UNSEEN[CODE["animal"]] = 3.6
+_UNSEEN[[CODE["vehicle.bus.rigid"], CODE["vehicle.bus.bendy"], _DIGGER, CODE["vehicle.trailer"]]] = (
     0.7,
     0.7,
     0.75,
     0.8,
 )
-_UNSEEN[[_BICYCLE, _KIND["vehicle.truck"], _BARRIER, _CONE, _RACK]] = 0.6, 0.65, 2.05, 1.9, 0.45
+_UNSEEN[[BICYCLE, CODE["vehicle.truck"], BARRIER, _CONE, RACK]] = 0.6, 0.65, 2.05, 1.9, 0.45

@@ -106,10 +106,9 @@ class Outcomes:
         """Count false positives and missed truths by frame and class, (F, K); scores from ``cutoff`` on."""
         ledger = self.ledger
         n_tasks = len(ledger.protocol.tasks)
-        task = np.repeat(np.arange(n_tasks), np.diff(ledger.event_offsets))
-        made = ledger.event_score >= self.cutoff[task]
+        made = ledger.event_score >= self.cutoff[ledger.event_task]
         is_match = self.partner[ledger.event_pred] >= 0
-        cell = ledger.event_frame.astype(np.int64) * n_tasks + task
+        cell = ledger.event_frame.astype(np.int64) * n_tasks + ledger.event_task
 
         def counted(events: NDArray[np.bool_]) -> NDArray[np.int64]:
             return np.bincount(cell[events], minlength=ledger.n_frames * n_tasks).reshape(ledger.n_frames, n_tasks)

@@ -577,7 +577,7 @@ def _matches(outcomes: Outcomes | None, sides: list[NDArray[np.int64]]) -> dict[
 
 
 def _ground(points: Floats32) -> float:
-    """Height at which most points near the sensor lie, in the lower half of what is there; zero without points."""
+    """Height at which most points near the sensor lie, the highest third or so left aside; zero without points."""
     near = points[np.hypot(points[:, 0], points[:, 1]) < 25]
     z = near[:, 2] if len(near) > 100 else points[:, 2]
     if not len(z):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 from rich.filesize import decimal
@@ -59,6 +59,12 @@ class Request:
         Of pictures, films, and each picture of a sheet, pixels; None: 1280 x 720, on a sheet 960 x 540.
     fps : float
         Of films.
+
+    Raises
+    ------
+    InputError
+        On an unknown shape, and on what would be ignored: a camera, a size, a shape or a rate without the output that
+        it is for.
     """
 
     look: Look = field(default_factory=Look)
@@ -78,6 +84,23 @@ class Request:
     def is_sheet(self) -> bool:
         """Whether several frames make one picture."""
         return self.per_class or self.best > 0 or self.worst > 0
+
+    def __post_init__(self) -> None:
+        if self.shape not in get_args(Shape):
+            raise InputError("--shape", expected=" or ".join(get_args(Shape)), got=self.shape)
+        is_film = self.save is not None and self.save.suffix.lower() in FILMS
+        for is_idle, words in (
+            (bool(self.camera) and self.save is None, "--camera goes with --save FILE"),
+            (self.shape != Request.shape and not self.camera, "--shape goes with --camera"),
+            (self.size is not None and self.save is None, "--size goes with --save FILE"),
+            (
+                self.size is not None and bool(self.camera),
+                "--size does not go with --camera: pictures have their own",
+            ),
+            (self.fps != Request.fps and not is_film, f"--fps goes with a film: --save FILE{' or '.join(FILMS)}"),
+        ):
+            if is_idle:
+                raise InputError(words)
 
     def by_class(self) -> Request:
         """Ask for the same with boxes coloured by class."""
@@ -145,7 +168,7 @@ def size_of(text: str) -> tuple[int, int]:
         For another form.
     """
     width, _, height = text.lower().partition("x")
-    if not (width.isdigit() and height.isdigit()):
+    if not (width.isdecimal() and height.isdecimal()):
         raise InputError("size", expected="like 1280x720", got=text)
     return int(width), int(height)
 
