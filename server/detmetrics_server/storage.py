@@ -22,10 +22,11 @@ from detmetrics.errors import InputError
 from detmetrics.extras import needs
 from detmetrics_server.blobs import Blobs
 from detmetrics_server.errors import ExistsError, FullError, NotFoundError, StateError
-from detmetrics_server.messages import RUNNING
 
 with needs("server"):
     import sqlalchemy as sa
+
+    from detmetrics_server.messages import RUNNING  # which alone would ask for the extra client
 
 Role = Literal["reader", "submitter", "admin"]
 ROLES: tuple[Role, ...] = ("reader", "submitter", "admin")
