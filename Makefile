@@ -36,9 +36,9 @@ TORCH = $(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) torch || $(stopped
 
 # make an environment, one make at a time: who comes second waits, and then finds it made
 define made
-@command -v flock >/dev/null || exec $(MAKE) --no-print-directory $(1); \
+@command -v flock >/dev/null || exec $(MAKE) -s --no-print-directory $(1); \
 flock -n .make.lock true || echo "another make is installing here: waiting until it is done"; \
-flock .make.lock $(MAKE) --no-print-directory $(1)
+flock .make.lock $(MAKE) -s --no-print-directory $(1)
 endef
 
 .PHONY: help demo test browser screen viewer lint proto docs parity goldens soak bench clean
