@@ -268,6 +268,11 @@ class Boxes:
         ----------
         frames : iterable of str, or int array
             Frame names or frame codes, each at most once.
+
+        Raises
+        ------
+        InputError
+            On a frame that there is not, or that is asked for twice.
         """
         wanted = list(frames)
         if any(isinstance(name, str) for name in wanted):
@@ -275,7 +280,12 @@ class Boxes:
             if missing:
                 raise InputError(f"no such frames in {self.source}: {listing(missing)}")
             wanted = [self.frame_index[name] for name in wanted]
-        codes = np.asarray(wanted, dtype=np.int64)
+        codes = np.asarray(wanted) if wanted else np.zeros(0, np.int64)
+        if codes.dtype.kind not in "iu" or codes.ndim != 1:
+            raise InputError("frames to take", expected="names or codes", got=str(codes.dtype))
+        codes = codes.astype(np.int64)
+        if np.any(outside := (codes < 0) | (codes >= self.n_frames)):
+            raise InputError("frames to take", expected=f"codes below {self.n_frames}", got=int(codes[outside][0]))
         if len(np.unique(codes)) != len(codes):
             raise InputError("frames to take", expected="distinct", got=f"{len(codes)} with repeats")
         rows, code = _rows_of(self.offsets, codes)
@@ -463,7 +473,7 @@ class _Rows:
                 twice = [entry for entry, n in zip(*np.unique(names, return_counts=True), strict=True) if n > 1]
                 raise InputError(f"{self.source}.{tables}", expected="distinct", got=listing(map(str, twice)))
         array = value if isinstance(value, list) and value and isinstance(value[0], str) else np.asarray(value)
-        if len(array) != self.length or (isinstance(array, np.ndarray) and array.ndim != 1):
+        if np.ndim(array) != 1 or len(array) != self.length:
             raise InputError(f"{self.source}.{name}", expected=f"of shape ({self.length},)", got=np.shape(array))
         if len(array) == 0:
             return np.zeros(0, np.int32), names if names is not None or default == "none" else ()

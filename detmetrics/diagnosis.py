@@ -249,7 +249,7 @@ def repair(diagnosis: Diagnosis, causes: set[str]) -> dict[str, float]:
     InputError
         On an unknown cause.
     """
-    strange = sorted(causes - set(CODE))
+    strange = sorted(set(causes) - set(list(CODE)[1:]))
     if strange:
         raise InputError("causes", expected=f"among {list(CODE)[1:]}", got=strange)
     codes = {CODE[name] for name in causes}

@@ -84,6 +84,9 @@ def test_columns_are_read_only() -> None:
         ({"labels": ["car", "bus", "car"]}, r"boxes.labels must be distinct, got \"'car'\""),
         ({"frame": ["a", "b", "c", "a"], "frames": ["a", "b"]}, r"boxes.frame\[2\] must be one of frames, got 'c'"),
         ({"frame": ["a", "b"]}, r"boxes.frame must be of shape \(4,\)"),
+        ({"frame": 0}, r"boxes.frame must be of shape \(4,\), got \(\)"),
+        ({"label": "car"}, r"boxes.label must be of shape \(4,\), got \(\)"),
+        ({"label": [["car"]] * 4}, r"boxes.label must be of shape \(4,\), got \(4, 1\)"),
         ({"attribute": [0, 1, 0, 0]}, r"attribute must be names, or codes into attributes="),
         ({"box_columns": {"occlusion": [1, 2]}}, r"box_columns\['occlusion'\] must be of length 4"),
         ({"frame_columns": {"weather": ["rain"]}}, r"frame_columns\['weather'\] must be of length 2"),
@@ -132,6 +135,15 @@ def test_take_and_concat_bring_back_the_whole() -> None:
     assert whole.is_complete
     with pytest.raises(InputError, match="distinct"):
         dm.Boxes.concat([one, one])
+    for wrong, message in (
+        ([4], "codes below 4, got 4"),
+        ([0, -1], "codes below 4, got -1"),
+        ([0.5], "names or codes, got 'float64'"),
+        (np.array([True, False]), "names or codes, got 'bool'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            boxes.take(wrong)  # type: ignore[arg-type]
+    assert boxes.take([]).n_frames == 0
     with pytest.raises(InputError, match="no such frames in boxes: 'x'"):
         boxes.take(["a", "x"])
     with pytest.raises(InputError, match="column score must be in all parts or in none"):

@@ -261,8 +261,11 @@ def test_what_comes_out() -> None:
         diagnosis.counts(threshold=3.0)
     with pytest.raises(InputError, match="label must be one of"):
         diagnosis.counts("tank")
-    with pytest.raises(InputError, match="causes must be among"):
-        repair(diagnosis, {"bad luck"})
+    for wrong in ("bad luck", ""):
+        with pytest.raises(InputError, match="causes must be among"):
+            repair(diagnosis, {wrong})
+    with pytest.raises(InputError, match="absent must be one of"):
+        dm.diagnose(diagnosis.ledger, absent="omitted")  # type: ignore[arg-type]
     none = dm.match(truth, _none(pred), dm.NUSCENES)
     assert sum(n for n, _ in dm.diagnose(none).counts().values()) == 0
 

@@ -135,11 +135,18 @@ def test_bad_input() -> None:
         ({"bins": 0}, "bins must be at least 1"),
         ({"score": {"cra": 0.1}}, "unknown class 'cra'.*'car'"),
         ({"score": math.nan}, "score of car must be finite"),
+        ({"score": {"car": None}}, "score of car must be finite"),
+        ({"score": "0.5"}, "score of car must be finite and a number, got '0.5'"),
     ):
         with pytest.raises(InputError, match=message):
             dm.operating_points(ledger, **options)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="threads must be at least 1"):
-        dm.frames(ledger, threads=0)
+    for options, message in (
+        ({"threads": 0}, "threads must be at least 1"),
+        ({"among": -1}, "among must be zero or more"),
+        ({"absent": "omitted"}, "absent must be one of"),
+    ):
+        with pytest.raises(InputError, match=message):
+            dm.frames(ledger, **options)  # type: ignore[arg-type]
 
 
 @settings(max_examples=8, deadline=None)

@@ -286,6 +286,7 @@ def test_what_cannot_be_compared() -> None:
     [
         ({"unit": "log"}, "unit 'log' to draw must be 'frame' or a column.*'scene'"),
         ({"n": 1}, "number of replicates must be at least 2"),
+        ({"n": 10**9}, "number of replicates must be .* at most 1000000, got 1000000000"),
         ({"seed": -1}, "seed must be zero or more"),
         ({"level": 1.0}, "level must be between 0 and 1"),
         ({"method": "magic"}, "method must be one of"),

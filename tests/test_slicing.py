@@ -322,6 +322,20 @@ def test_bad_input(by: str, message: str) -> None:
         dm.slices(dm.match(truth, pred, dm.NUSCENES), by)
 
 
+@pytest.mark.parametrize(
+    ("edges", "message"),
+    [
+        ([], r"edges of range must be ascending and finite, got \[\]"),
+        ("0,10", "edges of range must be numbers, got '0,10'"),
+        (10, "edges of range must be numbers, got 10"),
+    ],
+)
+def test_bad_edges_in_a_mapping(edges: Any, message: str) -> None:
+    truth, pred = scene(0)
+    with pytest.raises(InputError, match=message):
+        dm.slices(dm.match(truth, pred, dm.NUSCENES), {"range": edges})
+
+
 def test_what_is_not_there() -> None:
     truth, pred = scene(0)
     bare = truth.replace(frame_columns={}, box_columns={}, num_points=None)

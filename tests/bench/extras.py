@@ -16,7 +16,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import environments
-
 from detmetrics.extras import EXTRAS
 
 #: What is imported first, with each extra.
