@@ -234,6 +234,26 @@ def test_two_at_a_truth_that_a_third_claimed_from_afar() -> None:
     }
 
 
+@pytest.mark.parametrize("affinity", ["center_xy", "center_xyz"])
+@pytest.mark.parametrize(("kind", "rest"), [("translation_xy", 0.4), ("translation_xyz", 0.5)])
+def test_what_is_left_of_an_offset_is_measured_as_the_error_is(affinity: str, kind: str, rest: float) -> None:
+    """Matches may go by another distance than the error."""
+    protocol = dm.Protocol.from_dict(
+        {
+            "name": "mixed",
+            "tasks": [{"label": "car"}],
+            "affinity": {"kind": affinity, "thresholds": [2.0], "error_threshold": 2.0},
+            "errors": [{"name": "ATE", "key": "a", "kind": kind, "unit": "m"}],
+            "composite": {"name": "X", "map_weight": 0, "error_weights": {"ATE": 1}},
+        }
+    )
+    one: dict[str, Any] = {"size_lwh_m": [(4, 2, 1.5)], "yaw_rad": [0], "label": ["car"], "frame": ["f"]}
+    pred = dm.Boxes(center_m=[(3, 0.4, 0.3)], score=[0.5], **one)
+    diagnosis = dm.diagnose(dm.match(dm.Boxes(center_m=[(0, 0, 0)], **one), pred, protocol))
+    assert diagnosis.counts()["longitudinal"] == (1, 1)
+    assert repair(diagnosis, {"longitudinal"})["X"] == pytest.approx(1 - rest)
+
+
 def test_rules_are_data() -> None:
     truth, pred = plant("yaw", *perfect())
     ledger = dm.match(boxes(truth), boxes(pred), dm.NUSCENES)
