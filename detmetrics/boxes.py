@@ -315,7 +315,10 @@ class Boxes:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of everything that can move a number, the same for any order of the frames (hex, 64 characters)."""
+        """SHA-256 of the boxes, frames and ego positions, hex, 64 characters; the same for any order of the frames.
+
+        Of what can move a number only the order of frames that settles ties where a set is ``partial`` is not in it.
+        """
         whole = hashlib.sha256()
         for piece in sorted(self._frame_digests()):
             whole.update(piece)

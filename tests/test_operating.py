@@ -245,6 +245,17 @@ def test_export(tmp_path: Path) -> None:
         ledger.to_arrow(by=["range+scene"])
 
 
+def test_every_threshold_has_its_columns() -> None:
+    """Also those that agree in their first digits."""
+    pytest.importorskip("pyarrow", reason="pyarrow is the extra [parquet]")
+    near = {"thresholds": [1.0, 1.0000001, 2.0], "error_threshold": 2.0}
+    protocol = dm.Protocol.from_dict({"extends": "nuscenes", "name": "near", "affinity": near})
+    names = dm.match(*scene(2), protocol).to_arrow().column_names
+    assert [name for name in names if "@" in name] == [
+        f"{kind}@{threshold}" for threshold in ("1", "1.0000001", "2") for kind in ("outcome", "match")
+    ]
+
+
 def test_flat_dict_is_documented() -> None:
     truth, pred = scene(0)
     scores = dm.evaluate(truth, pred, NUSCENES)
