@@ -547,6 +547,7 @@ def details(result: Result) -> dict[str, dict[str, list[float]]]:
     }
 
 
+#: Keys of the numbers of a summary; it holds the configuration and times, too.
 NUMBERS = ("label_aps", "mean_dist_aps", "mean_ap", "label_tp_errors", "tp_errors", "tp_scores", "nd_score")
 
 
