@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
     Codes = NDArray[np.int32]
 
+#: How Python, numpy and pandas write what is missing, where it is no text.
+NOTHING = ("None", "nan", "NaT", "<NA>")
 #: The columns with one value a box that may be absent.
 OPTIONAL = ("score", "velocity_mps", "attribute", "num_points", "rotation_wxyz")
 
@@ -64,7 +66,8 @@ class Boxes:
     ego_xy_m : array_like (F, 2), float, optional
         Position of the ego vehicle in each frame, metres. Default: the origin, i.e. boxes in the ego frame.
     box_columns, frame_columns : mapping of str to array_like (N, …) or (F, …), optional
-        Anything else that is known per box (occlusion, …) or per frame (scene, weather, …).
+        Anything else that is known per box (occlusion, …) or per frame (scene, weather, …); empty text, None and NaN:
+        unknown.
     place : array_like (N,), int, optional
         Position of each row in its file; default: its position in this call.
     frame_place : array_like (F,), int, optional
@@ -454,10 +457,11 @@ class _Rows:
         return array
 
     def free(self, name: str, value: ArrayLike) -> NDArray[Any]:
-        """Check the length only."""
+        """Check the length only; of Python objects take the text, and none of what stands for nothing."""
         array = np.asarray(value)
         if array.dtype == object:
-            array = array.astype(str)
+            is_nothing = np.array([not isinstance(v, str) and str(v) in NOTHING for v in array.flat], np.bool_)
+            array = np.where(is_nothing.reshape(array.shape), "", array).astype(str)
         if array.ndim == 0 or len(array) != self.length:
             raise InputError(f"{self.source}.{name}", expected=f"of length {self.length}", got=array.shape)
         return array

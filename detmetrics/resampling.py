@@ -615,8 +615,9 @@ def _unit_column(ledger: Ledger, unit: str) -> NDArray[Any]:
     column = truth.frame_columns[unit]
     if column.ndim > 1:
         raise InputError(f"column {unit!r} to draw by", expected="of one value a frame", got=column.shape)
-    if column.dtype.kind == "U" and (column == "").any():
-        raise InputError(f"{int((column == '').sum())} frames of {truth.source} have no {unit} to draw by")
+    nameless = column == "" if column.dtype.kind == "U" else column != column  # NaN
+    if nameless.any():
+        raise InputError(f"{int(nameless.sum())} frames of {truth.source} have no {unit} to draw by")
     return column
 
 

@@ -253,9 +253,10 @@ def test_units_must_be_the_same() -> None:
     turned = truth.replace(frame_columns={"scene": truth.frame_columns["scene"][::-1].copy()})
     with pytest.raises(InputError, match=r"scene of the frames of baseline and candidate must be the same.*'scene-"):
         dm.compare(ledger, dm.match(turned, pred, dm.NUSCENES), n=5)
-    nameless = truth.replace(frame_columns={"scene": np.array(["a"] * 6 + [""] * 6)})
-    with pytest.raises(InputError, match=r"6 frames of .* have no scene to draw by"):
-        dm.bootstrap(dm.match(nameless, pred, dm.NUSCENES), n=5)
+    for column in (["a"] * 6 + [""] * 6, [7.0] * 6 + [math.nan] * 6, ["a"] * 6 + [None] * 3 + [math.nan] * 3):
+        nameless = truth.replace(frame_columns={"scene": np.array(column, object if None in column else None)})
+        with pytest.raises(InputError, match=r"6 frames of .* have no scene to draw by"):
+            dm.bootstrap(dm.match(nameless, pred, dm.NUSCENES), n=5)
     wide = truth.replace(frame_columns={"scene": np.zeros((12, 2))})
     with pytest.raises(InputError, match="column 'scene' to draw by must be of one value a frame"):
         dm.bootstrap(dm.match(wide, pred, dm.NUSCENES), n=5)

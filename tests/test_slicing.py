@@ -168,7 +168,16 @@ def test_every_attribute_against_the_slow_rule(by: str, absent: Any, protocol: d
 
 @PROTOCOLS
 @pytest.mark.parametrize(
-    "by", ["range=0,10,25+weather", "visibility+range=0,10,25", "weather+visibility", "visibility+points=1,6"]
+    "by",
+    [
+        "range=0,10,25+weather",
+        "occlusion+scene",
+        "weather+occlusion",
+        "occlusion+visibility",
+        "visibility+range=0,10,25",
+        "weather+visibility",
+        "visibility+points=1,6",
+    ],
 )
 def test_crossings_against_the_slow_rule(by: str, protocol: dm.Protocol) -> None:
     first, second = by.split("+")
@@ -336,7 +345,7 @@ def test_bad_edges_in_a_mapping(edges: Any, message: str) -> None:
         dm.slices(dm.match(truth, pred, dm.NUSCENES), {"range": edges})
 
 
-def test_what_is_not_there() -> None:
+def test_what_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, pred = scene(0)
     bare = truth.replace(frame_columns={}, box_columns={}, num_points=None)
     ledger = dm.match(bare, pred, dm.NUSCENES)
@@ -347,6 +356,13 @@ def test_what_is_not_there() -> None:
     many = truth.replace(box_columns={"area": np.arange(len(truth)) + 0.5})
     with pytest.raises(InputError, match=r"area has .* distinct numbers: give edges"):
         dm.slices(dm.match(many, pred, dm.NUSCENES), "area")
+    with monkeypatch.context() as patch:
+        patch.setattr("detmetrics.slicing.MAX_SHARDS", 5)
+        named = truth.replace(box_columns={"area": np.array([f"a{i}" for i in range(len(truth))])})
+        with pytest.raises(InputError, match=r"slices by area must be at most 5, got \d+"):
+            dm.slices(dm.match(named, pred, dm.NUSCENES), "area")
+        with pytest.raises(InputError, match=r"slices by scene\+weather must be at most 5, got '3 x 3'"):
+            dm.slices(dm.match(truth, pred, dm.NUSCENES), "scene+weather")
     two = truth.replace(box_columns={"area": np.zeros((len(truth), 2))})
     with pytest.raises(InputError, match="column area to slice by must be of one value each"):
         dm.slices(dm.match(two, pred, dm.NUSCENES), "area")
@@ -370,6 +386,9 @@ def test_edges_and_names_are_written_as_they_are() -> None:
     ledger = dm.match(odd, pred, dm.NUSCENES)
     assert dm.slices(ledger, "time").names == tuple(str(value) for value in sorted(set(big.tolist())))
     assert len(set(dm.slices(ledger, "x").names)) == 3
+    lacking = np.array([None, math.nan, "None", np.datetime64("NaT")], object)[np.arange(len(truth)) % 4]
+    kinds = dm.slices(dm.match(truth.replace(box_columns={"kind": lacking}), pred, dm.NUSCENES), "kind")
+    assert kinds.names == ("None", "unknown")
     kinds = dm.slices(ledger, "kind")
     assert kinds.names == ("a", "unknown")
     assert sum(scores.n_truth.sum() for _, scores in kinds) == kinds.whole.n_truth.sum()
