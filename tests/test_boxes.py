@@ -135,6 +135,8 @@ def test_take_and_concat_bring_back_the_whole() -> None:
     assert whole.is_complete
     with pytest.raises(InputError, match="distinct"):
         dm.Boxes.concat([one, one])
+    assert boxes.is_complete
+    assert boxes.replace(yaw_rad=boxes.yaw_rad + 1).is_complete
     for wrong, message in (
         ([4], "codes below 4, got 4"),
         ([0, -1], "codes below 4, got -1"),

@@ -254,6 +254,29 @@ def test_what_is_left_of_an_offset_is_measured_as_the_error_is(affinity: str, ki
     assert repair(diagnosis, {"longitudinal"})["X"] == pytest.approx(1 - rest)
 
 
+def test_what_is_far_above_is_not_near_where_distances_are_in_space() -> None:
+    one: dict[str, Any] = {"size_lwh_m": [(4, 2, 1.5)], "yaw_rad": [0], "frame": ["f"]}
+    for protocol, label, cause in ((dm.ARGOVERSE2, "BUS", "background"), (dm.NUSCENES, "bus", "longitudinal")):
+        truth = dm.Boxes(center_m=[(0, 0, 0)], label=[label], **one)
+        pred = dm.Boxes(center_m=[(3.5, 0, 20)], label=[label], score=[0.5], **one)
+        assert dm.diagnose(dm.match(truth, pred, protocol)).counts()[cause][0] == 1
+
+
+def test_where_front_and_back_look_alike_a_flip_leaves_no_error() -> None:
+    truth, pred = perfect()
+    for columns in (truth, pred):
+        columns["label"][:] = "barrier"
+        columns["center_m"][:, :2] *= 0.9
+    pred["yaw_rad"] += 1.3
+    ledger = dm.match(boxes(truth), boxes(pred), dm.NUSCENES)
+    diagnosis = dm.diagnose(ledger, Rules(flip_rad=1.2))
+    n = len(pred["yaw_rad"])
+    assert diagnosis.counts()["flip"] == (n, 0)
+    pred["yaw_rad"] -= 1.3
+    clean = dm.evaluate(boxes(truth), boxes(pred), dm.NUSCENES)
+    assert repair(diagnosis, {"flip"})["NDS"] == pytest.approx(clean.nds, abs=1e-12)
+
+
 def test_rules_are_data() -> None:
     truth, pred = plant("yaw", *perfect())
     ledger = dm.match(boxes(truth), boxes(pred), dm.NUSCENES)
@@ -313,7 +336,7 @@ def test_a_found_truth_has_the_median_score() -> None:
         )
 
     truth = data([0, 1, 2], None)
-    diagnosis = dm.diagnose(dm.match(truth, data([0, 1, 3], [0.9, 0.5, 0.8]), dm.NUSCENES), absent="omit")
+    diagnosis = dm.diagnose(dm.match(truth, data([0, 1, 3], [0.9, 0.5, 0.6]), dm.NUSCENES), absent="omit")
     assert diagnosis.counts()["missed"] == (0, 1)
-    better = dm.evaluate(truth, data([0, 1, 2, 3], [0.9, 0.5, 0.7, 0.8]), dm.NUSCENES, absent="omit")
+    better = dm.evaluate(truth, data([0, 1, 2, 3], [0.9, 0.5, 0.7, 0.6]), dm.NUSCENES, absent="omit")
     assert diagnosis.value["mAP"] + diagnosis.prices["missed"]["mAP"] == pytest.approx(better.mean_ap, abs=1e-12)

@@ -245,6 +245,36 @@ def test_export(tmp_path: Path) -> None:
         ledger.to_arrow(by=["range+scene"])
 
 
+def row(x: list[float], score: list[float] | None = None, frame: str = "f", **columns: Any) -> dm.Boxes:
+    """Cars on a line."""
+    n = len(x)
+    return dm.Boxes(
+        center_m=np.c_[x, np.zeros((n, 2))], size_lwh_m=np.ones((n, 3)), yaw_rad=np.zeros(n), label=["car"] * n,
+        frame=[frame] * n, score=score, **columns,
+    )  # fmt: skip
+
+
+def test_a_bin_of_scores_holds_its_lower_edge() -> None:
+    found = dm.operating_points(dm.match(row([0, 9]), row([0, 9, 20], [0.5, 1.0, 0.0]), NUSCENES))
+    assert found.reliability["car"].count.tolist() == [1, 0, 0, 0, 0, 1, 0, 0, 0, 1]
+
+
+def test_a_frame_of_nothing_costs_nothing() -> None:
+    both: dict[str, Any] = {"frames": ["f", "nothing"]}
+    frames = dm.frames(dm.match(row([0, 9], **both), row([0], [0.5], **both), NUSCENES))
+    assert frames.cost is not None
+    assert frames.cost[1] == 0
+    assert frames.cost[0] < 0
+
+
+def test_export_of_errors_and_of_columns_of_two_kinds() -> None:
+    pytest.importorskip("pyarrow", reason="pyarrow is the extra [parquet]")
+    truth, pred = row([0, 9], box_columns={"track": [7, 8]}), row([0.5], [0.5], box_columns={"track": ["a"]})
+    rows = dm.match(truth, pred, NUSCENES).to_arrow().to_pylist()
+    assert [one["ATE"] for one in rows] == [0.5, None, 0.5]
+    assert [one["box:track"] for one in rows] == ["7", "8", "a"]
+
+
 def test_every_threshold_has_its_columns() -> None:
     """Also those that agree in their first digits."""
     pytest.importorskip("pyarrow", reason="pyarrow is the extra [parquet]")

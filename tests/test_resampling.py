@@ -182,6 +182,38 @@ def test_what_rests_on_one_scene_has_no_interval() -> None:
     assert boot["mAP"].low < boot["mAP"].high
 
 
+def test_errors_rest_on_the_scenes_with_matches() -> None:
+    """Truth in every scene, found in one: AP has an interval, its errors have none, in a comparison either way round."""
+    truth, pred = scene(0, recall=1.0)
+    here = truth.frame_columns["scene"][np.array([truth.frame_index[name] for name in pred.frames])[pred.frame]]
+    away = pred.replace(center_m=pred.center_m + np.where(here == "scene-0", 0.0, 5000.0)[:, None] * [1, 0, 0])
+    all_over, one = (dm.match(truth, boxes, dm.NUSCENES) for boxes in (pred, away))
+    boot = dm.bootstrap(one, n=20)
+    assert boot.n_units[boot.names.index("ATE")] == 1
+    assert boot.n_units[boot.names.index("mAP")] > 2
+    assert math.isnan(boot["ATE"].low)
+    for sides in ((all_over, one), (one, all_over)):
+        assert math.isnan(dm.compare(*sides, n=20)["ATE"].p_value)
+
+
+def test_jackknife_values_that_are_undefined_are_left_out() -> None:
+    replicates, left_out = np.random.default_rng(0).gamma(2, size=500), np.random.default_rng(1).gamma(2, size=20)
+    assert limits(2.0, replicates, np.append(left_out, math.nan), 20, 0.9, "bca") == limits(
+        2.0, replicates, left_out, 20, 0.9, "bca"
+    )
+
+
+def test_the_p_value_of_skewed_data_is_where_the_interval_ends_at_zero() -> None:
+    """With the acceleration: without it the interval would end elsewhere."""
+    data = np.random.default_rng(3).gamma(0.4, size=20) - 0.22
+    replicates = data[np.random.default_rng(4).integers(0, 20, (100_000, 20))].mean(axis=1)
+    left_out, value = (data.sum() - data) / 19, float(data.mean())
+    p = p_value(value, replicates, left_out, 20, "bca")
+    low, high = limits(value, replicates, left_out, 20, 1 - p, "bca")
+    assert 0.01 < p < 0.6
+    assert min(abs(low), abs(high)) < 0.005 * replicates.std()
+
+
 def test_what_comes_out() -> None:
     truth, pred = scene(3, n_frames=44)
     calls: list[tuple[int, int]] = []

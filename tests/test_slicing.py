@@ -299,6 +299,8 @@ def test_what_comes_out() -> None:
         assert name in text
     assert f"slice:{slices.by}:{slices.names[0]}" in slices.scores[0].signature
     assert repr(slices).startswith("<Slices by range")
+    assert slices.whole.notes, "said of the whole"
+    assert not any(scores.notes for scores in slices.scores), "and not once more of each slice"
     assert text_of(parse("range=0,10.5+class")) == "range=0,10.5+class"
 
 
