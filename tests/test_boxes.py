@@ -137,6 +137,9 @@ def test_take_and_concat_bring_back_the_whole() -> None:
         dm.Boxes.concat([one, one])
     assert boxes.is_complete
     assert boxes.replace(yaw_rad=boxes.yaw_rad + 1).is_complete
+    found = dm.Boxes(**columns())  # frames that occur: there may be others
+    assert not found.replace(yaw_rad=found.yaw_rad + 1).is_complete
+    assert found.replace(frames=found.frames).is_complete
     for wrong, message in (
         ([4], "codes below 4, got 4"),
         ([0, -1], "codes below 4, got -1"),
@@ -176,3 +179,10 @@ def test_the_digest_does_not_see_the_order_of_frames() -> None:
 def test_replace_refuses_what_it_does_not_know() -> None:
     with pytest.raises(TypeError, match="colour"):
         dm.Boxes(**columns()).replace(colour=1)
+
+
+def test_names_for_codes_make_other_boxes() -> None:
+    boxes = dm.Boxes(**columns(label=[0, 1, 0, 1]))
+    before = boxes.digest  # kept once computed
+    assert boxes.with_labels(("car", "bus")).digest != before
+    assert boxes.digest == before
