@@ -89,8 +89,11 @@ docs:
 
 parity:
 	$(call made,.venv-parity/dev)
-	$(PARITY)/python -m pytest -m parity $(ARGS)
-	$(PARITY)/python -m pytest -m "not parity and not soak" --ignore=tests/test_house.py $(ARGS)
+	@# pytest ends with 5 where it finds no test: with ARGS of one file that may be so for one kind, but not for both
+	@none=0; for kind in parity "not parity and not soak"; do \
+	  $(PARITY)/python -m pytest -m "$$kind" --ignore=tests/test_house.py $(ARGS) \
+	  || { code=$$?; [ $$code = 5 ] || exit $$code; none=$$((none + 1)); }; \
+	done; [ $$none -lt 2 ] || exit 5
 
 goldens:
 	$(call made,.venv-parity/dev)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
     Codes = NDArray[np.int32]
 
+#: How Python, numpy and pandas write what is missing, where it is no text.
+NOTHING = ("None", "nan", "NaT", "<NA>")
 #: The columns with one value a box that may be absent.
 OPTIONAL = ("score", "velocity_mps", "attribute", "num_points", "rotation_wxyz")
 
@@ -64,7 +66,8 @@ class Boxes:
     ego_xy_m : array_like (F, 2), float, optional
         Position of the ego vehicle in each frame, metres. Default: the origin, i.e. boxes in the ego frame.
     box_columns, frame_columns : mapping of str to array_like (N, …) or (F, …), optional
-        Anything else that is known per box (occlusion, …) or per frame (scene, weather, …).
+        Anything else that is known per box (occlusion, …) or per frame (scene, weather, …); empty text, None and NaN:
+        unknown.
     place : array_like (N,), int, optional
         Position of each row in its file; default: its position in this call.
     frame_place : array_like (F,), int, optional
@@ -268,6 +271,11 @@ class Boxes:
         ----------
         frames : iterable of str, or int array
             Frame names or frame codes, each at most once.
+
+        Raises
+        ------
+        InputError
+            On a frame that there is not, or that is asked for twice.
         """
         wanted = list(frames)
         if any(isinstance(name, str) for name in wanted):
@@ -275,7 +283,12 @@ class Boxes:
             if missing:
                 raise InputError(f"no such frames in {self.source}: {listing(missing)}")
             wanted = [self.frame_index[name] for name in wanted]
-        codes = np.asarray(wanted, dtype=np.int64)
+        codes = np.asarray(wanted) if wanted else np.zeros(0, np.int64)
+        if codes.dtype.kind not in "iu" or codes.ndim != 1:
+            raise InputError("frames to take", expected="names or codes", got=str(codes.dtype))
+        codes = codes.astype(np.int64)
+        if np.any(outside := (codes < 0) | (codes >= self.n_frames)):
+            raise InputError("frames to take", expected=f"codes below {self.n_frames}", got=int(codes[outside][0]))
         if len(np.unique(codes)) != len(codes):
             raise InputError("frames to take", expected="distinct", got=f"{len(codes)} with repeats")
         rows, code = _rows_of(self.offsets, codes)
@@ -305,7 +318,10 @@ class Boxes:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of everything that can move a number, the same for any order of the frames (hex, 64 characters)."""
+        """SHA-256 of the boxes, frames and ego positions, hex, 64 characters; the same for any order of the frames.
+
+        Of what can move a number only the order of frames that settles ties where a set is ``partial`` is not in it.
+        """
         whole = hashlib.sha256()
         for piece in sorted(self._frame_digests()):
             whole.update(piece)
@@ -441,10 +457,11 @@ class _Rows:
         return array
 
     def free(self, name: str, value: ArrayLike) -> NDArray[Any]:
-        """Check the length only."""
+        """Check the length only; of Python objects take the text, and none of what stands for nothing."""
         array = np.asarray(value)
         if array.dtype == object:
-            array = array.astype(str)
+            is_nothing = np.array([not isinstance(v, str) and str(v) in NOTHING for v in array.flat], np.bool_)
+            array = np.where(is_nothing.reshape(array.shape), "", array).astype(str)
         if array.ndim == 0 or len(array) != self.length:
             raise InputError(f"{self.source}.{name}", expected=f"of length {self.length}", got=array.shape)
         return array
@@ -463,7 +480,7 @@ class _Rows:
                 twice = [entry for entry, n in zip(*np.unique(names, return_counts=True), strict=True) if n > 1]
                 raise InputError(f"{self.source}.{tables}", expected="distinct", got=listing(map(str, twice)))
         array = value if isinstance(value, list) and value and isinstance(value[0], str) else np.asarray(value)
-        if len(array) != self.length or (isinstance(array, np.ndarray) and array.ndim != 1):
+        if np.ndim(array) != 1 or len(array) != self.length:
             raise InputError(f"{self.source}.{name}", expected=f"of shape ({self.length},)", got=np.shape(array))
         if len(array) == 0:
             return np.zeros(0, np.int32), names if names is not None or default == "none" else ()

@@ -305,15 +305,17 @@ def envelope_curve(
 CURVE = {"linear": linear_curve, "envelope": envelope_curve}
 
 
-def average_precision(precision: Floats, min_recall: float | None, min_precision: float) -> Floats:
-    """Mean precision above ``min_recall`` and ``min_precision``, stretched back to 0…1.
+def average_precision(precision: Floats, first: int, min_precision: float) -> Floats:
+    """Mean precision from a least recall on and above ``min_precision``, stretched back to 0…1.
 
     Parameters
     ----------
     precision : float64 (..., S)
         Precision at S equidistant recalls from 0 to 1.
-    min_recall, min_precision : float or None, float
-        What lies at or below does not count; without a least recall all S count.
+    first : int
+        Index of the first recall that counts, below S.
+    min_precision : float
+        What lies at or below does not count.
 
     Returns
     -------
@@ -323,15 +325,15 @@ def average_precision(precision: Floats, min_recall: float | None, min_precision
     -----
     nuscenes-devkit ``eval/detection/algo.py: calc_ap``.
     """
-    above = precision[..., first_sample(precision.shape[-1], min_recall) :] - min_precision
+    above = precision[..., first:] - min_precision
     result: Floats = np.maximum(above, 0).mean(axis=-1) / (1 - min_precision)
     return result
 
 
 def mean_over_recall(
-    curves: Floats, confidence: Floats, errors: Floats, weight: Ints, min_recall: float | None, worst: Floats
+    curves: Floats, confidence: Floats, errors: Floats, weight: Ints, first: int, worst: Floats
 ) -> Floats:
-    """Mean of each error curve from ``min_recall`` to the last recall reached; ``worst`` where that is empty.
+    """Mean of each error curve from a least recall to the last recall reached; ``worst`` where that is empty.
 
     Parameters
     ----------
@@ -339,27 +341,23 @@ def mean_over_recall(
         Curves at S equidistant recalls; the last recall reached is the last one with a confidence other than 0.
     errors, weight : float64 (M, n_errors), int64 (M,)
         Errors of each match and how often it counts; not used here.
-    min_recall : float or None
-        What lies at or below does not count.
+    first : int
+        Index of the first recall that counts.
     worst : float64 (n_errors,)
-        Values where the recall never exceeds ``min_recall``.
+        Values where no recall that counts is reached.
 
     Notes
     -----
     nuscenes-devkit ``eval/detection/algo.py: calc_tp``.
     """
     reached = np.flatnonzero(confidence)
-    first = first_sample(len(confidence), min_recall)
-    last = int(reached[-1]) if len(reached) else 0
-    if last < first or not len(reached):
+    if not len(reached) or reached[-1] < first:
         return worst
-    mean: Floats = curves[:, first : last + 1].mean(axis=1)
+    mean: Floats = curves[:, first : reached[-1] + 1].mean(axis=1)
     return mean
 
 
-def mean_plain(
-    curves: Floats, confidence: Floats, errors: Floats, weight: Ints, min_recall: float | None, worst: Floats
-) -> Floats:
+def mean_plain(curves: Floats, confidence: Floats, errors: Floats, weight: Ints, first: int, worst: Floats) -> Floats:
     """Mean of each error over all matches; ``worst`` where none is known. Parameters: :func:`mean_over_recall`.
 
     Notes
@@ -374,11 +372,6 @@ def mean_plain(
 
 
 ERROR_MEAN = {"over_recall": mean_over_recall, "plain": mean_plain}
-
-
-def first_sample(n_samples: int, min_recall: float | None) -> int:
-    """Index of the first recall above ``min_recall``; 0 without one."""
-    return 0 if min_recall is None else round((n_samples - 1) * min_recall) + 1
 
 
 #: What places are multiplied with before :func:`order_by_score` sees them.

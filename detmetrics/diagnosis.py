@@ -249,7 +249,7 @@ def repair(diagnosis: Diagnosis, causes: set[str]) -> dict[str, float]:
     InputError
         On an unknown cause.
     """
-    strange = sorted(causes - set(CODE))
+    strange = sorted(set(causes) - set(list(CODE)[1:]))
     if strange:
         raise InputError("causes", expected=f"among {list(CODE)[1:]}", got=strange)
     codes = {CODE[name] for name in causes}
@@ -394,9 +394,11 @@ def _faults_of_matches(ledger: Ledger, rules: Rules, event_cause: Causes) -> Non
 
 
 def _column(ledger: Ledger, name: str) -> int | None:
-    """Column of the errors that a fault of a match shows in; None where the protocol has none."""
-    kinds = {"size": "scale", "yaw": "orientation", "flip": "orientation", "vertical": "translation"}
-    columns = [i for i, error in enumerate(ledger.protocol.errors) if error.kind.startswith(kinds[name])]
+    """Column of the errors that a fault or a part of the offset shows in; None where the protocol has none."""
+    kinds = {"size": "scale", "yaw": "orientation", "flip": "orientation"}
+    columns = [
+        i for i, error in enumerate(ledger.protocol.errors) if error.kind.startswith(kinds.get(name, "translation"))
+    ]
     return columns[0] if columns else None
 
 
@@ -466,10 +468,12 @@ def _without_faults(ledger: Ledger, wanted: NDArray[np.bool_], event_cause: Caus
 
 
 def _without_part(ledger: Ledger, event: Ints, truth_row: Ints, name: str) -> Floats:
-    """Distance of the centres without the part of the offset that a cause names."""
+    """Translation error, as the protocol measures it, without the part of the offset that a cause names."""
+    column = _column(ledger, name)
+    dims = 3 if column is not None and ledger.protocol.errors[column].kind.endswith("xyz") else 2
     offset = _offsets(ledger, event, truth_row)
     offset[:, ("longitudinal", "lateral", "vertical").index(name)] = 0
-    distance: Floats = np.linalg.norm(offset[:, : _dims(ledger)], axis=1)
+    distance: Floats = np.linalg.norm(offset[:, :dims], axis=1)
     return distance
 
 

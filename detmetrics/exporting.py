@@ -11,7 +11,7 @@ from detmetrics.diagnosis import CAUSES, diagnose
 from detmetrics.errors import InputError
 from detmetrics.extras import needs
 from detmetrics.ledger import Fate, Ledger
-from detmetrics.slicing import By, codes_by, parse, text_of
+from detmetrics.slicing import By, codes_by, parse, plain, text_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -99,8 +99,8 @@ def _add_outcomes(pa: Any, ledger: Ledger, columns: dict[str, Any]) -> None:
         match[truth_row], match[n_truth + pred_row] = pred_row, truth_row
         is_pred = np.repeat([False, True], (n_truth, n_pred))
         outcome = np.where(kept, np.where(is_pred, np.where(match >= 0, 0, 1), np.where(match >= 0, 2, 3)), -1)
-        columns[f"outcome@{threshold:g}"] = _names(pa, outcome, ("tp", "fp", "found", "missed"))
-        columns[f"match@{threshold:g}"] = pa.array(match, mask=match < 0)
+        columns[f"outcome@{plain(threshold)}"] = _names(pa, outcome, ("tp", "fp", "found", "missed"))
+        columns[f"match@{plain(threshold)}"] = pa.array(match, mask=match < 0)
         if t == ledger.protocol.error_index:
             errors[truth_row] = errors[n_truth + pred_row] = ledger.pair_errors[pairs]
     for i, name in enumerate(ledger.protocol.error_names):

@@ -111,6 +111,8 @@ def frames(
     """
     if threads is not None and threads < 1:
         raise InputError("threads", expected="at least 1", got=threads)
+    if among is not None and among < 0:
+        raise InputError("among", expected="zero or more", got=among)
     protocol, n_frames = ledger.protocol, ledger.n_frames
     t = protocol.error_index
     made = ledger.event_score >= best_scores(ledger, t)[ledger.event_task]

@@ -35,8 +35,8 @@ def match(truth: Boxes, pred: Boxes, protocol: Protocol, *, threads: int | None 
     Parameters
     ----------
     truth, pred : Boxes
-        In one coordinate frame; ``pred`` with scores. Labels are classes of the protocol or, in truth, raw categories
-        that its mapping knows; truth of any other category is left out.
+        In one coordinate frame; ``pred`` with scores. Labels are classes of the protocol or raw categories that its
+        mapping knows; truth of any other category is left out, a prediction of one is refused.
     protocol : Protocol
         The rules.
     threads : int, optional

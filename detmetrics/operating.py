@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
@@ -188,12 +190,12 @@ def _given(protocol: Protocol, score: float | Mapping[str, float] | None) -> dic
     """Give the score that was asked for, class by class."""
     if score is None:
         return {}
-    given = dict(score) if isinstance(score, Mapping) else dict.fromkeys(protocol.labels, score)
+    given: dict[str, Any] = dict(score) if isinstance(score, Mapping) else dict.fromkeys(protocol.labels, score)
     for label, value in given.items():
         if label not in protocol.labels:
             raise unknown_name("class", label, protocol.labels)
-        if not np.isfinite(value):
-            raise InputError(f"score of {label}", expected="finite", got=value)
+        if not isinstance(value, numbers.Real) or not math.isfinite(value):
+            raise InputError(f"score of {label}", expected="finite and a number", got=value)
     return given
 
 

@@ -42,7 +42,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Boxes count if their centre is nearer to ego than this (strictly), metres; None: no limit. How the distance is
         taken is the protocol's ``range_kind``.
     yaw_period_rad : float
-        Heading errors repeat after this angle: 2π, or π where front and back look alike.
+        Heading errors repeat after this angle, at most 2π: 2π, or π where front and back look alike.
     undefined : tuple of str
         Names of the errors that mean nothing for this class.
     """
@@ -95,6 +95,11 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     min_recall: float | None = None
     min_precision: float = 0.0
     error_mean: ErrorMeanKind = "over_recall"
+
+    @property
+    def first_sample(self) -> int:
+        """Index of the first recall that counts: the one above ``min_recall``; 0 without one."""
+        return 0 if self.min_recall is None else round((self.n_samples - 1) * self.min_recall) + 1
 
 
 class TpError(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -167,7 +172,7 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ties : str
         Which of two predictions of equal score goes first: ``later_first`` or ``earlier_first``, by place in the file.
     mapping : dict of str to str
-        Raw category to class; classes map to themselves; any other category is not evaluated.
+        Raw category to class; classes that are not listed map to themselves; any other category is not evaluated.
     attributes : tuple of str
         Attribute names that predictions may use; empty: any.
     drop_empty : bool
@@ -213,7 +218,12 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for task in self.tasks:
             where = f"tasks[{task.label!r}]"
             _need(task.range_m is None or task.range_m > 0, f"{where}.range_m", "positive", task.range_m)
-            _need(task.yaw_period_rad > 0, f"{where}.yaw_period_rad", "positive", task.yaw_period_rad)
+            _need(
+                0 < task.yaw_period_rad <= 2 * math.pi,
+                f"{where}.yaw_period_rad",
+                "positive and at most 2π, the whole turn",
+                task.yaw_period_rad,
+            )
             _need(set(task.undefined) <= set(names), f"{where}.undefined", f"among {names}", task.undefined)
         thresholds = self.affinity.thresholds
         _need(len(thresholds) <= MAX_THRESHOLDS, "affinity.thresholds", f"at most {MAX_THRESHOLDS}", len(thresholds))
@@ -233,16 +243,25 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         _need(curve.n_samples >= 2, "curve.n_samples", "at least 2", curve.n_samples)
         least = curve.min_recall
         _need(least is None or 0 <= least < 1, "curve.min_recall", "at least 0 and below 1", least)
+        _need(
+            curve.first_sample < curve.n_samples,
+            "curve.min_recall",
+            f"below the last of {curve.n_samples} recalls",
+            least,
+        )
         _need(0 <= curve.min_precision < 1, "curve.min_precision", "at least 0 and below 1", curve.min_precision)
         for error in self.errors:
             _need(error.scale > 0, f"errors[{error.name!r}].scale", "positive", error.scale)
+        keys = [error.key for error in self.errors]
+        is_plain = len(set(keys)) == len(keys) and not {"recall", "precision", "confidence"} & set(keys)
+        _need(is_plain, "keys of errors", "distinct, and none of recall, precision and confidence", keys)
         weights = self.composite.error_weights
         _need(set(weights) <= set(names), "composite.error_weights", f"for errors among {names}", list(weights))
         total = self.composite.map_weight + sum(weights.values())
         _need(
-            self.composite.map_weight >= 0 and all(w >= 0 for w in weights.values()) and total > 0,
+            self.composite.map_weight >= 0 and all(w >= 0 for w in weights.values()) and 0 < total < math.inf,
             "composite weights",
-            "not negative, their sum positive",
+            "not negative, their sum positive and finite",
             [self.composite.map_weight, *weights.values()],
         )
         is_product = self.composite.kind == "class_product"

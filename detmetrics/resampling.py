@@ -40,6 +40,7 @@ Progress = Callable[[int, int], None]
 
 FEW_UNITS = 20
 FEW_DRAWS = 200
+MAX_DRAWS = 1_000_000  # their counts and numbers are kept: gigabytes
 MAX_LEFT_OUT = 400  # with more units, the jackknife leaves out groups of them
 POWER = 0.8
 
@@ -614,8 +615,9 @@ def _unit_column(ledger: Ledger, unit: str) -> NDArray[Any]:
     column = truth.frame_columns[unit]
     if column.ndim > 1:
         raise InputError(f"column {unit!r} to draw by", expected="of one value a frame", got=column.shape)
-    if column.dtype.kind == "U" and (column == "").any():
-        raise InputError(f"{int((column == '').sum())} frames of {truth.source} have no {unit} to draw by")
+    nameless = column == "" if column.dtype.kind == "U" else column != column  # NaN
+    if nameless.any():
+        raise InputError(f"{int(nameless.sum())} frames of {truth.source} have no {unit} to draw by")
     return column
 
 
@@ -633,8 +635,8 @@ class Draws:
     """
 
     def __init__(self, ledger: Ledger, n: int, unit: str, seed: int, *, jackknife: bool = True) -> None:
-        if n < 2:
-            raise InputError("number of replicates", expected="at least 2", got=n)
+        if not 2 <= n <= MAX_DRAWS:
+            raise InputError("number of replicates", expected=f"at least 2 and at most {MAX_DRAWS}", got=n)
         if seed < 0:
             raise InputError("seed", expected="zero or more", got=seed)
         names, self.unit_of_frame = np.unique(_unit_column(ledger, unit), return_inverse=True)
@@ -690,8 +692,6 @@ def _resample(
     ledger: Ledger, draws: Draws, shards: Shards | None, absent: Absent, threads: int | None, done: _Counter
 ) -> tuple[Floats, Floats, Floats, Ints]:
     """Numbers of the whole (S, M), of the replicates (n, S, M), of the jackknife (J, S, M); units that bear on each."""
-    if absent not in get_args(Absent):
-        raise InputError("absent", expected=f"one of {get_args(Absent)}", got=absent)
     if threads is not None and threads < 1:
         raise InputError("threads", expected="at least 1", got=threads)
     plan = Plan(ledger, Weights(), shards)

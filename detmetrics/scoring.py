@@ -207,10 +207,8 @@ def score(ledger: Ledger, weights: Weights | None = None, *, absent: Absent = "o
     Raises
     ------
     InputError
-        On weights of wrong shape, negative or fractional.
+        On weights of wrong shape, negative or fractional, and on another word for ``absent``.
     """
-    if absent not in get_args(Absent):
-        raise InputError("absent", expected=f"one of {get_args(Absent)}", got=absent)
     plan = Plan(ledger, weights or Weights())
     tables = plan.run(details=True)
     return plan.scores(tables, 0, absent)
@@ -409,8 +407,8 @@ class Plan:
                 if is_error:
                     tables.n_pred[at[:2]] = total[part.shard]
                     confidence = tables.confidence[at]
-                    tables.errors[at[:2]] = mean(curves, confidence, errors, own[rows], rule.min_recall, worst)
-        tables.ap[:] = average_precision(tables.precision, rule.min_recall, rule.min_precision)
+                    tables.errors[at[:2]] = mean(curves, confidence, errors, own[rows], rule.first_sample, worst)
+        tables.ap[:] = average_precision(tables.precision, rule.first_sample, rule.min_precision)
         return tables
 
     def scores(self, tables: Tables, shard: int, absent: Absent) -> Scores:
@@ -440,7 +438,15 @@ def official(protocol: Protocol, ap: Floats, errors: Floats, n_truth: Ints, abse
     Parameters
     ----------
     ap, errors, n_truth : (..., K, T), (..., K, n_errors), (..., K)
+    absent : {"official", "omit"}
+
+    Raises
+    ------
+    InputError
+        On another word for ``absent``.
     """
+    if absent not in get_args(Absent):
+        raise InputError("absent", expected=f"one of {get_args(Absent)}", got=absent)
     ap, errors = ap.copy(), errors.copy()
     missing = n_truth == 0
     ap[missing] = 0 if absent == "official" else np.nan

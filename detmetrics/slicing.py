@@ -193,13 +193,20 @@ def parse(by: By) -> tuple[Term, ...]:
                     raise InputError(f"edges of {name!r} in {by!r}", expected="numbers with commas", got=text) from None
             terms.append(Term(name.strip(), edges))
     else:
-        terms = [Term(name, None if edges is None else tuple(map(float, edges))) for name, edges in by.items()]
+        terms = []
+        for name, given in by.items():
+            try:
+                terms.append(Term(name, None if given is None else tuple(map(float, given))))
+            except (TypeError, ValueError):
+                raise InputError(f"edges of {name}", expected="numbers", got=given) from None
     if not 1 <= len(terms) <= 2 or not all(term.name for term in terms):
         raise InputError("what to slice by", expected="one attribute or a crossing of two", got=by)
     if len({term.name for term in terms}) < len(terms):
         raise InputError("a crossing", expected="of two different attributes", got=by)
     for term in terms:
-        if term.edges is not None and not all(a < b for a, b in itertools.pairwise((*term.edges, np.inf))):
+        if term.edges is None:
+            continue
+        if not term.edges or not all(a < b for a, b in itertools.pairwise((*term.edges, np.inf))):
             raise InputError(f"edges of {term.name}", expected="ascending and finite", got=list(term.edges))
     return tuple(terms)
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
+import naive
 from detmetrics.scoring import Scores
-
-SUMMARY = ("label_aps", "mean_dist_aps", "mean_ap", "label_tp_errors", "tp_errors", "tp_scores", "nd_score")
 
 
 def difference(ours: Any, theirs: Any) -> float:
@@ -29,4 +28,4 @@ def difference(ours: Any, theirs: Any) -> float:
 def furthest(scores: Scores, summary: dict[str, Any], details: dict[str, Any]) -> float:
     """Largest difference in any number or curve."""
     mine = scores.to_summary()
-    return max(difference(mine[key], summary[key]) for key in SUMMARY) + difference(scores.to_details(), details)
+    return max(difference(mine[key], summary[key]) for key in naive.NUMBERS) + difference(scores.to_details(), details)

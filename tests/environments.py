@@ -19,7 +19,6 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 #: The name of an extra that means none of them.
 CORE = "none"
-EXTRAS = ("parquet", "detector", "report", "client", "server", "viz")
 #: The same library under another name: a quarter of the size.
 INSTEAD = {"open3d": "open3d-cpu"}
 

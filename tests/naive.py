@@ -1,8 +1,9 @@
-"""The rules of nuScenes-style evaluation, slow and obvious: the oracle of every kernel.
+"""The rules of every protocol, slow and obvious: the oracle of every kernel.
 
-Written from ``semantics.md`` section 1a, one box at a time, with numpy only where the official rule is stated in terms
-of numpy (``linspace``, ``interp``). It imports nothing of detmetrics but the container that copies are put in, and it
-checks nothing. ``tests/parity`` proves it against the official devkit.
+Written from the official evaluators that the docstrings of :mod:`detmetrics.protocols` name, one box at a time, with
+numpy only where a rule is stated in terms of numpy (``linspace``, ``interp``). It imports nothing of detmetrics but the
+two containers that it is handed, boxes and the words of a protocol, and it checks nothing. ``tests/parity`` proves it
+against the official packages.
 """
 
 from __future__ import annotations
@@ -546,6 +547,7 @@ def details(result: Result) -> dict[str, dict[str, list[float]]]:
     }
 
 
+#: Keys of the numbers of a summary; it holds the configuration and times, too.
 NUMBERS = ("label_aps", "mean_dist_aps", "mean_ap", "label_tp_errors", "tp_errors", "tp_scores", "nd_score")
 
 
@@ -587,9 +589,11 @@ def shard_weights(
     """Weights of the slice ``name``: of events (T, N_pred) and truths (N_truth,).
 
     ``truth_shard`` and ``pred_shard`` say where each row belongs; None: only truth knows. Then an unmatched prediction
-    counts everywhere, but not where a truth of another slice lies within the loosest threshold.
+    counts everywhere, but not where a truth of another slice lies within the loosest threshold, as the protocol
+    measures distances.
     """
     whole = evaluate(truth, pred, protocol)
+    distance = DISTANCE[protocol.affinity.kind]
     truth_weight = np.array([1 if shard == name else 0 for shard in truth_shard], dtype=np.int64).reshape(-1)
     thresholds = protocol.affinity.thresholds
     event_weight = np.zeros((len(thresholds), len(pred)), np.int64)
@@ -606,7 +610,7 @@ def shard_weights(
                     for box in whole.truths[label]
                     if box.frame == event.pred.frame
                     and truth_shard[box.row] != name
-                    and ground_distance(box.center, event.pred.center) < thresholds[-1]
+                    and distance(box.center, event.pred.center) < thresholds[-1]
                 ]
                 counts = not others
             event_weight[t, event.pred.row] = int(counts)

@@ -84,6 +84,9 @@ def test_columns_are_read_only() -> None:
         ({"labels": ["car", "bus", "car"]}, r"boxes.labels must be distinct, got \"'car'\""),
         ({"frame": ["a", "b", "c", "a"], "frames": ["a", "b"]}, r"boxes.frame\[2\] must be one of frames, got 'c'"),
         ({"frame": ["a", "b"]}, r"boxes.frame must be of shape \(4,\)"),
+        ({"frame": 0}, r"boxes.frame must be of shape \(4,\), got \(\)"),
+        ({"label": "car"}, r"boxes.label must be of shape \(4,\), got \(\)"),
+        ({"label": [["car"]] * 4}, r"boxes.label must be of shape \(4,\), got \(4, 1\)"),
         ({"attribute": [0, 1, 0, 0]}, r"attribute must be names, or codes into attributes="),
         ({"box_columns": {"occlusion": [1, 2]}}, r"box_columns\['occlusion'\] must be of length 4"),
         ({"frame_columns": {"weather": ["rain"]}}, r"frame_columns\['weather'\] must be of length 2"),
@@ -132,6 +135,20 @@ def test_take_and_concat_bring_back_the_whole() -> None:
     assert whole.is_complete
     with pytest.raises(InputError, match="distinct"):
         dm.Boxes.concat([one, one])
+    assert boxes.is_complete
+    assert boxes.replace(yaw_rad=boxes.yaw_rad + 1).is_complete
+    found = dm.Boxes(**columns())  # frames that occur: there may be others
+    assert not found.replace(yaw_rad=found.yaw_rad + 1).is_complete
+    assert found.replace(frames=found.frames).is_complete
+    for wrong, message in (
+        ([4], "codes below 4, got 4"),
+        ([0, -1], "codes below 4, got -1"),
+        ([0.5], "names or codes, got 'float64'"),
+        (np.array([True, False]), "names or codes, got 'bool'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            boxes.take(wrong)  # type: ignore[arg-type]
+    assert boxes.take([]).n_frames == 0
     with pytest.raises(InputError, match="no such frames in boxes: 'x'"):
         boxes.take(["a", "x"])
     with pytest.raises(InputError, match="column score must be in all parts or in none"):
@@ -162,3 +179,10 @@ def test_the_digest_does_not_see_the_order_of_frames() -> None:
 def test_replace_refuses_what_it_does_not_know() -> None:
     with pytest.raises(TypeError, match="colour"):
         dm.Boxes(**columns()).replace(colour=1)
+
+
+def test_names_for_codes_make_other_boxes() -> None:
+    boxes = dm.Boxes(**columns(label=[0, 1, 0, 1]))
+    before = boxes.digest  # kept once computed
+    assert boxes.with_labels(("car", "bus")).digest != before
+    assert boxes.digest == before

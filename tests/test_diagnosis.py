@@ -234,6 +234,49 @@ def test_two_at_a_truth_that_a_third_claimed_from_afar() -> None:
     }
 
 
+@pytest.mark.parametrize("affinity", ["center_xy", "center_xyz"])
+@pytest.mark.parametrize(("kind", "rest"), [("translation_xy", 0.4), ("translation_xyz", 0.5)])
+def test_what_is_left_of_an_offset_is_measured_as_the_error_is(affinity: str, kind: str, rest: float) -> None:
+    """Matches may go by another distance than the error."""
+    protocol = dm.Protocol.from_dict(
+        {
+            "name": "mixed",
+            "tasks": [{"label": "car"}],
+            "affinity": {"kind": affinity, "thresholds": [2.0], "error_threshold": 2.0},
+            "errors": [{"name": "ATE", "key": "a", "kind": kind, "unit": "m"}],
+            "composite": {"name": "X", "map_weight": 0, "error_weights": {"ATE": 1}},
+        }
+    )
+    one: dict[str, Any] = {"size_lwh_m": [(4, 2, 1.5)], "yaw_rad": [0], "label": ["car"], "frame": ["f"]}
+    pred = dm.Boxes(center_m=[(3, 0.4, 0.3)], score=[0.5], **one)
+    diagnosis = dm.diagnose(dm.match(dm.Boxes(center_m=[(0, 0, 0)], **one), pred, protocol))
+    assert diagnosis.counts()["longitudinal"] == (1, 1)
+    assert repair(diagnosis, {"longitudinal"})["X"] == pytest.approx(1 - rest)
+
+
+def test_what_is_far_above_is_not_near_where_distances_are_in_space() -> None:
+    one: dict[str, Any] = {"size_lwh_m": [(4, 2, 1.5)], "yaw_rad": [0], "frame": ["f"]}
+    for protocol, label, cause in ((dm.ARGOVERSE2, "BUS", "background"), (dm.NUSCENES, "bus", "longitudinal")):
+        truth = dm.Boxes(center_m=[(0, 0, 0)], label=[label], **one)
+        pred = dm.Boxes(center_m=[(3.5, 0, 20)], label=[label], score=[0.5], **one)
+        assert dm.diagnose(dm.match(truth, pred, protocol)).counts()[cause][0] == 1
+
+
+def test_where_front_and_back_look_alike_a_flip_leaves_no_error() -> None:
+    truth, pred = perfect()
+    for columns in (truth, pred):
+        columns["label"][:] = "barrier"
+        columns["center_m"][:, :2] *= 0.9
+    pred["yaw_rad"] += 1.3
+    ledger = dm.match(boxes(truth), boxes(pred), dm.NUSCENES)
+    diagnosis = dm.diagnose(ledger, Rules(flip_rad=1.2))
+    n = len(pred["yaw_rad"])
+    assert diagnosis.counts()["flip"] == (n, 0)
+    pred["yaw_rad"] -= 1.3
+    clean = dm.evaluate(boxes(truth), boxes(pred), dm.NUSCENES)
+    assert repair(diagnosis, {"flip"})["NDS"] == pytest.approx(clean.nds, abs=1e-12)
+
+
 def test_rules_are_data() -> None:
     truth, pred = plant("yaw", *perfect())
     ledger = dm.match(boxes(truth), boxes(pred), dm.NUSCENES)
@@ -261,8 +304,11 @@ def test_what_comes_out() -> None:
         diagnosis.counts(threshold=3.0)
     with pytest.raises(InputError, match="label must be one of"):
         diagnosis.counts("tank")
-    with pytest.raises(InputError, match="causes must be among"):
-        repair(diagnosis, {"bad luck"})
+    for wrong in ("bad luck", ""):
+        with pytest.raises(InputError, match="causes must be among"):
+            repair(diagnosis, {wrong})
+    with pytest.raises(InputError, match="absent must be one of"):
+        dm.diagnose(diagnosis.ledger, absent="omitted")  # type: ignore[arg-type]
     none = dm.match(truth, _none(pred), dm.NUSCENES)
     assert sum(n for n, _ in dm.diagnose(none).counts().values()) == 0
 
@@ -290,7 +336,7 @@ def test_a_found_truth_has_the_median_score() -> None:
         )
 
     truth = data([0, 1, 2], None)
-    diagnosis = dm.diagnose(dm.match(truth, data([0, 1, 3], [0.9, 0.5, 0.8]), dm.NUSCENES), absent="omit")
+    diagnosis = dm.diagnose(dm.match(truth, data([0, 1, 3], [0.9, 0.5, 0.6]), dm.NUSCENES), absent="omit")
     assert diagnosis.counts()["missed"] == (0, 1)
-    better = dm.evaluate(truth, data([0, 1, 2, 3], [0.9, 0.5, 0.7, 0.8]), dm.NUSCENES, absent="omit")
+    better = dm.evaluate(truth, data([0, 1, 2, 3], [0.9, 0.5, 0.7, 0.6]), dm.NUSCENES, absent="omit")
     assert diagnosis.value["mAP"] + diagnosis.prices["missed"]["mAP"] == pytest.approx(better.mean_ap, abs=1e-12)

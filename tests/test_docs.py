@@ -12,13 +12,13 @@ import signal
 import socket
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from detmetrics import extras
 from detmetrics.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,15 +26,6 @@ DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
 BLOCK = re.compile(r"^```(?:\{code-block\} )?(\w+)\n((?::\w+:[^\n]*\n)*)(.*?)^```$", re.DOTALL | re.MULTILINE)
-#: A module that tells whether an extra is installed.
-EXTRAS = {
-    "parquet": "pyarrow",
-    "report": "jinja2",
-    "client": "grpc",
-    "server": "sqlalchemy",
-    "viz": "open3d",
-    "detector": "torch",
-}
 RUN = ("python", "sh")
 SHOWN = "text"
 
@@ -63,8 +54,10 @@ def has_module(name: str) -> bool:
 def skip_where_an_extra_is_absent(message: str) -> None:
     """Skip for what is not installed; where it is, the message is a fault."""
     for extra in re.findall(r"pip install 'detmetrics\[(\w+)\]'", message):
-        if not has_module(EXTRAS[extra]):
-            pytest.skip(f"this page needs the extra [{extra}]")
+        try:
+            extras.require(extra)
+        except extras.MissingExtraError as error:
+            pytest.skip(f"this page needs the extra [{extra}], and {error.package} is not installed")
     if "Open3D cannot draw on this system" in message:
         pytest.skip("Open3D lacks a library of the system: see make screen")
 
@@ -100,9 +93,9 @@ class Reader:
                 exec(compile(text, "page", "exec"), self.names)
         except (InputError, ImportError) as error:
             skip_where_an_extra_is_absent(str(error))
-            missing = (getattr(error, "name", None) or "").partition(".")[0]
-            if missing in EXTRAS.values() and not has_module(missing):
-                pytest.skip(f"this page needs {missing}")
+            absent = extras.missing(error) if isinstance(error, ModuleNotFoundError) else None
+            if absent is not None:
+                pytest.skip(f"this page needs {absent.package}")
             raise
         return printed.getvalue()
 
@@ -202,11 +195,10 @@ def test_installing_names_what_there_is() -> None:
     from detmetrics_viz.opening import PACKAGES
 
     page, makefile = (DOCS / "install.md").read_text(), (ROOT / "Makefile").read_text()
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     table = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
-    assert set(re.findall(r"`(\w+)`", " ".join(table))) == set(extras)
+    assert set(re.findall(r"`(\w+)`", " ".join(table))) == set(extras.EXTRAS)
     for named in re.findall(r"'\.\[([\w,]+)\]'", page):
-        assert set(named.split(",")) <= set(extras)
+        assert set(named.split(",")) <= set(extras.EXTRAS)
     targets = set(re.findall(r"\bmake (?:TORCH_INDEX=\S+ )?([.\w/]+)`?$", page, re.MULTILINE))
     targets |= set(re.findall(r"`make (?:TORCH_INDEX=\S+ )?([.\w/]+)`", page))
     assert targets >= {".venv/core", ".venv/all", "demo", "test"}

@@ -173,12 +173,6 @@ def test_only_the_command_line_knows_the_viewer(path: Path) -> None:
     assert not knows or path.stem == "cli"
 
 
-def test_the_makefile_installs_what_the_viewer_asks_for() -> None:
-    from detmetrics_viz.opening import PACKAGES
-
-    assert f"VIEWER := {PACKAGES}\n" in (ROOT / "Makefile").read_text()
-
-
 @pytest.mark.parametrize("module", ENGINE)
 def test_the_engine_knows_no_protocol(module: str) -> None:
     source = (ROOT / "detmetrics" / f"{module}.py").read_text()

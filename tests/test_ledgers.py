@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import zipfile
@@ -71,6 +72,19 @@ def test_merging_saved_ledgers(tmp_path: Path) -> None:
     assert dm.score(joined).ap.tobytes() == dm.score(whole).ap.tobytes()
 
 
+def test_merging_adds_what_was_ignored_and_names_every_version() -> None:
+    truth, pred = make.scene(1, n_frames=4, partial=True, extra_frames=2)
+    extra = [name for name in pred.frames if name not in truth.frame_index]
+    parts = [
+        dm.match(truth.take(names), pred.take([*names, other]), dm.NUSCENES)
+        for names, other in zip((truth.frames[:2], truth.frames[2:]), extra, strict=True)
+    ]
+    merged = dm.concat([dataclasses.replace(parts[0], version="0.0.1"), parts[1]])
+    assert merged.n_extra_frames == 2
+    assert merged.version == f"0.0.1+{dm.__version__}"
+    assert "frames:4+2 ignored" in dm.score(merged).signature
+
+
 def test_what_is_no_ledger(tmp_path: Path) -> None:
     for content in (b"", b"{}", b"PK\x03\x04 nothing", b"PAR1"):
         (tmp_path / "x").write_bytes(content)
@@ -131,6 +145,7 @@ def test_damage_is_seen(tmp_path: Path) -> None:
         ("pair_bits", lambda a: a + 16),
         ("pair_errors", lambda a: a[:, :2]),
         ("event_offsets", lambda a: a[::-1]),
+        ("event_offsets", lambda a: np.maximum(a, 1)),
         ("event_frame", lambda a: a + 99),
         ("event_frame", lambda a: a.astype(np.int64)),
         ("event_pred", lambda a: a[:-1]),

@@ -217,6 +217,18 @@ def test_without_debian_nothing_is_said(machine: Machine) -> None:
     assert "apt-get" not in machine.make("demo")
 
 
+@pytest.mark.parametrize(
+    ("oracles", "rest", "code"), [(0, 0, 0), (5, 0, 0), (0, 5, 0), (5, 5, 2), (1, 0, 2), (0, 1, 2), (5, 2, 2)]
+)
+def test_parity_of_a_file_without_one_kind_of_test(machine: Machine, oracles: int, rest: int, code: int) -> None:
+    """pytest ends with 5 where it finds no test."""
+    machine.play("python", f'#!/bin/bash\necho "asked $*"\n[ "$4" = parity ] && exit {oracles}; exit {rest}\n')
+    said = machine.make("parity", "made=", f"PARITY={machine.bin}", "ARGS=tests/test_x.py -k some", code=code)
+    asked = [line for line in said.splitlines() if line.startswith("asked")]
+    assert len(asked) == (1 if oracles == 1 else 2)
+    assert all(line.endswith(" tests/test_x.py -k some") for line in asked)
+
+
 def test_a_full_disk_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -135,11 +135,18 @@ def test_bad_input() -> None:
         ({"bins": 0}, "bins must be at least 1"),
         ({"score": {"cra": 0.1}}, "unknown class 'cra'.*'car'"),
         ({"score": math.nan}, "score of car must be finite"),
+        ({"score": {"car": None}}, "score of car must be finite"),
+        ({"score": "0.5"}, "score of car must be finite and a number, got '0.5'"),
     ):
         with pytest.raises(InputError, match=message):
             dm.operating_points(ledger, **options)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="threads must be at least 1"):
-        dm.frames(ledger, threads=0)
+    for options, message in (
+        ({"threads": 0}, "threads must be at least 1"),
+        ({"among": -1}, "among must be zero or more"),
+        ({"absent": "omitted"}, "absent must be one of"),
+    ):
+        with pytest.raises(InputError, match=message):
+            dm.frames(ledger, **options)  # type: ignore[arg-type]
 
 
 @settings(max_examples=8, deadline=None)
@@ -236,6 +243,47 @@ def test_export(tmp_path: Path) -> None:
     assert all(value is not None for value in ate)
     with pytest.raises(InputError, match="a slice column must be one attribute"):
         ledger.to_arrow(by=["range+scene"])
+
+
+def row(x: list[float], score: list[float] | None = None, frame: str = "f", **columns: Any) -> dm.Boxes:
+    """Cars on a line."""
+    n = len(x)
+    return dm.Boxes(
+        center_m=np.c_[x, np.zeros((n, 2))], size_lwh_m=np.ones((n, 3)), yaw_rad=np.zeros(n), label=["car"] * n,
+        frame=[frame] * n, score=score, **columns,
+    )  # fmt: skip
+
+
+def test_a_bin_of_scores_holds_its_lower_edge() -> None:
+    found = dm.operating_points(dm.match(row([0, 9]), row([0, 9, 20], [0.5, 1.0, 0.0]), NUSCENES))
+    assert found.reliability["car"].count.tolist() == [1, 0, 0, 0, 0, 1, 0, 0, 0, 1]
+
+
+def test_a_frame_of_nothing_costs_nothing() -> None:
+    both: dict[str, Any] = {"frames": ["f", "nothing"]}
+    frames = dm.frames(dm.match(row([0, 9], **both), row([0], [0.5], **both), NUSCENES))
+    assert frames.cost is not None
+    assert frames.cost[1] == 0
+    assert frames.cost[0] < 0
+
+
+def test_export_of_errors_and_of_columns_of_two_kinds() -> None:
+    pytest.importorskip("pyarrow", reason="pyarrow is the extra [parquet]")
+    truth, pred = row([0, 9], box_columns={"track": [7, 8]}), row([0.5], [0.5], box_columns={"track": ["a"]})
+    rows = dm.match(truth, pred, NUSCENES).to_arrow().to_pylist()
+    assert [one["ATE"] for one in rows] == [0.5, None, 0.5]
+    assert [one["box:track"] for one in rows] == ["7", "8", "a"]
+
+
+def test_every_threshold_has_its_columns() -> None:
+    """Also those that agree in their first digits."""
+    pytest.importorskip("pyarrow", reason="pyarrow is the extra [parquet]")
+    near = {"thresholds": [1.0, 1.0000001, 2.0], "error_threshold": 2.0}
+    protocol = dm.Protocol.from_dict({"extends": "nuscenes", "name": "near", "affinity": near})
+    names = dm.match(*scene(2), protocol).to_arrow().column_names
+    assert [name for name in names if "@" in name] == [
+        f"{kind}@{threshold}" for threshold in ("1", "1.0000001", "2") for kind in ("outcome", "match")
+    ]
 
 
 def test_flat_dict_is_documented() -> None:

@@ -138,8 +138,8 @@ def test_the_wheel_says_what_the_project_says(built: dict[str, Path]) -> None:
     (text,) = (data.decode() for name, data in files.items() if name.endswith("/METADATA"))
     for line in (f"Version: {dm.__version__}", "Requires-Python: >=3.11", "License-Expression: Apache-2.0"):
         assert line in text.splitlines()
-    assert set(re.findall(r"^Provides-Extra: (.*)$", text, re.MULTILINE)) == set(environments.EXTRAS)
-    assert set(environments.EXTRAS) == set(PROJECT["project"]["optional-dependencies"])
+    assert set(re.findall(r"^Provides-Extra: (.*)$", text, re.MULTILINE)) == set(extras.EXTRAS)
+    assert set(extras.EXTRAS) == set(PROJECT["project"]["optional-dependencies"])
 
 
 def test_the_sdist_is_what_a_wheel_is_made_of(built: dict[str, Path], tmp_path: Path) -> None:
@@ -158,7 +158,6 @@ def test_the_sdist_is_what_a_wheel_is_made_of(built: dict[str, Path], tmp_path: 
 
 
 def test_the_table_of_extras_is_that_of_the_project(built: dict[str, Path]) -> None:
-    assert set(extras.EXTRAS) == set(environments.EXTRAS)
     for extra, packages in extras.EXTRAS.items():
         wanted = {one.name.lower() for one in environments.requirements(built["wheel"], extra)}
         assert set(packages.values()) <= wanted, extra
@@ -245,7 +244,7 @@ def test_python_names_the_extra_too(core: environments.Environment) -> None:
         assert told[1].endswith(f"which is not installed: pip install 'detmetrics[{CALLS[call]}]'"), (call, told)
 
 
-@pytest.mark.parametrize("extra", environments.EXTRAS)
+@pytest.mark.parametrize("extra", extras.EXTRAS)
 def test_an_extra_asks_for_all_that_it_needs(extra: str, built: dict[str, Path], tmp_path: Path) -> None:
     try:
         made = environments.linked(tmp_path / "env", built["wheel"], extra)
@@ -277,7 +276,7 @@ def test_the_outer_purpose_names_the_extra() -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("extra", [environments.CORE, *environments.EXTRAS])
+@pytest.mark.parametrize("extra", [environments.CORE, *extras.EXTRAS])
 def test_the_wheel_installs_into_an_empty_environment(extra: str, built: dict[str, Path], tmp_path: Path) -> None:
     """From an index, as users do; ``tests/bench/extras.py`` measures the same."""
     made = environments.installed(tmp_path / "env", built["wheel"], extra, [ROOT / "constraints.txt"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,14 @@ def test_a_protocol_of_ones_own(tmp_path: Path) -> None:
         scores.nds  # noqa: B018
 
 
+#: A protocol of one class, whose errors no other field names.
+CAR = {"tasks": [{"label": "car"}], "mapping": {}, "regions": {}, "composite": {"error_weights": {}}}
+
+
+def error_with(**changes: str) -> dict[str, str]:
+    return {"name": "A", "key": "a", "kind": "orientation", "unit": "rad", **changes}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -108,11 +117,31 @@ def test_a_protocol_of_ones_own(tmp_path: Path) -> None:
         ({"composite": {"map_weight": 0, "error_weights": {}}}, "their sum positive"),
         ({"mapping": {"vehicle.car": "kart"}}, r"protocol.mapping must be to labels of tasks, got \['kart'\]"),
         ({"max_boxes_per_frame": 0}, "max_boxes_per_frame must be positive, got 0"),
+        (
+            {"tasks": [{"label": "car", "yaw_period_rad": 6.29}]},
+            "yaw_period_rad must be positive and at most 2π.*got 6.29",
+        ),
+        ({"tasks": [{"label": "car", "yaw_period_rad": 0}]}, "yaw_period_rad must be positive"),
+        ({"curve": {"min_recall": 0.996}}, "curve.min_recall must be below the last of 101 recalls, got 0.996"),
+        ({"curve": {"min_recall": 0.6, "n_samples": 2}}, "curve.min_recall must be below the last of 2 recalls"),
+        ({"composite": {"map_weight": math.inf}}, "their sum positive and finite"),
+        ({**CAR, "errors": [error_with(key="recall")]}, "keys of errors must be distinct, and none of recall"),
+        ({**CAR, "errors": [error_with(), error_with(name="B")]}, r"keys of errors must be distinct.*got \['a', 'a'\]"),
     ],
 )
 def test_rules_that_make_no_sense_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Protocol.from_dict({"extends": "nuscenes", **changes}, source="mine.toml")
+
+
+def test_the_last_rules_that_make_sense() -> None:
+    """On the border of what is refused; a single recall counts."""
+    rules = {"extends": "nuscenes", "name": "last", "mapping": {}, "regions": {}, "curve": {"min_recall": 0.99}}
+    last = Protocol.from_dict({**rules, "tasks": [{"label": "car", "yaw_period_rad": 2 * math.pi}]})
+    assert last.curve.first_sample == 100
+    truth, pred = make.scene(0, classes=("car",), raw=False)
+    scores = dm.evaluate(truth, pred, last)
+    np.testing.assert_allclose(scores.ap[0], np.maximum(scores.precision[0, :, 100] - 0.1, 0) / 0.9, atol=1e-15)
 
 
 def test_files_that_are_no_protocol(tmp_path: Path) -> None:

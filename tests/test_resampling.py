@@ -182,6 +182,38 @@ def test_what_rests_on_one_scene_has_no_interval() -> None:
     assert boot["mAP"].low < boot["mAP"].high
 
 
+def test_errors_rest_on_the_scenes_with_matches() -> None:
+    """Truth in every scene, found in one: AP has an interval, its errors have none, in a comparison either way round."""
+    truth, pred = scene(0, recall=1.0)
+    here = truth.frame_columns["scene"][np.array([truth.frame_index[name] for name in pred.frames])[pred.frame]]
+    away = pred.replace(center_m=pred.center_m + np.where(here == "scene-0", 0.0, 5000.0)[:, None] * [1, 0, 0])
+    all_over, one = (dm.match(truth, boxes, dm.NUSCENES) for boxes in (pred, away))
+    boot = dm.bootstrap(one, n=20)
+    assert boot.n_units[boot.names.index("ATE")] == 1
+    assert boot.n_units[boot.names.index("mAP")] > 2
+    assert math.isnan(boot["ATE"].low)
+    for sides in ((all_over, one), (one, all_over)):
+        assert math.isnan(dm.compare(*sides, n=20)["ATE"].p_value)
+
+
+def test_jackknife_values_that_are_undefined_are_left_out() -> None:
+    replicates, left_out = np.random.default_rng(0).gamma(2, size=500), np.random.default_rng(1).gamma(2, size=20)
+    assert limits(2.0, replicates, np.append(left_out, math.nan), 20, 0.9, "bca") == limits(
+        2.0, replicates, left_out, 20, 0.9, "bca"
+    )
+
+
+def test_the_p_value_of_skewed_data_is_where_the_interval_ends_at_zero() -> None:
+    """With the acceleration: without it the interval would end elsewhere."""
+    data = np.random.default_rng(3).gamma(0.4, size=20) - 0.22
+    replicates = data[np.random.default_rng(4).integers(0, 20, (100_000, 20))].mean(axis=1)
+    left_out, value = (data.sum() - data) / 19, float(data.mean())
+    p = p_value(value, replicates, left_out, 20, "bca")
+    low, high = limits(value, replicates, left_out, 20, 1 - p, "bca")
+    assert 0.01 < p < 0.6
+    assert min(abs(low), abs(high)) < 0.005 * replicates.std()
+
+
 def test_what_comes_out() -> None:
     truth, pred = scene(3, n_frames=44)
     calls: list[tuple[int, int]] = []
@@ -253,9 +285,10 @@ def test_units_must_be_the_same() -> None:
     turned = truth.replace(frame_columns={"scene": truth.frame_columns["scene"][::-1].copy()})
     with pytest.raises(InputError, match=r"scene of the frames of baseline and candidate must be the same.*'scene-"):
         dm.compare(ledger, dm.match(turned, pred, dm.NUSCENES), n=5)
-    nameless = truth.replace(frame_columns={"scene": np.array(["a"] * 6 + [""] * 6)})
-    with pytest.raises(InputError, match=r"6 frames of .* have no scene to draw by"):
-        dm.bootstrap(dm.match(nameless, pred, dm.NUSCENES), n=5)
+    for column in (["a"] * 6 + [""] * 6, [7.0] * 6 + [math.nan] * 6, ["a"] * 6 + [None] * 3 + [math.nan] * 3):
+        nameless = truth.replace(frame_columns={"scene": np.array(column, object if None in column else None)})
+        with pytest.raises(InputError, match=r"6 frames of .* have no scene to draw by"):
+            dm.bootstrap(dm.match(nameless, pred, dm.NUSCENES), n=5)
     wide = truth.replace(frame_columns={"scene": np.zeros((12, 2))})
     with pytest.raises(InputError, match="column 'scene' to draw by must be of one value a frame"):
         dm.bootstrap(dm.match(wide, pred, dm.NUSCENES), n=5)
@@ -286,6 +319,7 @@ def test_what_cannot_be_compared() -> None:
     [
         ({"unit": "log"}, "unit 'log' to draw must be 'frame' or a column.*'scene'"),
         ({"n": 1}, "number of replicates must be at least 2"),
+        ({"n": 10**9}, "number of replicates must be .* at most 1000000, got 1000000000"),
         ({"seed": -1}, "seed must be zero or more"),
         ({"level": 1.0}, "level must be between 0 and 1"),
         ({"method": "magic"}, "method must be one of"),

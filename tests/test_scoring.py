@@ -197,6 +197,21 @@ def test_first_aid(truth: dict[str, Any], pred: dict[str, Any], message: str) ->
     assert message in notes(truth, pred)
 
 
+def test_predictions_without_velocities_are_said_once() -> None:
+    moving = {"velocity_mps": np.ones((10, 2))}
+    assert "predictions without velocities: AVE is 1" in notes(moving, {})
+    assert "% of the predictions" not in notes(moving, {})
+
+
+def test_a_box_keeps_the_first_reason_why_it_does_not_count() -> None:
+    """Without points, and in a rack as well."""
+    columns = one_frame(label=["static_object.bicycle_rack"] + ["bicycle"] * 9, num_points=[5] + [0] * 4 + [1] * 5)
+    columns["size_lwh_m"] = np.array([(99.0, 9.0, 9.0)] + [(2.0, 1.0, 1.0)] * 9)
+    pred = dm.Boxes(**one_frame(label=["bicycle"] * 10, score=np.ones(10)))
+    fate = dm.match(dm.Boxes(**columns), pred, dm.NUSCENES).truth_fate.tolist()
+    assert fate == [dm.Fate.OTHER_CLASS] + [dm.Fate.NO_POINTS] * 4 + [dm.Fate.IN_REGION] * 5
+
+
 def test_no_first_aid_where_all_is_well() -> None:
     complete = {"attribute": ["vehicle.moving"] * 10, "velocity_mps": np.ones((10, 2))}
     assert notes(complete, complete) == ""

@@ -22,16 +22,28 @@ seeds = given(seed=st.integers(0, 2**32 - 1))
 some = settings(max_examples=15, deadline=None)
 
 
-def scene(seed: int, **knobs: Any) -> tuple[dm.Boxes, dm.Boxes]:
-    """A small scene with what there is to slice by."""
-    defaults: dict[str, Any] = {
-        "n_frames": 5,
-        "n_truth": 14,
-        "classes": ("car", "pedestrian", "bicycle"),
-        "doubles": 0.5,
-    }
-    truth, pred = make.scene(seed, **(defaults | knobs))
+PROTOCOLS = pytest.mark.parametrize("protocol", [dm.NUSCENES, dm.ARGOVERSE2], ids=lambda protocol: protocol.name)
+
+
+def scene(seed: int, protocol: dm.Protocol = dm.NUSCENES, **knobs: Any) -> tuple[dm.Boxes, dm.Boxes]:
+    """A small scene with what there is to slice by; distances on the ground are not those in space."""
     rng = np.random.default_rng(seed)
+    if protocol.affinity.kind == "center_xyz":
+        truth, pred = make.sweeps(
+            seed, n_truth=20, classes=("REGULAR_VEHICLE", "PEDESTRIAN", "BUS"), spread_m=15, **knobs
+        )
+        truth, pred = (
+            boxes.replace(
+                center_m=boxes.center_m * (1, 1, 2),
+                velocity_mps=np.where(rng.random((len(boxes), 1)) < 0.2, np.nan, rng.normal(0, 3, (len(boxes), 2))),
+                attribute=rng.integers(0, 3, len(boxes)),
+                attributes=("", "parked", "moving"),
+            )
+            for boxes in (truth, pred)
+        )
+    else:
+        defaults = {"n_frames": 5, "n_truth": 14, "classes": ("car", "pedestrian", "bicycle"), "doubles": 0.5}
+        truth, pred = make.scene(seed, **(defaults | knobs))
     f = np.arange(truth.n_frames)
     truth = truth.replace(
         frame_columns={
@@ -57,7 +69,7 @@ def bin_name(value: float, edges: tuple[float, ...]) -> str:
     return next(f"{a:g}-{b:g}" for a, b in itertools.pairwise(edges) if a <= value < b)
 
 
-def members(by: str, truth: dm.Boxes, pred: dm.Boxes) -> tuple[list[str], list[str] | None]:
+def members(by: str, truth: dm.Boxes, pred: dm.Boxes, protocol: dm.Protocol) -> tuple[list[str], list[str] | None]:
     """Slice of each row, found out the slow way."""
     ego = dict(zip(truth.frames, truth.ego_xy_m.tolist(), strict=True))
 
@@ -82,7 +94,7 @@ def members(by: str, truth: dm.Boxes, pred: dm.Boxes) -> tuple[list[str], list[s
                 names.append(bin_name(points, (1.0, 6.0)))
             elif by == "class":
                 label = (boxes.labels or ())[boxes.label[row]]
-                names.append(dm.NUSCENES.mapping.get(label, label))
+                names.append(protocol.mapping.get(label, label))
             elif by == "attribute":
                 names.append(
                     (boxes.attributes[boxes.attribute[row]] if boxes.attribute is not None else "") or "unknown"
@@ -111,15 +123,16 @@ def members(by: str, truth: dm.Boxes, pred: dm.Boxes) -> tuple[list[str], list[s
 
 def same(scores: dm.Scores, expected: naive.Result) -> None:
     """All numbers within 1e-12; where classes are omitted, naive.py leaves them out of the means only."""
-    ours, theirs = scores.to_summary(), naive.summary(expected, dm.NUSCENES)
+    theirs = naive.summary(expected, scores.protocol)
+    ours = {key: scores.to_summary()[key] for key in theirs}
     if scores.absent == "omit":
         for label, n_truth in expected.n_truth.items():
             if not n_truth:
                 assert math.isnan(scores.class_ap[label])
                 for values in (ours, theirs):
-                    for key in ("label_aps", "mean_dist_aps", "label_tp_errors"):
+                    for key in {"label_aps", "mean_dist_aps", "label_tp_errors", "label_cds"} & set(values):
                         values[key].pop(label)
-    assert not naive.apart(naive.numbers(ours), naive.numbers(theirs))
+    assert not naive.apart(ours, theirs)
 
 
 BOTH_SIDES = (
@@ -136,43 +149,57 @@ BOTH_SIDES = (
 TRUTH_ONLY = ("points=1,6", "visibility")
 
 
+@PROTOCOLS
 @pytest.mark.parametrize("by", [*BOTH_SIDES, *TRUTH_ONLY])
 @pytest.mark.parametrize("absent", ["omit", "official"])
-def test_every_attribute_against_the_slow_rule(by: str, absent: Any) -> None:
+def test_every_attribute_against_the_slow_rule(by: str, absent: Any, protocol: dm.Protocol) -> None:
     for seed in range(3):
-        truth, pred = scene(seed, nan_velocity=0.3)
-        in_truth, in_pred = members(by, truth, pred)
-        slices = dm.slices(dm.match(truth, pred, dm.NUSCENES), by, absent=absent)
+        truth, pred = scene(seed, protocol)
+        in_truth, in_pred = members(by, truth, pred, protocol)
+        slices = dm.slices(dm.match(truth, pred, protocol), by, absent=absent)
         assert len(slices) >= 2
         for name, scores in slices:
-            events, truths = naive.shard_weights(truth, pred, dm.NUSCENES, in_truth, in_pred, name)
-            expected = naive.evaluate(truth, pred, dm.NUSCENES, absent=absent, event_weight=events, truth_weight=truths)
-            same(scores, expected)
+            events, truths = naive.shard_weights(truth, pred, protocol, in_truth, in_pred, name)
+            same(
+                scores,
+                naive.evaluate(truth, pred, protocol, absent=absent, event_weight=events, truth_weight=truths),
+            )
 
 
+@PROTOCOLS
 @pytest.mark.parametrize(
-    "by", ["range=0,10,25+weather", "visibility+range=0,10,25", "weather+visibility", "visibility+points=1,6"]
+    "by",
+    [
+        "range=0,10,25+weather",
+        "occlusion+scene",
+        "weather+occlusion",
+        "occlusion+visibility",
+        "visibility+range=0,10,25",
+        "weather+visibility",
+        "visibility+points=1,6",
+    ],
 )
-def test_crossings_against_the_slow_rule(by: str) -> None:
+def test_crossings_against_the_slow_rule(by: str, protocol: dm.Protocol) -> None:
     first, second = by.split("+")
     for seed in range(2):
-        truth, pred = scene(seed)
-        parts = [members(one, truth, pred) for one in (first, second)]
+        truth, pred = scene(seed, protocol)
+        parts = [members(one, truth, pred, protocol) for one in (first, second)]
         in_truth = [f"{a}+{b}" for a, b in zip(parts[0][0], parts[1][0], strict=True)]
-        slices = dm.slices(dm.match(truth, pred, dm.NUSCENES), by)
-        for name, scores in slices:
+        for name, scores in dm.slices(dm.match(truth, pred, protocol), by):
             a, b = name.split("+")
             # an unmatched prediction must be in the slice by every attribute that it has, and not be spoken against
             weights = [
-                naive.shard_weights(truth, pred, dm.NUSCENES, part[0], part[1], one)
+                naive.shard_weights(truth, pred, protocol, part[0], part[1], one)
                 for part, one in zip(parts, (a, b), strict=True)
             ]
             if parts[0][1] is None and parts[1][1] is None:
-                weights = [naive.shard_weights(truth, pred, dm.NUSCENES, in_truth, None, name)]
+                weights = [naive.shard_weights(truth, pred, protocol, in_truth, None, name)]
             events = np.prod([w[0] for w in weights], axis=0)
             truths = np.prod([w[1] for w in weights], axis=0)
-            expected = naive.evaluate(truth, pred, dm.NUSCENES, absent="omit", event_weight=events, truth_weight=truths)
-            same(scores, expected)
+            same(
+                scores,
+                naive.evaluate(truth, pred, protocol, absent="omit", event_weight=events, truth_weight=truths),
+            )
 
 
 def outcomes(ledger: dm.Ledger, weights: dm.Weights) -> np.ndarray:
@@ -272,6 +299,8 @@ def test_what_comes_out() -> None:
         assert name in text
     assert f"slice:{slices.by}:{slices.names[0]}" in slices.scores[0].signature
     assert repr(slices).startswith("<Slices by range")
+    assert slices.whole.notes, "said of the whole"
+    assert not any(scores.notes for scores in slices.scores), "and not once more of each slice"
     assert text_of(parse("range=0,10.5+class")) == "range=0,10.5+class"
 
 
@@ -304,7 +333,21 @@ def test_bad_input(by: str, message: str) -> None:
         dm.slices(dm.match(truth, pred, dm.NUSCENES), by)
 
 
-def test_what_is_not_there() -> None:
+@pytest.mark.parametrize(
+    ("edges", "message"),
+    [
+        ([], r"edges of range must be ascending and finite, got \[\]"),
+        ("0,10", "edges of range must be numbers, got '0,10'"),
+        (10, "edges of range must be numbers, got 10"),
+    ],
+)
+def test_bad_edges_in_a_mapping(edges: Any, message: str) -> None:
+    truth, pred = scene(0)
+    with pytest.raises(InputError, match=message):
+        dm.slices(dm.match(truth, pred, dm.NUSCENES), {"range": edges})
+
+
+def test_what_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, pred = scene(0)
     bare = truth.replace(frame_columns={}, box_columns={}, num_points=None)
     ledger = dm.match(bare, pred, dm.NUSCENES)
@@ -315,6 +358,13 @@ def test_what_is_not_there() -> None:
     many = truth.replace(box_columns={"area": np.arange(len(truth)) + 0.5})
     with pytest.raises(InputError, match=r"area has .* distinct numbers: give edges"):
         dm.slices(dm.match(many, pred, dm.NUSCENES), "area")
+    with monkeypatch.context() as patch:
+        patch.setattr("detmetrics.slicing.MAX_SHARDS", 5)
+        named = truth.replace(box_columns={"area": np.array([f"a{i}" for i in range(len(truth))])})
+        with pytest.raises(InputError, match=r"slices by area must be at most 5, got \d+"):
+            dm.slices(dm.match(named, pred, dm.NUSCENES), "area")
+        with pytest.raises(InputError, match=r"slices by scene\+weather must be at most 5, got '3 x 3'"):
+            dm.slices(dm.match(truth, pred, dm.NUSCENES), "scene+weather")
     two = truth.replace(box_columns={"area": np.zeros((len(truth), 2))})
     with pytest.raises(InputError, match="column area to slice by must be of one value each"):
         dm.slices(dm.match(two, pred, dm.NUSCENES), "area")
@@ -338,6 +388,9 @@ def test_edges_and_names_are_written_as_they_are() -> None:
     ledger = dm.match(odd, pred, dm.NUSCENES)
     assert dm.slices(ledger, "time").names == tuple(str(value) for value in sorted(set(big.tolist())))
     assert len(set(dm.slices(ledger, "x").names)) == 3
+    lacking = np.array([None, math.nan, "None", np.datetime64("NaT")], object)[np.arange(len(truth)) % 4]
+    kinds = dm.slices(dm.match(truth.replace(box_columns={"kind": lacking}), pred, dm.NUSCENES), "kind")
+    assert kinds.names == ("None", "unknown")
     kinds = dm.slices(ledger, "kind")
     assert kinds.names == ("a", "unknown")
     assert sum(scores.n_truth.sum() for _, scores in kinds) == kinds.whole.n_truth.sum()
