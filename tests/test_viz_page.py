@@ -823,3 +823,21 @@ def test_themes_are_all_in_the_page(scenes: list[Scene]) -> None:
     assert '<html lang="en" data-theme="light">' in text
     for theme in THEMES.values():
         assert f"--background:{theme.background}" in text
+
+
+@each
+@pytest.mark.parametrize("name", ["dusk", "dark", '"></style>'])
+def test_a_theme_of_ones_own_is_seen_and_comes_back(
+    name: str, browser: Any, tmp_path: Path, scenes: list[Scene]
+) -> None:
+    own = dataclasses.replace(LIGHT, name=name, background="#ffe0c0", outcomes=("#123456",) * len(Outcome))
+    look = Look(theme=own, layers=frozenset({"truth", "predictions"}))
+    write_html(scenes[0], tmp_path / "own.html", look=look)
+    tab = Tab(browser, tmp_path / "own.html", reduced_motion="reduce")
+    assert tab.page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "light"
+    assert tab.pixels("#123456") > 40
+    for background, offered in ((own, "Dark"), (DARK, "Light"), (LIGHT, "Own"), (own, "Dark")):
+        assert tab.pixels(background.background) > 100_000
+        assert tab.page.locator("#theme").text_content() == offered
+        tab.press("t")
+    tab.close()
