@@ -634,6 +634,18 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(root: Path, tmp_path: Pa
         training.train(root, tmp_path / "b", replace(LEAST, head_width=4), PLAN, workers=0)
     with pytest.raises(InputError, match=r"another pair of splits: \['synth_train', 'synth_val'\] before"):
         training.train(root, tmp_path / "b", LEAST, PLAN, splits=("synth_val", "synth_train"), workers=0)
+    moved = shutil.copytree(root, tmp_path / "moved")
+    training.train(moved, tmp_path / "b", LEAST, PLAN, workers=0)  # wherever it is
+    path = next(moved.glob("*/sample_annotation.json"))
+    rows = json.loads(path.read_text())
+    rows[0]["size"][0] *= 2
+    path.unlink()  # of the copy alone, whatever it is linked with
+    path.write_text(json.dumps(rows))
+    with pytest.raises(InputError, match=r"another data set \(choose another --out"):
+        training.train(moved, tmp_path / "b", LEAST, PLAN, workers=0)
+    settings = json.loads((tmp_path / "b" / "config.json").read_text())
+    (tmp_path / "b" / "config.json").write_text(json.dumps({k: v for k, v in settings.items() if k != "data"}))
+    training.train(moved, tmp_path / "b", LEAST, PLAN, workers=0)  # a run of an older version does not tell
     for odd in ("[]", "{}", '{"config": null}'):
         (tmp_path / "b" / "config.json").write_text(odd)
         with pytest.raises(InputError, match="another configuration "):
@@ -668,6 +680,10 @@ def test_fine_tuning_starts_from_a_checkpoint(root: Path, tmp_path: Path) -> Non
         if not name.endswith("num_batches_tracked"):
             same = torch.allclose(value, got[name], atol=1e-6)
             assert same == (not name.startswith("heads")), name
+    training.train(root, tmp_path / "run", LEAST, plan, workers=0)  # goes on; nothing is started again
+    checkpoint.save_model(tmp_path / "second.safetensors", LEAST, Detector(LEAST).state_dict(), {})
+    with pytest.raises(InputError, match=r"another checkpoint to start from \("):
+        training.train(root, tmp_path / "run", LEAST, plan, workers=0, init_from=tmp_path / "second.safetensors")
 
 
 def test_a_full_disk_and_a_full_gpu_are_told_plainly(
