@@ -114,7 +114,12 @@ def train(
     """
     rank, world = _join_others()
     target = device_named(device)
-    run = {"config": asdict(config), "plan": asdict(plan), "splits": list(splits), "detmetrics": detmetrics.__version__}
+    run: dict[str, Any] = {
+        "config": asdict(config),
+        "plan": asdict(plan),
+        "splits": list(splits),
+        "detmetrics": detmetrics.__version__,
+    }
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -306,7 +311,7 @@ def _hash(path: Path | None) -> str | None:
     if path is None:
         return None
     with open_file(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 def _check_run(path: Path, run: dict[str, Any]) -> None:

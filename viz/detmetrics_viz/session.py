@@ -108,7 +108,7 @@ class Session:
         self.go(starts[min(max(now + by, 0), len(starts) - 1)])
 
     def step_worst(self) -> None:
-        """Show the frame with most mistakes, then the one with next most, and so on; from another frame, begin again."""
+        """Show the frame with most mistakes, then the one with next most; from any other frame, begin again."""
         if self.footage.outcomes is None:
             self.say("worst frames need predictions")
             return
