@@ -166,7 +166,7 @@ def test_a_frame_of_35000_points_and_100_boxes_is_small(tmp_path: Path) -> None:
     assert len(large[0]) > 100
     write_html(large[0], tmp_path / "one.html")
     one = (tmp_path / "one.html").stat().st_size
-    assert one < 1_500_000  # the issue allows 3 MB
+    assert one < 1_500_000  # of 3 MB that a page may have
     write_html(large, tmp_path / "three.html")
     assert (tmp_path / "three.html").stat().st_size - one < 2 * 700_000
 
@@ -494,7 +494,7 @@ def test_names_in_a_card_are_only_text(browser: Any, tmp_path: Path, scenes: lis
         tab.page.wait_for_timeout(100)
         assert NASTY[:20] in (tab.page.locator("#card").text_content() or "")
     assert tab.page.locator("img").count() == 0
-    assert tab.page.locator("#errors").text_content() is not None
+    assert NASTY.replace(" ", "\u00a0") in (tab.page.locator("#errors").text_content() or "")
     tab.close()
 
 

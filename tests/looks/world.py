@@ -1,6 +1,6 @@
 """Does the lidar world look like the real one? Pictures and figures beside one real nuScenes frame.
 
-    python tests/looks/world.py OUT_FOLDER [--scenes 6] [--seed 0]
+    python tests/looks/world.py OUT_FOLDER [--scenes 6] [--seed 0] [--boxes]
 
 writes ``world_*.png`` (from above, and in perspective from behind the car) for the first frames of ``--scenes`` scenes and,
 where the real frame lies beside the checkout, ``real.png``. Pictures of the real frame are for looking at, never for
