@@ -242,6 +242,26 @@ def test_the_page(tmp_path: Path) -> None:
     assert sorted(path.name for path in run.iterdir()) == ["config.json", "curves.png", "history.jsonl", "index.html"]
 
 
+@pytest.mark.parametrize(("best", "top"), [(0.4, 0.46), (0.95, 1.0), (0.01, 0.0575)])
+def test_scores_are_drawn_from_0_to_a_little_over_the_best(
+    best: float, top: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib", reason="the extra [detector] is not installed")
+    from matplotlib.figure import Figure
+
+    from detmetrics.detector.page import draw
+
+    seen: dict[str, Any] = {}
+
+    def look(figure: Figure, *_: Any, **__: Any) -> None:
+        seen.update({axes.get_title(): axes.get_ylim() for axes in figure.axes})
+
+    monkeypatch.setattr(Figure, "savefig", look)
+    one = history([3, 2, 1.5], [3, 2.5, 2], [0.0, best, best / 2])
+    draw(one, diagnose(one))
+    assert seen["Scores on validation"] == pytest.approx((0, top))
+
+
 def test_the_page_of_one_epoch_without_scores(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="the extra [detector] is not installed")
     from detmetrics.detector.page import write_page

@@ -122,6 +122,7 @@ def test_folders_of_logs(pair: tuple[dm.Boxes, dm.Boxes], tmp_path: Path) -> Non
         ({"qw": lambda n: [0.0] * n, "qx": lambda n: [0.0] * n, "qy": lambda n: [0.0] * n, "qz": lambda n: [0.0] * n},
          "qw, qx, qy, qz of row 0 must be a quaternion of positive length"),
         ({"timestamp_ns": lambda n: np.full(n, 2**63, np.uint64)}, "column timestamp_ns must be of 64 bits with sign"),
+        ({"timestamp_ns": lambda n: [0] * (n - 1) + [-1]}, r"timestamp_ns of row \d+ must be zero or more, got -1"),
         ({"tx_m": lambda n: [math.inf] + [0.0] * (n - 1)}, "center_m"),
     ],
 )  # fmt: skip

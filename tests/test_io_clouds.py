@@ -165,6 +165,18 @@ def test_every_format_reads_what_was_written(tmp_path: Path, name: str) -> None:
     assert not cloud.columns
 
 
+@pytest.mark.parametrize("how", ["ascii", "binary", "binary_compressed"])
+def test_only_a_line_alone_is_padding(tmp_path: Path, how: str) -> None:
+    """PCL pcd_io.cpp skips fields that are called "_", no others."""
+    points = table()
+    path = tmp_path / "a.pcd"
+    for name in ("_time", "_3", "__"):
+        path.write_bytes(pcd(points, how, fields=f"x y z {name} ring"))
+        found = _pcd.read(path)
+        assert list(found) == ["x", "y", "z", name, "ring"]
+        np.testing.assert_array_equal(found[name].astype(np.float32), points[:, 3])
+
+
 @given(st.integers(1, 400), st.integers(0, 10**6), st.sampled_from(NAMES))
 @settings(max_examples=60, deadline=None)
 def test_round_trips(tmp_path_factory: pytest.TempPathFactory, n: int, seed: int, name: str) -> None:

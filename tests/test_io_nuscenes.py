@@ -243,7 +243,9 @@ def test_results_written_are_read_again(tmp_path: Path) -> None:
     for meta in ({"a": np.int64(1)}, circle):
         with pytest.raises(InputError, match="meta of pred must be plain JSON values to be saved, got"):
             nuscenes.write_results(first.replace(meta=meta, source="pred"), tmp_path / "none.json")
-    assert not (tmp_path / "none.json").exists()
+    for keyed in ({1: "a"}, {"a": [{"b": {None: 1}}]}):  # JSON would make text of the keys
+        with pytest.raises(InputError, match="key of meta of pred must be text"):
+            nuscenes.write_results(first.replace(meta=keyed, source="pred"), tmp_path / "none.json")  # type: ignore[arg-type]
     assert not (tmp_path / "none.json").exists()
 
 

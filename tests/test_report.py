@@ -11,6 +11,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import msgspec
@@ -23,7 +24,7 @@ from detmetrics.framing import first_order
 from detmetrics.ledger import Fate
 from detmetrics.protocol import Composite, ErrorKind, Task
 from detmetrics.reporting import cells, page, provenance
-from detmetrics.reporting.contents import SAYS, contents
+from detmetrics.reporting.contents import SAYS, _findings, contents
 from detmetrics.reporting.runs import Settings, compared, compute
 from detmetrics.synth import make_boxes
 
@@ -153,6 +154,36 @@ def test_the_numbers_are_those_of_the_library(pair: tuple[dm.Ledger, dm.Ledger])
     assert "two is" in found["findings"][0]["lead"]
     assert any(one["lead"].startswith("Repairing") for one in found["findings"])
     assert any("only 8 scenes" in words for words in found["warnings"])
+
+
+def test_what_costs_next_to_nothing_is_no_finding(pair: tuple[dm.Ledger, dm.Ledger]) -> None:
+    run = compute("x", pair[0], settings(by=(), n=0), lambda *_: None)
+    prices = {"dear": 0.0006, "cheap": 0.0004}
+    rows = [{"cause": cause, "meaning": "made up", "predictions": 1, "truths": 0} for cause in prices]
+    diagnosis: Any = SimpleNamespace(
+        prices={cause: {"NDS": price} for cause, price in prices.items()}, to_rows=lambda: rows
+    )
+    leads = [one["lead"] for one in _findings([dataclasses.replace(run, diagnosis=diagnosis)], [])]
+    assert [lead for lead in leads if lead.startswith("Repairing")] == ["Repairing “dear” alone would give +0.0006 NDS"]
+
+
+@pytest.mark.parametrize(("n_truth", "weakest"), [(19, "middle"), (20, "worst")])
+def test_small_slices_are_no_finding(pair: tuple[dm.Ledger, dm.Ledger], n_truth: int, weakest: str) -> None:
+    class Slices(dict[str, Any]):
+        by, whole = "place", SimpleNamespace(composite=0.5)
+
+        def __iter__(self) -> Any:
+            return iter(self.items())
+
+    scores = {"worst": (0.1, n_truth), "middle": (0.3, 200), "best": (0.7, 200)}
+    parts = {
+        name: SimpleNamespace(composite=value, n_truth=np.array([n - 5, 5])) for name, (value, n) in scores.items()
+    }
+    run = compute("x", pair[0], settings(by=(), n=0), lambda *_: None)
+    sliced: Any = [SimpleNamespace(scores=Slices(parts), boots={})]
+    leads = [one["lead"] for one in _findings([dataclasses.replace(run, sliced=sliced)], [])]
+    (lead,) = [lead for lead in leads if lead.startswith("Weakest by")]
+    assert lead.endswith(f": {weakest}")
 
 
 def test_every_box_has_a_fate_in_words() -> None:
@@ -427,6 +458,7 @@ def test_comparable_or_not() -> None:
         "left out of the means": (full, dm.NUSCENES, "omit"),
         "differs from nuscenes in 'curve'": (full, dm.Protocol.from_dict({"extends": "nuscenes", "name": "mine", "curve": {"min_recall": 0.2}}), "official"),
         "100.0% of the predictions have no velocity": ([full[0], full[1].replace(velocity_mps=None)], dm.NUSCENES, "official"),
+        "these frames are a part of a larger data set": ([full[0].replace(partial=True), full[1]], dm.NUSCENES, "official"),
         "truth has no attributes": ([full[0].replace(attribute=None), full[1]], dm.NUSCENES, "official"),
     }  # fmt: skip
     for reason, (boxes, protocol, absent) in reasons.items():

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 import detmetrics as dm
 from detmetrics.errors import InputError
-from detmetrics.synth import make_boxes, scenes, sensors, tables, write_dataset, write_predictions
-
-TABLES = (
-    "attribute", "calibrated_sensor", "category", "ego_pose", "instance", "log", "map", "sample", "sample_annotation",
-    "sample_data", "scene", "sensor", "visibility",
-)  # fmt: skip
-
-
-def hashes(root: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(root.rglob("*"))
-        if path.is_file()
-    }
+from detmetrics.synth import make_boxes, predictions, scenes, sensors, tables, write_dataset, write_predictions
+from written import TABLES, hashes, table
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +20,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_dataset(out, train_scenes=2, val_scenes=3, seed=5, samples_per_scene=20)
     write_predictions(out, out / "val.json", split="synth_val", seed=5, boxes_per_sample=60)
     return out
-
-
-def table(root: Path, name: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = json.loads((root / "v1.0-synth" / f"{name}.json").read_text())
-    return rows
 
 
 def test_the_same_seed_gives_the_same_bytes(root: Path, tmp_path: Path) -> None:
@@ -199,6 +180,21 @@ def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         write_dataset(tmp_path / "x", train_scenes=1, val_scenes=1, samples_per_scene=3, progress=interrupt)
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
     assert tables.VERSION == "v1.0-synth"
+
+
+def test_a_second_box_of_an_object_has_a_lower_score(root: Path) -> None:
+    """By 2 before the logistic curve, and a little for its larger error."""
+    falls: list[float] = []
+    for scene in tables.read_plan(root).scenes("synth_val"):
+        found = predictions._found(np.random.default_rng(0), scene, predictions.Detector(200))
+        boxes = scene.boxes
+        away = np.linalg.norm(found.center_m[:, None] - boxes.center_m, axis=2)
+        meant = np.where(found.sample[:, None] == boxes.sample, away, np.inf).argmin(axis=1)
+        is_copy = np.append(False, meant[1:] == meant[:-1])
+        logit = np.log(found.score / (1 - found.score))
+        falls += (logit[:-1] - logit[1:])[is_copy[1:]].tolist()
+    assert len(falls) > 100
+    assert 1.7 < np.median(falls) < 2.5
 
 
 @pytest.mark.parity

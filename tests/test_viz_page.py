@@ -166,7 +166,7 @@ def test_a_frame_of_35000_points_and_100_boxes_is_small(tmp_path: Path) -> None:
     assert len(large[0]) > 100
     write_html(large[0], tmp_path / "one.html")
     one = (tmp_path / "one.html").stat().st_size
-    assert one < 1_500_000  # the issue allows 3 MB
+    assert one < 1_500_000  # of 3 MB that a page may have
     write_html(large, tmp_path / "three.html")
     assert (tmp_path / "three.html").stat().st_size - one < 2 * 700_000
 
@@ -494,7 +494,7 @@ def test_names_in_a_card_are_only_text(browser: Any, tmp_path: Path, scenes: lis
         tab.page.wait_for_timeout(100)
         assert NASTY[:20] in (tab.page.locator("#card").text_content() or "")
     assert tab.page.locator("img").count() == 0
-    assert tab.page.locator("#errors").text_content() is not None
+    assert NASTY.replace(" ", "\u00a0") in (tab.page.locator("#errors").text_content() or "")
     tab.close()
 
 
@@ -823,3 +823,21 @@ def test_themes_are_all_in_the_page(scenes: list[Scene]) -> None:
     assert '<html lang="en" data-theme="light">' in text
     for theme in THEMES.values():
         assert f"--background:{theme.background}" in text
+
+
+@each
+@pytest.mark.parametrize("name", ["dusk", "dark", '"></style>'])
+def test_a_theme_of_ones_own_is_seen_and_comes_back(
+    name: str, browser: Any, tmp_path: Path, scenes: list[Scene]
+) -> None:
+    own = dataclasses.replace(LIGHT, name=name, background="#ffe0c0", outcomes=("#123456",) * len(Outcome))
+    look = Look(theme=own, layers=frozenset({"truth", "predictions"}))
+    write_html(scenes[0], tmp_path / "own.html", look=look)
+    tab = Tab(browser, tmp_path / "own.html", reduced_motion="reduce")
+    assert tab.page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "light"
+    assert tab.pixels("#123456") > 40
+    for background, offered in ((own, "Dark"), (DARK, "Light"), (LIGHT, "Own"), (own, "Dark")):
+        assert tab.pixels(background.background) > 100_000
+        assert tab.page.locator("#theme").text_content() == offered
+        tab.press("t")
+    tab.close()

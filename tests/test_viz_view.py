@@ -281,8 +281,10 @@ def test_report_with_pictures_of_the_worst_frames(tmp_path: Path) -> None:
 
 def test_names_of_pages_are_names_of_files() -> None:
     assert page_name("ca9a282c") == "ca9a282c.html"
-    assert page_name("../../etc/passwd") == "_.._etc_passwd.html"
-    assert page_name("log:315966265259836000") == "log_315966265259836000.html"
+    assert re.fullmatch(r"_\.\._etc_passwd-[0-9a-f]{12}\.html", page_name("../../etc/passwd"))
+    assert re.fullmatch(r"log_315966265259836000-[0-9a-f]{12}\.html", page_name("log:315966265259836000"))
+    alike = ["a:1", "a/1", "a 1", "a_1", ".a_1", "..a_1"]
+    assert len(set(map(page_name, alike))) == len(alike), "one page would be written over another"
 
 
 def test_bad_input(data: tuple[object, ...], tmp_path: Path) -> None:

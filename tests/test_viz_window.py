@@ -71,6 +71,12 @@ def test_worst_frames_come_one_after_another() -> None:
         DO["w"](walk)
         found.append(walk.at)
     assert found == walk.footage.worst(4)
+    DO["="](walk)  # says something else
+    DO["w"](walk)
+    assert walk.at == walk.footage.worst(5)[4]
+    walk.go(walk.footage.worst(2)[1])
+    DO["w"](walk)
+    assert walk.at == walk.footage.worst(1)[0], "from another frame it begins again"
     plain = Session(Footage(["f"], lambda _: (looking.cloud([[1, 1, 1]]), IDENTITY, None)))
     DO["w"](plain)
     assert plain.message == "worst frames need predictions"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import io as iolib
 import json
 import re
@@ -26,11 +25,7 @@ from detmetrics.geometry import Pose, ground_corners, points_in_boxes, rotation_
 from detmetrics.io import clouds
 from detmetrics.synth import TINY, WORLD_VERSION, lidar, places, rays, room, shapes, world, write_world
 from detmetrics.synth.categories import ATTRIBUTE_OF_STATE, CATEGORY_NAMES, CLASS_OF_KIND, FAMILY_OF_KIND, MOVING
-
-TABLES = (
-    "attribute", "calibrated_sensor", "category", "ego_pose", "instance", "log", "map", "sample", "sample_annotation",
-    "sample_data", "scene", "sensor", "visibility",
-)  # fmt: skip
+from written import TABLES, hashes, table
 
 
 @pytest.fixture(scope="module")
@@ -44,16 +39,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def some() -> list[tuple[Any, places.Place]]:
     """Scenes without clouds: eight towns with their traffic."""
     return [places.make_place_scene(11, "synth_train", number, "scene", 21) for number in range(8)]
-
-
-def hashes(root: Path) -> dict[str, str]:
-    files = (path for path in sorted(root.rglob("*")) if path.is_file())
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def table(root: Path, name: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = json.loads((root / "v1.0-synth" / f"{name}.json").read_text())
-    return rows
 
 
 # ------------------------------------------------------------------------------------------ the data set

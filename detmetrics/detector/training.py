@@ -7,6 +7,7 @@ GPUs, a dozen lines below, and a loop that one can read is the point of a baseli
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable
@@ -32,7 +33,7 @@ from detmetrics.detector.predicting import device_named, mixed, predict
 from detmetrics.detector.samples import Samples
 from detmetrics.errors import InputError, listing
 from detmetrics.extras import needs
-from detmetrics.files import whole_file
+from detmetrics.files import open_file, whole_file
 from detmetrics.protocols import NUSCENES
 
 with needs("detector"):
@@ -108,21 +109,27 @@ def train(
     Raises
     ------
     InputError
-        Bad data, leaks (see :mod:`detmetrics.detector.leaks`), a run of another configuration or plan in ``out``, a
-        loss that is not finite, a full disk, CUDA out of memory.
+        Bad data, leaks (see :mod:`detmetrics.detector.leaks`), a run of another configuration or plan, of other truth
+        or from another checkpoint in ``out``, a loss that is not finite, a full disk, CUDA out of memory.
     """
     rank, world = _join_others()
     target = device_named(device)
-    run = {"config": asdict(config), "plan": asdict(plan), "splits": list(splits), "detmetrics": detmetrics.__version__}
+    run: dict[str, Any] = {
+        "config": asdict(config),
+        "plan": asdict(plan),
+        "splits": list(splits),
+        "detmetrics": detmetrics.__version__,
+    }
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out: cannot make the folder {out}: {error.strerror}") from None
+    samples = Samples(dataroot, splits[0], config, version=version)
+    held_out = Samples(dataroot, splits[1], config, version=version)
+    run |= {"data": [samples.truth.digest, held_out.truth.digest], "init_from": _hash(init_from)}
     is_new = not (out / "state.safetensors").exists()
     if not is_new:
         _check_run(out / "config.json", run)
-    samples = Samples(dataroot, splits[0], config, version=version)
-    held_out = Samples(dataroot, splits[1], config, version=version)
     torch.manual_seed(plan.seed)
     model = Detector(config)
     if init_from is not None:
@@ -299,6 +306,14 @@ def _resume(path: Path, model: Detector, optim: torch.optim.Optimizer, mean: Mea
     return rows
 
 
+def _hash(path: Path | None) -> str | None:
+    """SHA-256 of a file, hex."""
+    if path is None:
+        return None
+    with open_file(path) as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
 def _check_run(path: Path, run: dict[str, Any]) -> None:
     """Refuse to go on with a run that was started otherwise."""
     if path.exists():
@@ -307,9 +322,11 @@ def _check_run(path: Path, run: dict[str, Any]) -> None:
         except msgspec.DecodeError as error:
             raise InputError(f"{path} is not JSON: {error}") from None
         now = msgspec.json.decode(msgspec.json.encode(run))
-        for part, what in (("config", "configuration"), ("plan", "plan"), ("splits", "pair of splits")):
+        told_by_all = {"config": "configuration", "plan": "plan", "splits": "pair of splits"}
+        for part, what in (told_by_all | {"data": "data set", "init_from": "checkpoint to start from"}).items():
             old, new = before.get(part) if isinstance(before, dict) else None, now[part]
-            if old == new:
+            is_untold = part not in told_by_all and part not in before  # runs of older versions
+            if old == new or is_untold or (part == "init_from" and new is None):
                 continue
             told = f": {old} before" if part == "splits" else ""
             if isinstance(old, dict) and isinstance(new, dict):

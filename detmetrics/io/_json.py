@@ -27,12 +27,23 @@ def text_of(value: object, what: str) -> bytes:
     Raises
     ------
     InputError
-        Naming ``what``, where something in it is not plain.
+        Naming ``what``, where something in it is not plain, or a key is not text.
     """
     try:
-        return json.dumps(value).encode()
+        text = json.dumps(value).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(what, expected="plain JSON values to be saved", got=str(error)) from None
+    parts: list[object] = [value]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            for key in part:
+                if not isinstance(key, str):
+                    raise InputError(f"key of {what}", expected="text", got=key)
+            parts += part.values()
+        elif isinstance(part, list | tuple):
+            parts += part
+    return text
 
 
 def flaw(text: bytes) -> tuple[int, str] | None:

@@ -18,6 +18,8 @@ from detmetrics.files import open_file
 
 #: What a field can be: the words of TYPE and SIZE, and what numpy calls it.
 _KINDS = {kind + size: f"<{kind.lower()}{size}" for kind in "IUF" for size in "1248" if kind + size != "F1"}
+#: What fields called "_" are called here, so that they differ; no name has a space.
+_PADDING = "_ "
 _MAX_COUNT = 1 << 16
 _MAX_DIGITS = 18
 
@@ -42,7 +44,7 @@ def read(path: str | Path) -> dict[str, NDArray[Any]]:
         columns = {name: table[name] for name in row.names or ()}
     else:
         columns = _compressed(content[start:], row, n_points, path)
-    return {name: c[:, 0] if c.shape[1] == 1 else c for name, c in columns.items() if not name.startswith("_")}
+    return {name: c[:, 0] if c.shape[1] == 1 else c for name, c in columns.items() if not name.startswith(_PADDING)}
 
 
 def _header(content: bytes, path: str | Path) -> tuple[dict[str, list[str]], int]:
@@ -63,7 +65,7 @@ def _header(content: bytes, path: str | Path) -> tuple[dict[str, list[str]], int
 
 def _layout(header: dict[str, list[str]], path: str | Path) -> tuple[np.dtype[Any], int, str]:
     """One point, how many there are, and how they are encoded."""
-    names = [name if name != "_" else f"_{i}" for i, name in enumerate(header.get("FIELDS", []))]
+    names = [name if name != "_" else f"{_PADDING}{i}" for i, name in enumerate(header.get("FIELDS", []))]
     for key, expected in (("FIELDS", "names"), ("SIZE", ""), ("TYPE", ""), ("COUNT", ""), ("POINTS", "a count")):
         words = header.get(key, [])
         if not words or (not expected and len(words) != len(names)):

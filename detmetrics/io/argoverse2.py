@@ -184,6 +184,7 @@ def _read(path: Path, *, needs_score: bool) -> dict[str, Any]:
             result[name] = numbers(column)[:, 0]
     rotation, size, score = result["rotation_wxyz"], result["size_lwh_m"], result.get("score", np.zeros(0))
     for what, values, wrong, expected in (
+        ("timestamp_ns", times_ns, times_ns < 0, "zero or more"),
         ("qw, qx, qy, qz", rotation, (rotation == 0).all(axis=1), "a quaternion of positive length"),
         ("length_m, width_m, height_m", size, (size <= 0).any(axis=1), "positive"),
         ("score", score, score < 0, "zero or more"),

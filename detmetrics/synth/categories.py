@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from detmetrics.protocols import NUSCENES
 
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
 
 class Kind(NamedTuple):
     """One category.
@@ -233,7 +236,7 @@ def attributes_of(family: str) -> list[int]:
     return [code for code, name in enumerate(ATTRIBUTES) if family and name.startswith(family + ".")]
 
 
-def _attribute_table() -> NDArray[np.int64]:
+def _attribute_table() -> Ints:
     """Attribute code for each kind in the states moving, waiting, at rest; -1 where the kind has none."""
     words = {
         "vehicle": ("vehicle.moving", "vehicle.stopped", "vehicle.parked"),

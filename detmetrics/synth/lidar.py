@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from detmetrics.geometry import rotation_matrices
 from detmetrics.synth import rays
+from detmetrics.synth.categories import Floats, Ints
 from detmetrics.synth.sensors import Sensor
-from detmetrics.synth.shapes import BOX, SURFACES, Floats, Ints, placed, solids
+from detmetrics.synth.shapes import BOX, SURFACES, placed, solids
 from detmetrics.synth.tracks import rotation_of_angles
 
 N_RINGS, N_COLUMNS, TURN_S = 32, 1084, 0.05  # 32 × 1084 is what a nuScenes file holds, rays without return included

@@ -6,8 +6,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from detmetrics.synth.categories import AT_REST, ATTRIBUTE_OF_STATE, FAMILY_OF_KIND
-from detmetrics.synth.shapes import RIDDEN, Floats, Ints
+from detmetrics.synth.categories import AT_REST, ATTRIBUTE_OF_STATE, FAMILY_OF_KIND, Floats, Ints
+from detmetrics.synth.shapes import RIDDEN
 
 STEP_S = 0.05  # of the times of a flow
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from detmetrics.geometry import Pose, points_in_boxes, rotation_of_yaw, wrap_angle
 from detmetrics.synth import lidar
-from detmetrics.synth.categories import CATEGORY_NAMES
+from detmetrics.synth.categories import CATEGORY_NAMES, Floats, Ints
 from detmetrics.synth.motion import STEP_S, EgoWay, Flows, Movers, draw_flow, slowed
 from detmetrics.synth.scenes import (
     BEAMS,
@@ -29,7 +29,7 @@ from detmetrics.synth.scenes import (
     tokens,
     velocity,
 )
-from detmetrics.synth.shapes import Floats, Ints, template
+from detmetrics.synth.shapes import template
 from detmetrics.synth.town import LANE_M, STYLES, Town, make_town
 from detmetrics.synth.tracks import SAMPLE_S, Drive, rotation_of_angles
 from detmetrics.synth.traffic import fill

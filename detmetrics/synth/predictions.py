@@ -16,10 +16,18 @@ from detmetrics.errors import InputError
 from detmetrics.files import whole_file
 from detmetrics.geometry import rotation_of_yaw, wrap_angle, yaw_of_rotation
 from detmetrics.protocols import NUSCENES
-from detmetrics.synth.categories import ATTRIBUTES, CATEGORY_NAMES, CLASS_OF_KIND, CLASSES, KINDS, attributes_of
+from detmetrics.synth.categories import (
+    ATTRIBUTES,
+    CATEGORY_NAMES,
+    CLASS_OF_KIND,
+    CLASSES,
+    KINDS,
+    Floats,
+    Ints,
+    attributes_of,
+)
 from detmetrics.synth.scenes import PREDICTIONS, SPLITS, Scene, Split, stream
 from detmetrics.synth.tables import Progress, read_plan
-from detmetrics.synth.tracks import Floats, Ints
 
 _MAX_BOXES = NUSCENES.max_boxes_per_frame or 500
 _META = {"use_camera": False, "use_lidar": True, "use_radar": False, "use_map": False, "use_external": False}

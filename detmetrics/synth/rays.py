@@ -13,10 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detmetrics.kernels import kernel
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from detmetrics.kernels import Floats, Ints, kernel
 
 MAX_RANGE_M = 105.0
 #: What a ray met instead of a solid.

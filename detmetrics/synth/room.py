@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detmetrics.geometry import ground_corners
-from detmetrics.synth.categories import BICYCLE, FAMILY_OF_KIND, MOVING, RACK, WAITING
+from detmetrics.synth.categories import BICYCLE, FAMILY_OF_KIND, MOVING, RACK, WAITING, Floats, Ints
 from detmetrics.synth.motion import Flows, Movers
-from detmetrics.synth.shapes import Floats, Ints
 from detmetrics.synth.town import Town
 
 EGO_SIZE_M, EGO_AHEAD_M = (4.1, 1.75, 1.56), 1.3  # the car's middle is ahead of its origin, the rear axle

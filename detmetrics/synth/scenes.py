@@ -17,12 +17,10 @@ import numpy as np
 
 from detmetrics.errors import InputError
 from detmetrics.geometry import wrap_angle
-from detmetrics.synth.categories import CATEGORY_NAMES, CODE, FAMILY_OF_KIND, KINDS
+from detmetrics.synth.categories import CATEGORY_NAMES, CODE, FAMILY_OF_KIND, KINDS, Floats, Ints
 from detmetrics.synth.tracks import (
     SAMPLE_S,
     Drive,
-    Floats,
-    Ints,
     Tracks,
     make_drive,
     move,

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from detmetrics.synth.categories import Floats
 from detmetrics.synth.scenes import SENSOR_TOKENS, Scene, tokens
-from detmetrics.synth.tracks import SAMPLE_S, Floats
+from detmetrics.synth.tracks import SAMPLE_S
 
 Row = dict[str, Any]
 

@@ -9,12 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from detmetrics.synth.categories import KINDS
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from detmetrics.synth.categories import KINDS, Floats, Ints
 
 BOX, CYLINDER, ELLIPSOID = range(3)
 

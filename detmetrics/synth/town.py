@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detmetrics.synth.shapes import BOX, CYLINDER, ELLIPSOID, MATERIAL, Floats, X, Y, Z
+from detmetrics.synth.categories import Floats
+from detmetrics.synth.shapes import BOX, CYLINDER, ELLIPSOID, MATERIAL, X, Y, Z
 
 LANE_M = 3.5
 PARKING_M = 2.4

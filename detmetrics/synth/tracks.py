@@ -21,10 +21,9 @@ from detmetrics.synth.categories import (
     RACK,
     SIZE_OF_KIND,
     WAITING,
+    Floats,
+    Ints,
 )
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 SAMPLE_S = 0.5  # 2 Hz
 _MARGIN_S = 16.0  # objects are also placed before and after the scene, so that the ends are as full as the middle

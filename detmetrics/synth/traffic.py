@@ -17,10 +17,11 @@ from detmetrics.synth.categories import (
     RACK,
     SIZE_OF_KIND,
     WAITING,
+    Floats,
+    Ints,
 )
 from detmetrics.synth.motion import EgoWay, Flows, Movers, draw_flow, slowed
 from detmetrics.synth.room import without_overlap
-from detmetrics.synth.shapes import Floats, Ints
 from detmetrics.synth.town import LANE_M, Town
 
 _CONE = CODE["movable_object.trafficcone"]

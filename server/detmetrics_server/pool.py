@@ -81,7 +81,9 @@ class _Slot:
             except (EOFError, ConnectionError):
                 self.stop()
                 if attempt == 2 or self.is_closed or not is_wanted():
-                    raise WorkerLostError("a worker process was lost while it worked on this") from None
+                    raise WorkerLostError(
+                        "a worker process of the server was lost while at this; try again later"
+                    ) from None
         raise AssertionError
 
 
@@ -141,7 +143,7 @@ class Pool:
         DrainingError
         """
         if self.is_closed:
-            raise DrainingError("the server is about to stop")
+            raise DrainingError("the server is about to stop; try again later")
         if self.waiting >= self.max_waiting:
             raise BusyError(f"{self.waiting} evaluations wait already")
 

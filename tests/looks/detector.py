@@ -1,6 +1,6 @@
 """What does the bundled detector see? Pictures from above: held-out synthetic scenes, and the one real frame.
 
-    python tests/looks/detector.py OUT_FOLDER [--data WORLD --split synth_val] [--checkpoint FILE]
+    python tests/looks/detector.py OUT_FOLDER [--data WORLD --split synth_val] [--checkpoint FILE] [--score 0.3]
 
 writes ``real.png`` where the real frame lies beside the checkout, and ``world_*.png`` for a few samples of a data set:
 truth in green, boxes of a score of at least ``--score`` in orange (darker: surer), both with a stroke ahead. Pictures of

@@ -1,6 +1,6 @@
 """Does the lidar world look like the real one? Pictures and figures beside one real nuScenes frame.
 
-    python tests/looks/world.py OUT_FOLDER [--scenes 6] [--seed 0]
+    python tests/looks/world.py OUT_FOLDER [--scenes 6] [--seed 0] [--boxes]
 
 writes ``world_*.png`` (from above, and in perspective from behind the car) for the first frames of ``--scenes`` scenes and,
 where the real frame lies beside the checkout, ``real.png``. Pictures of the real frame are for looking at, never for
@@ -122,7 +122,7 @@ def above(frame: Frame, boxes: bool, reach_m: float = 50, size: int = 900) -> Im
 
 
 def perspective(frame: Frame, boxes: bool, width: int = 1300, height: int = 620) -> Image.Image:
-    """From eight metres behind and five over the sensor, looking ahead and down."""
+    """From nine metres behind and five over the sensor, looking ahead and down."""
     eye, pitch, focal = np.array([0.0, -9.0, 5.0]), 0.24, 640.0
 
     def project(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

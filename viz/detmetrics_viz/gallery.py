@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -95,5 +96,11 @@ class Gallery(Mapping[str, bytes]):
 
 
 def page_name(frame: str) -> str:
-    """Give the file of a frame's page: its name, with what no file should have in its name left out."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in frame).lstrip(".") + ".html"
+    """Give the file of a frame's page: its name, with what no file should have in its name left out.
+
+    Where that changes the name, a part of its hash follows, so that no two frames share a file.
+    """
+    plain = "".join(c if c.isalnum() or c in "-_." else "_" for c in frame).lstrip(".")
+    if plain != frame:
+        plain += f"-{hashlib.sha256(frame.encode(errors='surrogatepass')).hexdigest()[:12]}"
+    return f"{plain}.html"

@@ -27,11 +27,12 @@ from detmetrics.files import check_output, whole_file
 from detmetrics_viz.looks import VIEWS, Look
 from detmetrics_viz.outcomes import Outcome
 from detmetrics_viz.scene import EDGES, Scene
-from detmetrics_viz.themes import THEMES, Theme
+from detmetrics_viz.themes import THEMES, Theme, rgb
 
 __all__ = ["Page", "write_html"]
 
 ASSETS = Path(__file__).parent / "assets"
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601: how bright red, green and blue are
 _KINDS = {"f4": "<f4", "i4": "<i4", "i2": "<i2", "u1": "u1"}
 Progress = Callable[[int, int], None]
 
@@ -198,15 +199,21 @@ def _theme(theme: Theme) -> dict[str, Any]:
     return {**one, "outcomes": theme.outcomes, "ramps": ramps}
 
 
-def _style() -> str:
+def _themes(look: Look) -> dict[str, Theme]:
+    """The themes that a page can be seen in, the one that it begins with under a name that is safe in it."""
+    return THEMES if look.theme in THEMES.values() else {**THEMES, "own": look.theme}
+
+
+def _style(themes: dict[str, Theme]) -> str:
     """The style sheet, with the colours of the themes as variables."""
     rules = []
-    for name, theme in THEMES.items():
+    for name, theme in themes.items():
+        scheme = "dark" if np.dot(rgb(theme.background), _LUMA) < 128 else "light"
         colors = f"--background:{theme.background};--text:{theme.text};--panel:{theme.panel};"
         colors += (
             f"--accent:{theme.outcomes[Outcome.TRUTH]};--quiet:color-mix(in srgb, {theme.text} 64%, {theme.panel})"
         )
-        rules.append(f':root[data-theme="{name}"]{{color-scheme:{name};{colors}}}')
+        rules.append(f':root[data-theme="{name}"]{{color-scheme:{scheme};{colors}}}')
     return "\n".join([*rules, _asset("page.css")])
 
 
@@ -216,10 +223,11 @@ def _asset(name: str) -> str:
 
 def _render(packed: Sequence[_Packed], look: Look, view: str, title: str) -> str:
     """Put the file together: the template's places are filled once, and what is put in is not searched again."""
-    style, scripts = _style(), [_asset("three/three.min.js"), _asset("page.js")]
+    themes = _themes(look)
+    style, scripts = _style(themes), [_asset("three/three.min.js"), _asset("page.js")]
     told = {
         "frames": [one.told for one in packed],
-        "themes": {name: _theme(theme) for name, theme in THEMES.items()},
+        "themes": {name: _theme(theme) for name, theme in themes.items()},
         "outcomes": [one.says for one in Outcome],
         "edges": EDGES.ravel().tolist(),
         "look": {
@@ -233,7 +241,7 @@ def _render(packed: Sequence[_Packed], look: Look, view: str, title: str) -> str
         },
     }
     parts = {
-        "theme": look.theme.name if look.theme.name in THEMES else "dark",
+        "theme": next(name for name, theme in themes.items() if theme == look.theme),
         "title": html.escape(title or packed[0].told["title"]),
         "style": style,
         "style_hash": _hash(style),

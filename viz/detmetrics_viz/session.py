@@ -74,6 +74,7 @@ class Session:
         self._tell = tell or (lambda line: None)
         self._scenes: dict[int, Scene] = {}
         self._worst: list[int] | None = None
+        self._worst_shown: int | None = None
         self.orbit = viewpoint(view, self.scene)
         self._say_frame()
 
@@ -107,15 +108,16 @@ class Session:
         self.go(starts[min(max(now + by, 0), len(starts) - 1)])
 
     def step_worst(self) -> None:
-        """Show the frame with most mistakes, then the one with next most, and so on."""
+        """Show the frame with most mistakes, then the one with next most; from any other frame, begin again."""
         if self.footage.outcomes is None:
             self.say("worst frames need predictions")
             return
         if self._worst is None:
             self._worst = self.footage.worst(len(self.footage))
-        place = self._worst.index(self.at) + 1 if self.message.startswith("worst") and self.at in self._worst else 0
+        place = self._worst.index(self.at) + 1 if self.at == self._worst_shown else 0
         place %= len(self._worst)
         self.go(self._worst[place])
+        self._worst_shown = self.at
         counts = self.scene.summary()
         self.say(f"worst frame number {place + 1}: {counts.fp} false positives, {counts.fn} missed")
 

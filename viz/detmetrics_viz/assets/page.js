@@ -34,6 +34,8 @@
   };
   let frame = null; // the unpacked arrays of the frame, and what the file told of it
   let theme = DATA.themes[root.dataset.theme];
+  const THEMES = Object.keys(DATA.themes);
+  const nextTheme = () => THEMES[(THEMES.indexOf(root.dataset.theme) + 1) % THEMES.length];
 
   const bytes = (text) => {
     const plain = atob(text), out = new Uint8Array(plain.length);
@@ -572,7 +574,7 @@
     $("auto").checked = state.score === null;
     $("auto-row").hidden = !frame.matched;
     for (const [name] of LAYERS) $(`layer-${name}`).checked = state.layers.has(name);
-    $("theme").textContent = root.dataset.theme === "dark" ? "Light" : "Dark";
+    $("theme").textContent = nextTheme()[0].toUpperCase() + nextTheme().slice(1);
     $("film").hidden = FRAMES.length < 2;
     document.body.classList.toggle("film", FRAMES.length > 1);
     $("frame").value = String(state.at);
@@ -681,7 +683,7 @@
   $("size").addEventListener("input", (event) => { state.size = Number(event.target.value); cloud.material.uniforms.size.value = state.size; draw(); });
   $("score").addEventListener("input", (event) => least(Number(event.target.value)));
   $("auto").addEventListener("change", (event) => least(event.target.checked ? null : Number($("score").value)));
-  $("theme").addEventListener("click", () => paintTheme(root.dataset.theme === "dark" ? "light" : "dark"));
+  $("theme").addEventListener("click", () => paintTheme(nextTheme()));
   $("ask").addEventListener("click", () => $("help").showModal());
   $("shot").addEventListener("click", save);
   $("near").addEventListener("click", () => approach(state.picked));
@@ -736,7 +738,7 @@
     else if (key === "x") stand(state.view);
     else if (key === "n") step(event.shiftKey ? -1 : 1);
     else if (key === "g") approach(state.picked);
-    else if (key === "t") paintTheme(root.dataset.theme === "dark" ? "light" : "dark");
+    else if (key === "t") paintTheme(nextTheme());
     else if (key === "s") save();
     else if (key === "h" || key === "?") $("help").showModal();
     else if ((key === "u" || key === "Escape") && state.picked >= 0) pick(-1);
