@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,11 +15,17 @@ from typing import Any
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
+@cache
 def why_no_page_can_be_opened() -> str:
     """Say what to install before the tests that open pages can run, or nothing where they can."""
     if find_spec("playwright") is None:
         return "playwright is not installed"
-    return "" if CHROMIUM else "no chromium here: sudo apt-get install chromium"
+    if CHROMIUM is None:
+        return "no chromium here: sudo apt-get install chromium"
+    driver = [sys.executable, "-m", "playwright", "--version"]
+    if subprocess.run(driver, capture_output=True, check=False).returncode:
+        return "what drives the browser lacks a library of the system: see make browser"
+    return ""
 
 
 @contextmanager
