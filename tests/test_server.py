@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import os
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -31,10 +32,11 @@ import grpc
 import serving
 from detmetrics.gate import Gate
 from detmetrics.reporting import comparing
-from detmetrics_server import asking, blobs, convert, evaluations, intervals, messages, statuses
+from detmetrics_server import asking, blobs, convert, datasets, evaluations, intervals, messages, statuses
 from detmetrics_server import client as clients
 from detmetrics_server import storage as storages
 from detmetrics_server.client import Client
+from detmetrics_server.core import CALLER, Caller
 from detmetrics_server.errors import (
     BusyError,
     ExistsError,
@@ -536,6 +538,60 @@ def test_a_stream_lost_before_that_leaves_nothing(client: Client, server: Runnin
     serving.wait_until(lambda: not server.left_over())
     assert server.server.core.spool_bytes == 0
     assert (len(list(client.evaluations())), sorted(server.storage.blobs.listed())) == before
+
+
+@pytest.mark.parametrize("when", ["before the write", "before the close"])
+@pytest.mark.parametrize("kind", ["EvaluateStream", "UploadDataset"])
+def test_a_caller_who_goes_while_no_thread_is_free_leaves_nothing(
+    client: Client, server: Running, kind: str, when: str
+) -> None:
+    """The end of a stream and the end of its call come one after the other: what tidies up is itself cancelled."""
+    core, free, n_threads = server.server.core, threading.Event(), 4
+    if kind == "EvaluateStream":
+        service: Any = evaluations.EvaluationService(core)
+        header: dict[str, Any] = {"dataset": "datasets/small", "format": 1}
+    else:
+        service, header = datasets.DatasetService(core), {"dataset_id": "lost", "format": 1}
+    chunk = {"offset_bytes": 0, "data": b"x" * 10}
+
+    async def stream(threads: ThreadPoolExecutor, is_full: asyncio.Event) -> AsyncIterator[bytes]:
+        def fill() -> None:
+            for _ in range(n_threads):
+                threads.submit(free.wait, 20)
+            is_full.set()
+
+        message = messages.twin(f"{kind}Request")
+        yield message(header=header).SerializeToString()
+        if when == "before the write":
+            fill()
+        yield message(chunk=chunk).SerializeToString()
+        if when == "before the close":
+            while not server.left_over():
+                await asyncio.sleep(0.01)
+            fill()
+        await asyncio.sleep(20)
+
+    async def lost() -> None:
+        CALLER.set(Caller("anonymous", "admin", ""))
+        with ThreadPoolExecutor(n_threads) as threads:
+            asyncio.get_running_loop().set_default_executor(threads)
+            is_full = asyncio.Event()
+            call = asyncio.ensure_future(getattr(service, kind)(stream(threads, is_full), None))
+            full = asyncio.ensure_future(is_full.wait())
+            await asyncio.wait([call, full], return_when=asyncio.FIRST_COMPLETED)
+            assert full.done(), call.exception()
+            for _ in range(5):
+                await asyncio.sleep(0.02)
+                call.cancel()
+            await asyncio.wait([call])
+            free.set()
+
+    try:
+        asyncio.run(lost())
+    finally:
+        free.set()
+    assert server.left_over() == []
+    assert (core.spool_bytes, core.n_receiving[False]) == (0, 0)
 
 
 def test_a_deadline_before_the_answer_leaves_nothing(client: Client, server: Running) -> None:

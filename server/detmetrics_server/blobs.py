@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -18,13 +19,19 @@ PIECE = 1 << 20
 
 
 class Spooled:
-    """An upload that grows on disk; nothing of it stays unless :meth:`Blobs.keep` takes it."""
+    """An upload that grows on disk; nothing of it stays unless :meth:`Blobs.keep` takes it.
+
+    A write that nobody waits for any more may still be on its way to a thread when the upload is closed: it finds it
+    closed, and writes nothing.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.size = 0
         self._hash = hashlib.sha256()
         self._file: BinaryIO | None = None
+        self._lock = threading.Lock()
+        self._is_closed = False
 
     def write(self, data: bytes | memoryview) -> None:
         """Add bytes.
@@ -34,14 +41,17 @@ class Spooled:
         FullError
             Where the disk is full.
         """
-        try:
-            if self._file is None:
-                self._file = open_new(self.path)
-            self._file.write(data)
-        except OSError as error:
-            raise of_os_error(error) from error
-        self._hash.update(data)
-        self.size += len(data)
+        with self._lock:
+            if self._is_closed:
+                return
+            try:
+                if self._file is None:
+                    self._file = open_new(self.path)
+                self._file.write(data)
+            except OSError as error:
+                raise of_os_error(error) from error
+            self._hash.update(data)
+            self.size += len(data)
 
     @property
     def sha256(self) -> str:
@@ -50,25 +60,30 @@ class Spooled:
 
     def flush(self, *, durable: bool) -> None:
         """Hand everything to the system, with ``durable`` also to the disk."""
-        try:
-            if self._file is None:
-                self._file = open_new(self.path)
-            self._file.flush()
-            if durable:
-                os.fsync(self._file.fileno())
-        except OSError as error:
-            raise of_os_error(error) from error
+        with self._lock:
+            if self._is_closed:
+                return
+            try:
+                if self._file is None:
+                    self._file = open_new(self.path)
+                self._file.flush()
+                if durable:
+                    os.fsync(self._file.fileno())
+            except OSError as error:
+                raise of_os_error(error) from error
 
     def close(self) -> None:
         """Forget it."""
-        if self._file is not None:
-            try:
-                self._file.close()
-            except OSError:  # the disk is full, and the rest of it is not wanted
-                pass
-            finally:
-                self._file = None
-        self.path.unlink(missing_ok=True)
+        with self._lock:
+            self._is_closed = True
+            if self._file is not None:
+                try:
+                    self._file.close()
+                except OSError:  # the disk is full, and the rest of it is not wanted
+                    pass
+                finally:
+                    self._file = None
+            self.path.unlink(missing_ok=True)
 
 
 def open_new(path: Path) -> BinaryIO:

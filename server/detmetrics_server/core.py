@@ -57,6 +57,10 @@ class Core:
         """Call something that waits for the disk, beside the event loop."""
         return await asyncio.to_thread(call, *arguments, **more)
 
+    async def surely(self, call: Callable[..., T], *arguments: Any, **more: Any) -> T:
+        """Call like :meth:`db` what must happen also where its caller goes before a thread has begun it."""
+        return await asyncio.shield(self.db(call, *arguments, **more))
+
     @contextmanager
     def receiving(self, *, is_public: bool = False) -> Iterator[None]:
         """Count a call while it may still be sending: gRPC holds a message whole before we see its length.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
@@ -49,10 +48,10 @@ class DatasetService:
             )
             found: jobs.Checked = await core.pool.run(jobs.Check(job), kill=True)
         except BaseException:
-            await core.db(spooled.close)
+            await core.surely(spooled.close)
             raise
         finally:
-            await core.db(scratch.unlink, missing_ok=True)
+            scratch.unlink(missing_ok=True)
         row = {"id": dataset_id, "size_bytes": spooled.size, "payload": json.dumps(payload), **found._asdict()}
 
         def commit() -> dict[str, Any]:
@@ -63,7 +62,7 @@ class DatasetService:
             finally:
                 spooled.close()
 
-        kept = await asyncio.shield(core.db(commit))
+        kept = await core.surely(commit)
         return messages.twin("UploadDatasetResponse")(dataset=_message(kept))
 
     async def GetDataset(self, data: bytes, context: Any) -> Any:

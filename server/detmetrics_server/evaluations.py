@@ -172,13 +172,13 @@ class EvaluationService:
         try:
             await upload.body(spooled)
         except BaseException:
-            await self._core.db(spooled.close)
+            await self._core.surely(spooled.close)
             raise
         fields["sha256"] = spooled.sha256
         if row is None:
             row = await asyncio.shield(self._accept(fields, spooled))
         else:
-            await self._core.db(spooled.close)
+            await self._core.surely(spooled.close)
         _check_same(row, fields)
         return row
 

@@ -127,9 +127,9 @@ class Upload:
                 else:
                     raise InputError(f"part after {taken:,} bytes", expected="a chunk or the footer", got=kind)
         finally:
-            if pending is not None and not pending.done():
-                await asyncio.wait([pending])
             core.spool_bytes -= taken
+            if pending is not None:
+                pending.cancel()  # what a thread has begun ends before the upload is closed, the rest is not written
 
     @staticmethod
     def _check_chunk(chunk: Any, taken: int) -> None:
