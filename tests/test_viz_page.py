@@ -26,8 +26,10 @@ from browsing import CHROMIUM, chromium, why_no_page_can_be_opened
 from detmetrics.geometry import IDENTITY
 from detmetrics.io import clouds, kitti
 from detmetrics_viz import Outcome, Scene, build_scene
+from detmetrics_viz.footage import Footage
 from detmetrics_viz.looks import LAYERS, VIEWS, Look
 from detmetrics_viz.page import ASSETS, Page, write_html
+from detmetrics_viz.session import Session
 from detmetrics_viz.themes import DARK, LIGHT, THEMES, rgb
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -619,6 +621,40 @@ def test_the_score_slider_and_the_best_scores(tab: Tab, scenes: list[Scene]) -> 
 
 
 @each
+@pytest.mark.parametrize(
+    ("cutoff", "factor"), [([0.31, 0.52, 0.78], 1.0), ([0.4, 0.5], 6.0), ([0.4, 0.7], -3.0), ([], 1.0)]
+)
+def test_the_least_score_begins_and_ends_where_the_windows_does(
+    cutoff: list[float], factor: float, browser: Any, tmp_path: Path, scenes: list[Scene]
+) -> None:
+    """From the middle of what the classes have, as far as the scores go; scores need not lie in 0 to 1."""
+    one = scenes[0]
+    limits = np.full(len(one.labels), np.inf, np.float32)
+    limits[: len(cutoff)] = cutoff[: len(limits)]
+    scene = dataclasses.replace(one, cutoff=limits, score=one.score * np.float32(factor))
+    write_html(scene, tmp_path / "own.html")
+    tab = Tab(browser, tmp_path / "own.html", reduced_motion="reduce")
+    walk = Session(Footage(["a"], lambda _: (make_cloud(5, 1), IDENTITY, None)))
+    walk._scenes[0] = scene
+    tab.page.locator("#auto").uncheck()
+    tab.page.locator("#auto").check()
+    tab.page.locator("#stage").focus()
+    for key, by in (*[("=", 1)] * 3, *[("-", -1)] * 5):
+        tab.press(key)
+        walk.score(by)
+        assert tab.page.locator("#least").inner_text() == f"{walk.look.min_score:.2f}"
+    for key, by in (("=", 1), ("-", -1)):
+        for _ in range(200):
+            walk.score(by)
+        tab.page.evaluate(
+            f"for (let k = 0; k < 200; k++) dispatchEvent(new KeyboardEvent('keydown', {{key: '{key}'}}))"
+        )
+        shown = tab.page.locator("#least").inner_text()
+        assert float(shown) == pytest.approx(walk.look.min_score, abs=0.0101)
+    tab.close()
+
+
+@each
 def test_layers_and_rows_of_the_legend_hide(tab: Tab, scenes: list[Scene]) -> None:
     scene = scenes[0]
     tab.page.locator("#score").fill("0.3")
@@ -795,6 +831,16 @@ def test_without_webgl_it_says_so(browser: Any, folder: Path) -> None:
     page.wait_for_selector("html[data-ready=no]")
     assert "needs WebGL" in page.locator("#fault").inner_text()
     blind.close()
+
+
+@each
+def test_in_an_old_browser_it_says_so(browser: Any, folder: Path) -> None:
+    page = browser.new_page()
+    page.add_init_script("delete window.DecompressionStream")
+    page.goto((folder / "three.html").as_uri())
+    page.wait_for_selector("html[data-ready=no]")
+    assert "needs a newer browser" in page.locator("#fault").inner_text()
+    page.close()
 
 
 @each

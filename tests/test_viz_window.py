@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -116,9 +117,12 @@ def test_toggles_and_colours() -> None:
     for mode in ("class", "score", "outcome"):
         DO["b"](walk)
         assert walk.look.boxes == mode
-    for theme in (LIGHT, DARK):
-        DO["t"](walk)
-        assert walk.look.theme is theme
+    own = dataclasses.replace(DARK, name="own")
+    for first, after in ((DARK, (LIGHT, DARK)), (own, (DARK, LIGHT, own, DARK))):
+        walk.look = dataclasses.replace(walk.look, theme=first)
+        for theme in after:
+            DO["t"](walk)
+            assert walk.look.theme is theme
     for labels in ("all", "mistakes"):
         DO["a"](walk)
         assert walk.look.labels == labels

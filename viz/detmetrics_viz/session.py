@@ -12,7 +12,7 @@ import numpy as np
 from detmetrics_viz.looks import LAYERS, VIEWS, Look
 from detmetrics_viz.orbit import viewpoint
 from detmetrics_viz.projecting import ray_through_boxes
-from detmetrics_viz.themes import BOX_MODES, DARK, LIGHT, POINT_MODES
+from detmetrics_viz.themes import BOX_MODES, DARK, LIGHT, POINT_MODES, Theme
 
 if TYPE_CHECKING:
     from detmetrics_viz.footage import Footage
@@ -71,6 +71,7 @@ class Session:
         self.is_help_shown = self.is_playing = self.is_over = False
         self.message = ""
         self.wants_picture: Path | None = None
+        self._own_theme: Theme | None = None
         self._tell = tell or (lambda line: None)
         self._scenes: dict[int, Scene] = {}
         self._worst: list[int] | None = None
@@ -126,12 +127,14 @@ class Session:
         self.is_playing = not self.is_playing
 
     def score(self, by: int) -> None:
-        """Raise or lower the least score shown."""
+        """Raise or lower the least score shown, from 0 to 1 or as far as the frame's scores go."""
         now = self.look.min_score
         if now is None:
             finite = self.scene.cutoff[np.isfinite(self.scene.cutoff)]
             now = float(np.median(finite)) if len(finite) else 0.0
-        least = float(np.clip(round(round(now / _STEP) * _STEP + by * _STEP, 2), 0, 1))
+        scores = self.scene.score[np.isfinite(self.scene.score)]
+        lowest, highest = float(scores.min(initial=0)), float(scores.max(initial=1))
+        least = float(np.clip(round((round(now / _STEP) + by) * _STEP, 2), lowest, highest))
         self.look = replace(self.look, min_score=least)
         counts = self.scene.summary(least)
         self.say(f"scores from {least:.2f}: TP {counts.tp}, FP {counts.fp}, missed {counts.fn}")
@@ -169,8 +172,11 @@ class Session:
         self.say({"bird": "from above", "behind": "from behind ego"}.get(view, "following"))
 
     def change_theme(self) -> None:
-        """Change between dark and light."""
-        self.look = replace(self.look, theme=LIGHT if self.look.theme is DARK else DARK)
+        """Show the next theme: dark, light, and one's own where there is one."""
+        if self.look.theme not in (DARK, LIGHT):
+            self._own_theme = self.look.theme
+        themes = [*([self._own_theme] if self._own_theme else []), DARK, LIGHT]
+        self.look = replace(self.look, theme=themes[(themes.index(self.look.theme) + 1) % len(themes)])
 
     def change_labels(self) -> None:
         """Change between labels for mistakes and for all."""

@@ -35,6 +35,9 @@
   let frame = null; // the unpacked arrays of the frame, and what the file told of it
   let theme = DATA.themes[root.dataset.theme];
   const THEMES = Object.keys(DATA.themes);
+  const SCORES = FRAMES.flatMap((one) => one.score.filter((value) => value !== null));
+  const LOWEST = Math.floor(100 * SCORES.reduce((low, value) => Math.min(low, value), 0)) / 100;
+  const HIGHEST = Math.ceil(100 * SCORES.reduce((high, value) => Math.max(high, value), 1)) / 100;
   const nextTheme = () => THEMES[(THEMES.indexOf(root.dataset.theme) + 1) % THEMES.length];
 
   const bytes = (text) => {
@@ -116,15 +119,22 @@
   // ---------------------------------------------------------------- the stage
 
   const canvas = $("stage"), letters = $("letters");
+  function fail(text) {
+    const fault = document.createElement("p");
+    fault.id = "fault";
+    fault.textContent = text;
+    document.body.append(fault);
+    root.dataset.ready = "no";
+  }
   let renderer;
   try {
     renderer = new THREE.WebGLRenderer({ canvas, antialias: true, powerPreference: "high-performance" });
   } catch {
-    const fault = document.createElement("p");
-    fault.id = "fault";
-    fault.textContent = "This view needs WebGL, which this browser does not have or has switched off.";
-    document.body.append(fault);
-    root.dataset.ready = "no";
+    fail("This view needs WebGL, which this browser does not have or has switched off.");
+    return;
+  }
+  if (!("DecompressionStream" in window)) {
+    fail("This view needs a newer browser: Chrome 80, Firefox 113, Safari 16.4 or later.");
     return;
   }
   THREE.ColorManagement.enabled = false; // colours are shown as they are given
@@ -566,9 +576,7 @@
     $("size").value = String(state.size ?? frame.pointSize);
     const hasPred = frame.pred.some(Boolean);
     $("scores").hidden = !hasPred;
-    const most = FRAMES.reduce((best, one) => one.score.reduce((high, value) => Math.max(high, value ?? 0), best), 1);
-    $("score").max = String(most);
-    $("score").value = String(state.score ?? 0);
+    $("score").value = String(leastNow());
     $("score").classList.toggle("off", state.score === null);
     $("least").textContent = state.score === null ? "auto" : state.score.toFixed(2);
     $("auto").checked = state.score === null;
@@ -659,6 +667,14 @@
     state.score = value;
     refresh();
   }
+  /** The least score, or the median of those of the classes. */
+  function leastNow() {
+    if (state.score !== null) return state.score;
+    const known = frame.cutoff.filter(Number.isFinite).sort((a, b) => a - b), half = known.length >> 1;
+    if (!known.length) return 0;
+    return known.length % 2 ? known[half] : (known[half - 1] + known[half]) / 2;
+  }
+  const leastBy = (by) => least(Math.min(Math.max((Math.round(20 * leastNow()) + by) / 20, LOWEST), HIGHEST));
   const next = (select, set) => {
     const names = [...select.options].map((option) => option.value);
     set(names[(names.indexOf(select.value) + 1) % names.length]);
@@ -682,7 +698,7 @@
   $("boxes").addEventListener("change", (event) => setBoxes(event.target.value));
   $("size").addEventListener("input", (event) => { state.size = Number(event.target.value); cloud.material.uniforms.size.value = state.size; draw(); });
   $("score").addEventListener("input", (event) => least(Number(event.target.value)));
-  $("auto").addEventListener("change", (event) => least(event.target.checked ? null : Number($("score").value)));
+  $("auto").addEventListener("change", (event) => least(event.target.checked ? null : leastNow()));
   $("theme").addEventListener("click", () => paintTheme(nextTheme()));
   $("ask").addEventListener("click", () => $("help").showModal());
   $("shot").addEventListener("click", save);
@@ -690,6 +706,7 @@
   $("other").addEventListener("click", () => { const i = frame.partner[state.picked]; if (i >= 0 && isVisible(i)) pick(i); });
   $("card").querySelector(".close").addEventListener("click", () => { pick(-1); canvas.focus(); });
   $("fold").addEventListener("click", () => fold(!$("menu").classList.contains("folded")));
+  Object.assign($("score"), { min: String(LOWEST), max: String(HIGHEST) });
   $("frame").max = String(FRAMES.length - 1);
   $("frame").addEventListener("input", (event) => go(Number(event.target.value)));
   $("before").addEventListener("click", () => turn(-1));
@@ -723,13 +740,12 @@
     if (tag === "SELECT") return;
     const isSlider = tag === "INPUT" && event.target.type === "range";
     if (key === " " && (tag === "BUTTON" || tag === "INPUT")) return;
-    const base = state.score ?? 0;
     if (/^[0-9]$/.test(key)) toggle(LAYERS[(Number(key) + 9) % 10][0]);
     else if (key === "ArrowLeft" && !isSlider && FRAMES.length > 1) turn(-1);
     else if (key === "ArrowRight" && !isSlider && FRAMES.length > 1) turn(1);
     else if (key === " " && FRAMES.length > 1) play();
-    else if (key === "+" || key === "=") least(Math.min(Number($("score").max), Math.round(100 * base + 5) / 100));
-    else if (key === "-" || key === "−") least(Math.max(0, Math.round(100 * base - 5) / 100));
+    else if (key === "+" || key === "=") leastBy(1);
+    else if (key === "-" || key === "−") leastBy(-1);
     else if (key === "f") least(null);
     else if (key === "c") next($("points"), setPoints);
     else if (key === "b") next($("boxes"), setBoxes);
