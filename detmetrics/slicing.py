@@ -199,6 +199,18 @@ def parse(by: By) -> tuple[Term, ...]:
                 terms.append(Term(name, None if given is None else tuple(map(float, given))))
             except (TypeError, ValueError):
                 raise InputError(f"edges of {name}", expected="numbers", got=given) from None
+    check_terms(terms, by)
+    return tuple(terms)
+
+
+def check_terms(terms: Sequence[Term], by: object) -> None:
+    """Refuse more than two attributes, one of them twice, and edges that do not ascend.
+
+    Raises
+    ------
+    InputError
+        Naming ``by``, what was asked for.
+    """
     if not 1 <= len(terms) <= 2 or not all(term.name for term in terms):
         raise InputError("what to slice by", expected="one attribute or a crossing of two", got=by)
     if len({term.name for term in terms}) < len(terms):
@@ -208,7 +220,6 @@ def parse(by: By) -> tuple[Term, ...]:
             continue
         if not term.edges or not all(a < b for a, b in itertools.pairwise((*term.edges, np.inf))):
             raise InputError(f"edges of {term.name}", expected="ascending and finite", got=list(term.edges))
-    return tuple(terms)
 
 
 def text_of(terms: Sequence[Term]) -> str:
