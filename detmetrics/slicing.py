@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -265,8 +266,26 @@ def shards_by(ledger: Ledger, terms: Sequence[Term]) -> list[Shards]:
             got=f"{len(first.names)} x {len(second.names)}",
         )
     if (first.event is None) == (second.event is None):
-        return [_shards(ledger, _crossed(first, second))]
-    # one of them is known to truth only: shards of that one, once for each value of the other
+        groups = [_shards(ledger, _crossed(first, second))]
+    else:
+        groups = _outer_and_inner(ledger, first, second)
+    counts = Counter(name for group in groups for name in group.names)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise InputError(
+            f"slices by {text_of(terms)}",
+            expected="of distinct names",
+            got=twice,
+            hint="two crossings, of 'a+b' and 'c' and of 'a' and 'b+c', would bear one name: write such values without '+'",
+        )
+    return groups
+
+
+def _outer_and_inner(ledger: Ledger, first: Attribute, second: Attribute) -> list[Shards]:
+    """Cross an attribute that both sides know with one that truth alone knows, one group for each value of the former.
+
+    The groups hold shards of the latter, under the rule for what only truth knows.
+    """
     groups = []
     for outer, inner, swapped in ((first, second, False), (second, first, True)):
         if outer.event is None:
