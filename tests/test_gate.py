@@ -139,7 +139,10 @@ def test_a_worse_detector_is_stopped(tmp_path: Path) -> None:
         ("[[rule]]\nmetric = 'NDS'\ntolerance = 'x'", "Expected `float`, got `str`"),
         ("[[rule]]\nmetric = 'NDS'\nslice = ''", r"slice '' must be like weather=rain.*rule\[0\]"),
         ("[[rule]]\nmetric = 'NDS'\nslice = 'range=40-20'", "edges of range must be ascending"),
-        ("[[rule]]\nmetric = 'NDS'\nslice = 'range=0-20+range=20-40'", "a crossing must be of two different attributes"),
+        (
+            "[[rule]]\nmetric = 'NDS'\nslice = 'range=0-20+range=20-40'",
+            "a crossing must be of two different attributes",
+        ),
         ("[[rule]]\nmetric = 'NDS'\nslice = 'a=b+c=d+e=f'", "what to slice by must be one attribute or a crossing"),
         ("level = 1.0\n[[rule]]\nmetric = 'NDS'", "level must be between 0 and 1, got 1.0"),
         ("level = 95\n[[rule]]\nmetric = 'NDS'", "level must be between 0 and 1, got 95.0"),

@@ -150,6 +150,24 @@ def test_p_value_agrees_with_the_interval(seed: int, method: Any) -> None:
             assert low <= 0 <= high
 
 
+@pytest.mark.parametrize("method", ["bca", "percentile"])
+@pytest.mark.parametrize("n_units", [2, 3, 8])
+def test_intervals_of_a_higher_level_hold_those_of_a_lower_one(n_units: int, method: Any) -> None:
+    """Up to levels so extreme that the correction of BCa has a pole, behind which its formula has the other sign."""
+    rng = np.random.default_rng(n_units)
+    levels = (0.5, 0.9, 0.99, 0.9999999, 1 - 1e-12, 1 - 1e-15)
+    for skew in (-1.0, 1.0):
+        data = np.append(np.zeros(n_units - 1), skew)
+        replicates = np.append(data[rng.integers(0, n_units, (500, n_units))].mean(axis=1), [-1.0, 1.0])
+        left_out = skew * np.append(np.zeros(200), -1.0)  # the greatest acceleration that there is: 1/6
+        for value in (replicates.min() - 1, replicates.max() + 1, float(data.mean())):
+            ends = [limits(value, replicates, left_out, n_units, level, method) for level in levels]
+            lows, highs = zip(*ends, strict=True)
+            assert list(lows) == sorted(lows, reverse=True)
+            assert list(highs) == sorted(highs)
+            assert p_value(value, replicates, left_out, n_units, method) <= 1
+
+
 def test_undefined_numbers_have_no_interval() -> None:
     truth, pred = scene(0)
     boot = dm.bootstrap(dm.match(truth, pred, dm.NUSCENES), n=20)
