@@ -276,7 +276,7 @@ def shards_by(ledger: Ledger, terms: Sequence[Term]) -> list[Shards]:
             f"slices by {text_of(terms)}",
             expected="of distinct names",
             got=twice,
-            hint="two crossings, of 'a+b' and 'c' and of 'a' and 'b+c', would bear one name: write such values without '+'",
+            hint="as 'a+b' with 'c', and 'a' with 'b+c', would be: write such values without '+'",
         )
     return groups
 
