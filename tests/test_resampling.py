@@ -16,8 +16,9 @@ import make
 import naive
 from detmetrics.errors import InputError
 from detmetrics.intervals import limits, p_value, student_quantile, student_tail
-from detmetrics.resampling import Draws
+from detmetrics.resampling import MAX_LEFT_OUT, Draws
 from detmetrics.scoring import metric_names, metric_range
+from detmetrics.slicing import parse, shards_by
 
 
 def scene(seed: int, n_frames: int = 12, **knobs: Any) -> tuple[dm.Boxes, dm.Boxes]:
@@ -375,6 +376,92 @@ def test_many_units_are_left_out_in_groups(monkeypatch: pytest.MonkeyPatch) -> N
     draws = Draws(dm.match(truth, pred, dm.NUSCENES), 3, "frame", 0)
     assert len(draws.left_out) == 5
     assert sorted(np.concatenate(draws.left_out).tolist()) == list(range(12))
+
+
+def test_draws_are_those_of_the_seed() -> None:
+    """Spelled out: a seed promises these bits, and with many units groups that have nothing to do with their names."""
+    n_units = MAX_LEFT_OUT + 101
+    names = [f"f{i:04d}" for i in np.random.default_rng(1).permutation(n_units)]
+    truth = dm.Boxes(
+        center_m=np.zeros((n_units, 3)), size_lwh_m=np.ones((n_units, 3)), yaw_rad=np.zeros(n_units),
+        label=["car"] * n_units, frame=names, frames=names,
+    )  # fmt: skip
+    draws = Draws(dm.match(truth, truth.replace(score=np.ones(n_units)), dm.NUSCENES), 3, "frame", 7)
+    random = np.random.default_rng(7)
+    for row in draws.counts:
+        drawn = random.integers(0, n_units, n_units).tolist()
+        assert row.tolist() == [drawn.count(unit) for unit in range(n_units)]
+    ordered = sorted(names)
+    for frame, name in enumerate(truth.frames):
+        assert draws.weights(1)[frame] == draws.counts[1, ordered.index(name)]
+    assert len(draws.left_out) == MAX_LEFT_OUT
+    assert sorted({len(group) for group in draws.left_out}) == [1, 2]
+    flat = np.concatenate(draws.left_out).tolist()
+    assert flat == random.permutation(n_units).tolist()  # of a fresh stream they would not be independent of the draws
+    without = draws.without(0)
+    gone = {ordered.index(truth.frames[frame]) for frame in np.flatnonzero(without == 0)}
+    assert gone == set(draws.left_out[0].tolist())
+    assert set(without.tolist()) == {0, 1}
+
+
+def test_with_few_units_each_is_left_out_once_and_in_order() -> None:
+    truth, pred = scene(0)
+    draws = Draws(dm.match(truth, pred, dm.NUSCENES), 3, "frame", 0)
+    assert [group.tolist() for group in draws.left_out] == [[i] for i in range(12)]
+    assert Draws(dm.match(truth, pred, dm.NUSCENES), 3, "frame", 0, jackknife=False).left_out == []
+
+
+@pytest.mark.parametrize("by", [None, "weather", "range=0,15", "visibility", "class", "weather+visibility"])
+def test_units_that_bear_on_a_number_are_counted(by: str | None) -> None:
+    """Slowly: scenes with a truth of the class in the slice; for errors, with a match whose truth is of it."""
+    truth, pred = scene(3, n_truth=3, n_frames=16, recall=0.7, noise_m=1.5)
+    rng = np.random.default_rng(0)
+    truth = truth.replace(
+        box_columns={"visibility": rng.choice(["1", "2"], size=len(truth))},
+        frame_columns={**truth.frame_columns, "weather": np.repeat(["rain", "dry"], 8)},
+    )
+    ledger = dm.match(truth, pred, dm.NUSCENES)
+    found = dm.bootstrap(ledger, n=2, by=by) if by else {"": dm.bootstrap(ledger, n=2)}
+    shard_of = {"": np.zeros(len(truth), int)}
+    if by:
+        shard_of = {}
+        for group in shards_by(ledger, parse(by)):
+            shard_of |= {name: np.where(group.truth == s, 0, -1) for s, name in enumerate(group.names)}
+    is_found = np.zeros(len(truth), bool)
+    is_found[ledger.pair_truth[ledger.pair_bits & 4 > 0]] = True  # at 2 m, where nuScenes takes the errors
+    scenes = truth.frame_columns["scene"][truth.frame]
+    for name, boot in found.items():
+        for metric, n_units in zip(boot.names, boot.n_units.tolist(), strict=True):
+            kind, _, label = metric.partition("/")
+            counts = (ledger.truth_fate == dm.Fate.KEPT) & (shard_of[name] == 0)
+            if kind in dm.NUSCENES.error_names:
+                counts &= is_found
+            if label:
+                counts &= ledger.truth_task == dm.NUSCENES.labels.index(label)
+            assert n_units == len(set(scenes[counts].tolist())), (name, metric)
+    assert len({int(n) for boot in found.values() for n in boot.n_units}) > 3
+
+
+def test_what_could_be_detected() -> None:
+    """The difference whose interval leaves out zero in four of five repetitions, if replicates spread as they should."""
+    truth, pred = scene(4, n_frames=30, n_truth=30, recall=0.95)
+    worse = pred.replace(center_m=np.add(pred.center_m, [1.5, 0, 0]))
+    a, b = (dm.match(truth, one, dm.NUSCENES) for one in (pred, worse))
+    found = dm.compare(a, b, n=100)
+    m, n = found.names.index("mAP"), 15
+    assert found.n_units[m] == n
+    error = float(np.std(found.replicates[:, m], ddof=1))
+    # the unbiased standard error times: where the interval ends (Student, 14 degrees), and 80 % of a normal
+    expected = math.sqrt(n / (n - 1)) * error * (2.1448 + 0.8416)
+    assert found["mAP"].detectable == pytest.approx(expected, rel=1e-4)
+    rough = dm.compare(a, b, n=100, method="percentile", level=0.9)["mAP"].detectable
+    assert rough == pytest.approx(error * (1.6449 + 0.8416 * math.sqrt(n / (n - 1))), rel=1e-4)
+    rng, hits, n_sets = np.random.default_rng(0), 0, 400
+    for _ in range(n_sets):  # the promise itself, for means of 15 units with a spread of 1
+        data = rng.normal((2.1448 + 0.8416) / math.sqrt(n), size=n)
+        replicates = data[rng.integers(0, n, (300, n))].mean(axis=1)
+        hits += limits(float(data.mean()), replicates, np.zeros(0), n, 0.95, "expanded")[0] > 0
+    assert 0.72 < hits / n_sets < 0.88
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
