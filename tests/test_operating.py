@@ -225,6 +225,8 @@ def test_the_best_frames_are_the_other_end_of_the_worst() -> None:
         "fewest mistakes, then most matches, then order; without 1 and 3: no truth"
     )
     assert list(made.best(2)) == [4, 2]
+    missed = dataclasses.replace(made, tp=np.zeros(6, int), fn=np.array([0, 0, 1, 0, 0, 2]))
+    assert list(missed.best(10)) == [2, 5], "also where none of the truths was found"
     priced = dataclasses.replace(made, cost=np.array([0.3, 0, -0.2, 0.1, np.nan, 0.2]))
     assert list(priced.best(3)) == [2, 5, 0], "by cost where it is known"
 

@@ -16,7 +16,7 @@ import make
 import naive
 from detmetrics.errors import InputError
 from detmetrics.intervals import limits, p_value, student_quantile, student_tail
-from detmetrics.resampling import MAX_LEFT_OUT, Draws
+from detmetrics.resampling import MAX_LEFT_OUT, Difference, Draws, _few
 from detmetrics.scoring import metric_names, metric_range
 from detmetrics.slicing import parse, shards_by
 
@@ -328,6 +328,16 @@ def test_what_cannot_be_compared() -> None:
     fewer = dm.match(truth.take(truth.frames[1:]), pred.take(truth.frames[1:]), dm.NUSCENES)
     with pytest.raises(InputError, match=r"frames of baseline and candidate.*12 and 11.*only in the baseline: "):
         dm.compare(ledger, fewer)
+    named = [f"{name}x" if i == 0 else name for i, name in enumerate(truth.frames)]
+    other = dm.match(
+        truth.replace(frames=named),
+        pred.replace(frames=[dict(zip(truth.frames, named, strict=True))[name] for name in pred.frames]),
+        dm.NUSCENES,
+    )
+    with pytest.raises(
+        InputError, match=r"frames of baseline and candidate must be the same, got '12 and 12'.*only in"
+    ):
+        dm.compare(ledger, other)
     moved = dm.match(truth.replace(yaw_rad=truth.yaw_rad + 1e-9), pred, dm.NUSCENES)
     with pytest.raises(InputError, match="truth of baseline and candidate must be the same"):
         dm.compare(ledger, moved)
@@ -411,15 +421,16 @@ def test_with_few_units_each_is_left_out_once_and_in_order() -> None:
     assert Draws(dm.match(truth, pred, dm.NUSCENES), 3, "frame", 0, jackknife=False).left_out == []
 
 
-@pytest.mark.parametrize("by", [None, "weather", "range=0,15", "visibility", "class", "weather+visibility"])
+@pytest.mark.parametrize("by", [None, "weather", "range=0,15", "kind", "visibility", "weather+visibility"])
 def test_units_that_bear_on_a_number_are_counted(by: str | None) -> None:
     """Slowly: scenes with a truth of the class in the slice; for errors, with a match whose truth is of it."""
     truth, pred = scene(3, n_truth=3, n_frames=16, recall=0.7, noise_m=1.5)
     rng = np.random.default_rng(0)
     truth = truth.replace(
-        box_columns={"visibility": rng.choice(["1", "2"], size=len(truth))},
+        box_columns={name: rng.choice(["1", "2"], size=len(truth)) for name in ("visibility", "kind")},
         frame_columns={**truth.frame_columns, "weather": np.repeat(["rain", "dry"], 8)},
     )
+    pred = pred.replace(box_columns={"kind": rng.choice(["1", "2"], size=len(pred))})  # not that of the truth it finds
     ledger = dm.match(truth, pred, dm.NUSCENES)
     found = dm.bootstrap(ledger, n=2, by=by) if by else {"": dm.bootstrap(ledger, n=2)}
     shard_of = {"": np.zeros(len(truth), int)}
@@ -440,6 +451,51 @@ def test_units_that_bear_on_a_number_are_counted(by: str | None) -> None:
                 counts &= ledger.truth_task == dm.NUSCENES.labels.index(label)
             assert n_units == len(set(scenes[counts].tolist())), (name, metric)
     assert len({int(n) for boot in found.values() for n in boot.n_units}) > 3
+
+
+def test_an_interval_that_ends_at_zero_holds_it() -> None:
+    one = Difference(0.5, 0.5, 0.1, 0.0, 0.2, 0.01, 0.1, higher_is_better=True, level=0.95)
+    assert not one.is_significant
+    assert not one._replace(low=-0.2, high=0.0).is_significant
+    assert one._replace(low=1e-9).is_significant
+    assert not one._replace(low=1e-9, p_value=0.06).is_significant
+
+
+def test_tails_beyond_the_draws_hold_all_of_them() -> None:
+    """Of 20 draws none shows a tail of half a percent: normal tails, unless a draw lies further out."""
+    replicates = np.append(np.zeros(19), -10.0)
+    low, high = limits(0.0, replicates, np.zeros(0), 15, 0.99, "expanded")
+    assert low == -10
+    assert high == pytest.approx(replicates.std(ddof=1) * 2.9768 * math.sqrt(15 / 14), rel=1e-4)
+    assert limits(0.0, -replicates, np.zeros(0), 15, 0.99, "expanded") == (-high, 10)
+
+
+def test_the_jackknife_of_slices_is_the_slices_of_the_rest() -> None:
+    truth, pred = scene(1)
+    boots = dm.bootstrap(dm.match(truth, pred, dm.NUSCENES), n=2, by="range=0,20", method="bca")
+    scenes = truth.frame_columns["scene"]
+    for j, gone in enumerate(sorted(set(scenes.tolist()))):
+        keep = [frame for frame, one in zip(truth.frames, scenes, strict=True) if one != gone]
+        for name, scores in dm.slices(dm.match(truth.take(keep), pred.take(keep), dm.NUSCENES), "range=0,20"):
+            np.testing.assert_allclose(boots[name].left_out[j], list(scores.to_flat_dict().values()), atol=1e-12)
+
+
+def test_few_units_are_said_up_to_twenty() -> None:
+    assert _few(20, "scene", 200) == ()
+    assert _few(19, "scene", 200) == ("only 19 scenes: with fewer than 20, intervals are rough",)
+    assert _few(20, "scene", 199) == ("only 199 draws: with fewer than 200, the ends of intervals are left to chance",)
+    assert _few(2, "scene", 200)[0].startswith("only 2 scenes: with")
+
+
+def test_the_p_value_of_few_units_is_where_the_interval_ends_at_zero() -> None:
+    """With the tails of Student and the unbiased variance, as the interval has them."""
+    data = np.array([0.1, 0.9, -0.2, 0.7])
+    replicates = data[np.random.default_rng(4).integers(0, 4, (200_000, 4))].mean(axis=1)
+    replicates += np.random.default_rng(5).normal(0, 0.01, len(replicates))  # four units alone make steps
+    p = p_value(float(data.mean()), replicates, np.zeros(0), 4, "expanded")
+    low, high = limits(float(data.mean()), replicates, np.zeros(0), 4, 1 - p, "expanded")
+    assert 0.1 < p < 0.6
+    assert min(abs(low), abs(high)) < 0.01 * replicates.std()
 
 
 def test_what_could_be_detected() -> None:
