@@ -436,3 +436,22 @@ def test_a_slice_without_one_of_the_errors_has_no_composite() -> None:
         assert math.isnan(parts[name].composite)
     assert not math.isnan(dm.slices(dm.match(truth, pred, dm.NUSCENES), "class", absent="official")["barrier"].nds)
     assert not math.isnan(parts.whole.nds)
+
+
+def test_bins_that_were_asked_for_stand_there_empty() -> None:
+    truth, pred = scene(0)
+    assert dm.slices(dm.match(truth, pred, dm.NUSCENES), "range=0,1000,2000,3000").names == (
+        "0-1000",
+        "1000-2000",
+        "2000-3000",
+    )
+
+
+def test_a_crossing_that_holds_predictions_alone_is_a_slice() -> None:
+    """A prediction at 19 m means the truth at 21 m, of visibility 1, which nothing nearer than 20 m has."""
+    box = {"size_lwh_m": np.ones((2, 3)), "yaw_rad": np.zeros(2), "label": ["car"] * 2, "frame": ["f"] * 2}
+    truth = dm.Boxes(center_m=[[21, 0, 0], [5, 0, 0]], box_columns={"visibility": np.array(["1", "2"])}, **box)
+    pred = dm.Boxes(center_m=[[19, 0, 0], [5, 0, 0]], score=[0.9, 0.8], **box)
+    for by, name in (("range=0,20+visibility", "0-20+1"), ("visibility+range=0,20", "1+0-20")):
+        found = dm.slices(dm.match(truth, pred, dm.NUSCENES), by)
+        assert (found[name].n_truth.sum(), found[name].n_pred.sum()) == (0, 1)
