@@ -14,6 +14,7 @@ import detmetrics as dm
 import make
 from detmetrics.errors import InputError
 from detmetrics.reporting.official import without_nan
+from detmetrics.scoring import Plan
 
 
 def one_frame(**changes: Any) -> dict[str, Any]:
@@ -64,6 +65,17 @@ def test_bad_weights_are_refused(weights: dm.Weights, message: str) -> None:
     ledger = dm.match(dm.Boxes(**one_frame()), dm.Boxes(**one_frame(score=np.ones(10))), dm.NUSCENES)
     with pytest.raises(InputError, match=message):
         dm.score(ledger, weights)
+
+
+def test_weights_of_a_plan_and_of_a_run_multiply() -> None:
+    truth, pred = make.scene(2, n_frames=6)
+    ledger = dm.match(truth, pred, dm.NUSCENES)
+    first, second = np.array([1, 2, 0, 3, 1, 1]), np.array([2, 1, 1, 0, 1, 3])
+    found = Plan(ledger, dm.Weights(frame=first)).run(second, details=True)
+    for mine, theirs in zip(found, Plan(ledger, dm.Weights()).run(first * second, details=True), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    for mine, theirs in zip(found, Plan(ledger, dm.Weights(frame=first)).run(details=True), strict=True):
+        assert not np.array_equal(mine, theirs)
 
 
 def test_bad_options_are_refused() -> None:
