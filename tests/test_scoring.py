@@ -125,6 +125,14 @@ def test_too_many_boxes_are_refused() -> None:
         dm.match(dm.Boxes(**one_frame()), pred, rules)
 
 
+def test_as_many_boxes_as_are_allowed_and_any_number_in_ignored_frames() -> None:
+    rules = msgspec.structs.replace(dm.NUSCENES, max_boxes_per_frame=10)
+    assert len(dm.match(dm.Boxes(**one_frame()), dm.Boxes(**one_frame(score=np.ones(10))), rules).event_pred) == 10
+    many = {key: np.repeat(value, 2, axis=0) for key, value in one_frame(score=np.ones(10)).items()}
+    pred = dm.Boxes(**{**many, "frame": ["f", "z", "z", "z"] * 5})
+    assert len(dm.match(dm.Boxes(**one_frame()).replace(partial=True), pred, rules).event_pred) == 5
+
+
 def test_curves_and_files_have_the_official_form() -> None:
     truth, pred = make.scene(3)
     scores = dm.evaluate(truth, pred.replace(meta={"use_lidar": True}), dm.NUSCENES)
