@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +12,7 @@ from detmetrics.errors import listing
 
 if TYPE_CHECKING:
     from detmetrics.ledger import Ledger
+    from detmetrics.protocol import Protocol, TpError
 
 SAMPLE = 2000  # boxes looked at; a sample shows a systematic fault
 
@@ -18,7 +21,8 @@ def first_aid(ledger: Ledger) -> tuple[str, ...]:
     """Notes for the reader of the scores: what is missing, and likely causes where nothing fits."""
     notes = [*_missing(ledger)]
     if ledger.n_extra_frames:
-        notes.append(f"predictions in {ledger.n_extra_frames} frames outside this part of the data set are ignored")
+        n, s = ledger.n_extra_frames, "" if ledger.n_extra_frames == 1 else "s"
+        notes.append(f"predictions in {n} frame{s} outside this part of the data set are ignored")
     if len(ledger.truth) and len(ledger.pred):
         notes += _nothing_matches(ledger) if not len(ledger.pair_event) else _swapped_sides(ledger)
     return tuple(notes)
@@ -26,27 +30,43 @@ def first_aid(ledger: Ledger) -> tuple[str, ...]:
 
 def _missing(ledger: Ledger) -> list[str]:
     notes = []
-    kinds = {error.kind: error.name for error in ledger.protocol.errors}
-    if "attribute" in kinds:
-        for side, boxes in (("truth", ledger.truth), ("predictions", ledger.pred)):
-            if boxes.attribute is None and len(boxes):
-                notes.append(f"{side} without attributes: {kinds['attribute']} is 1")
+    unknown = _of_nothing_known(ledger.protocol)
     share = ledger.nan_velocity_share
-    if "velocity_xy" in kinds:
-        if ledger.truth.velocity_mps is None and len(ledger.truth):
-            notes.append(f"truth without velocities: {kinds['velocity_xy']} is 1")
-        if share == 1:
-            notes.append(f"predictions without velocities: {kinds['velocity_xy']} is 1")
-        elif share > 0:
-            notes.append(
-                f"{share:.1%} of the predictions have no velocity: {kinds['velocity_xy']} leaves them out, "
-                "which can raise the score"
-            )
+    for error in ledger.protocol.errors:
+        if error.kind == "attribute":
+            if ledger.truth.attribute is None and len(ledger.truth):
+                notes.append(f"truth without attributes: {_is(error, unknown(error))}")
+            if ledger.pred.attribute is None and len(ledger.pred):  # no attribute is a wrong one
+                notes.append(f"predictions without attributes: {_is(error, 1)}")
+        if error.kind == "velocity_xy":
+            if ledger.truth.velocity_mps is None and len(ledger.truth):
+                notes.append(f"truth without velocities: {_is(error, unknown(error))}")
+            if share == 1:
+                notes.append(f"predictions without velocities: {_is(error, unknown(error))}")
+            elif share > 0:
+                many = f"{share:.1%}" if share >= 0.0005 else "fewer than 0.1%"
+                notes.append(
+                    f"{many} of the predictions have no velocity: {error.name} leaves them out, "
+                    "which can raise the score"
+                )
     labels = ledger.truth.labels or ()
     strange = [label for label in labels if ledger.protocol.task_of(label) is None]
     if strange and not set(labels) & set(ledger.protocol.mapping):  # raw categories may well have no class
         notes.append(f"truth of classes that the protocol does not know is left out: {listing(strange)}")
     return notes
+
+
+def _of_nothing_known(protocol: Protocol) -> Callable[[TpError], float]:
+    """What an error is in a class with matches of which it is known of none; NaN: undefined."""
+    if protocol.curve.error_mean == "plain":
+        return lambda error: error.worst
+    return lambda _: 1 if protocol.curve.kind == "linear" else math.nan
+
+
+def _is(error: TpError, value: float) -> str:
+    """Say what an error is in a class with matches, and in one with too few where that is something else."""
+    says = f"{error.name} is {'undefined' if math.isnan(value) else f'{value:g}'}"
+    return says if value == error.worst else f"{says}, and {error.worst:g} where too little is found"
 
 
 def _nothing_matches(ledger: Ledger) -> list[str]:

@@ -173,7 +173,7 @@ def first_order(ledger: Ledger) -> Floats:
             total, number = counted(matched[known], values[known]), counted(matched[known])
             every = np.broadcast_to(number.sum(axis=0), number.shape)
             excess = share(total - share(total.sum(axis=0), number.sum(axis=0)) * number, every)
-            weight = composite.error_weights.get(error.name, 0.0)
+            weight = composite.error_weights.get(error.name, 0.0) / error.scale
             cost += weight * excess[:, means].sum(axis=1) / max(means.sum(), 1)
     return cost / (composite.map_weight + sum(composite.error_weights.values()))
 

@@ -13,8 +13,9 @@ import msgspec
 from detmetrics.errors import InputError
 from detmetrics.files import read_toml
 from detmetrics.protocol import Protocol, unknown_name
+from detmetrics.resampling import check_draws, check_level, compare
 from detmetrics.scoring import metric_names
-from detmetrics.slicing import Term, plain
+from detmetrics.slicing import Term, check_terms, plain
 
 if TYPE_CHECKING:
     from detmetrics.ledger import Ledger
@@ -32,7 +33,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     label : str or None
         The class (``class`` in TOML); None: the mean over classes.
     slice : str or None
-        ``weather=rain``, ``range=20-40``, ``weather=rain+range=20-40``; None: the whole.
+        ``weather=rain``, ``range=20-40``, ``weather=rain+range=20-40``; None: the whole. An empty text is refused.
     tolerance : float
         How much worse the candidate may be, in the metric's own unit.
     significant : bool
@@ -47,9 +48,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     significant: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse a tolerance that is none."""
+        """Refuse a tolerance that is none, and a slice that cannot be read."""
         if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
             raise InputError("tolerance of a gate's rule", expected="zero or more", got=self.tolerance)
+        if self.slice is not None:
+            parse_slice(self.slice)
 
     @property
     def name(self) -> str:
@@ -58,7 +61,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def __str__(self) -> str:
         """Say the rule in words."""
-        where = f" in {self.slice}" if self.slice else ""
+        where = "" if self.slice is None else f" in {self.slice}"
         drop = "no significant drop" if self.significant else "no drop"
         beyond = f" beyond {self.tolerance:g}" if self.tolerance else ""
         return f"{self.name}{where}: {drop}{beyond}"
@@ -128,9 +131,11 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse a gate that can only say yes."""
+        """Refuse a gate that can only say yes, and what no comparison could be done with."""
         if not self.rules:
             raise InputError("gate", expected="at least one [[rule]]")
+        check_level(self.level)
+        check_draws(self.n, self.seed)
 
     @staticmethod
     def load(path: str | Path) -> Gate:
@@ -181,8 +186,6 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         InputError
             On a metric, class or slice that there is not, or ledgers that cannot be compared.
         """
-        from detmetrics.resampling import compare
-
         for rule in self.rules:
             _check_name(rule, baseline.protocol)
         slicings = list(dict.fromkeys(terms for terms, _ in self._slices() if terms))
@@ -210,7 +213,7 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def _slices(self) -> Iterator[tuple[tuple[Term, ...], str]]:
         """Slicing and name of the slice of each rule."""
-        return (parse_slice(rule.slice) if rule.slice else ((), "") for rule in self.rules)
+        return (((), "") if rule.slice is None else parse_slice(rule.slice) for rule in self.rules)
 
 
 def parse_slice(text: str) -> tuple[tuple[Term, ...], str]:
@@ -231,6 +234,7 @@ def parse_slice(text: str) -> tuple[tuple[Term, ...], str]:
         edges = tuple(float(group) for group in match.groups() if group is not None) if match else None
         terms.append(Term(name, edges))
         names.append(value if edges is None else _bin_name(value, edges))
+    check_terms(terms, text)
     return tuple(terms), "+".join(names)
 
 

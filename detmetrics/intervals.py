@@ -147,9 +147,14 @@ def _acceleration(left_out: Floats) -> float:
 
 
 def _bca(z: float, bias: float, acceleration: float) -> float:
-    """Tail of the replicates that a normal deviate stands for, corrected for bias and acceleration."""
+    """Tail of the replicates that a normal deviate stands for, corrected for bias and acceleration.
+
+    The correction grows without limit towards a pole, where the deviate is 1 / acceleration (at least 6) beyond the
+    bias, and would come out with the other sign behind it: from the pole on, all replicates lie before the end.
+    """
     shifted = bias + z
-    return NORMAL.cdf(bias + shifted / (1 - acceleration * shifted))
+    slope = 1 - acceleration * shifted
+    return NORMAL.cdf(bias + shifted / slope) if slope > 0 else float(shifted > 0)
 
 
 def spread(replicates: Floats) -> float:

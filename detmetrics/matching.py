@@ -171,7 +171,7 @@ def _align(truth: Boxes, pred: Boxes) -> tuple[Codes, int]:
     extra = np.flatnonzero(frame_map < 0)
     if len(extra) and not truth.partial:
         raise InputError(
-            f"{pred.source} has {len(extra)} frames that {truth.source} does not have: "
+            f"{pred.source} has {len(extra)} frame{'' if len(extra) == 1 else 's'} that {truth.source} does not have: "
             + listing([pred.frames[i] for i in extra[:5]], total=len(extra))
         )
     if pred.is_complete:

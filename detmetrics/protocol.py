@@ -19,6 +19,15 @@ from detmetrics.files import read_toml
 #: A ledger keeps the thresholds of a match as the bits of one number.
 MAX_THRESHOLDS = 62
 
+#: Columns that stand beside the errors in tables of single boxes, frames and slices; no error may bear their names.
+COLUMNS = (
+    *("side", "row", "frame", "category", "class", "fate", "score", "num_points", "cause"),
+    *("x_m", "y_m", "z_m", "length_m", "width_m", "height_m", "yaw_rad"),
+    *("scene", "tp", "fp", "fn", "cost"),
+    *("slice", "n_truth", "n_pred", "n_absent"),
+)
+COLUMN_PREFIXES = ("outcome@", "match@", "slice:", "box:", "frame:")
+
 AffinityKind = Literal["center_xy", "center_xyz"]
 AssignmentKind = Literal["nearest_free", "nearest_then_first"]
 RangeKind = Literal["ground", "space"]
@@ -145,6 +154,13 @@ class Composite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Weight of mAP; a product has no use for it.
     error_weights : dict of str to float
         Weight of each error by name; what is not listed does not enter.
+
+    Notes
+    -----
+    A weighted mean needs all its parts: it is undefined (NaN) where an error of it is defined in no class that counts,
+    as AVE among barriers and cones alone when classes without truth are left out. Without that part it would be another
+    score under the same name, not comparable with that of other slices. In a product the errors that mean nothing for
+    a class drop out, class by class: so Argoverse 2 defines its CDS.
     """
 
     name: str
@@ -215,6 +231,10 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         _need(not taken, "names of errors and composite", "other than each other, AP and mAP", sorted(taken))
         odd = [name for name in (*names, self.composite.name) if not name or "/" in name]
         _need(not odd, "names of errors and composite", "without '/' and not empty", odd)
+        taken = {one for one in (*names, self.composite.name) if one in COLUMNS or one.startswith(COLUMN_PREFIXES)}
+        _need(
+            not taken, "names of errors and composite", "other than those of columns of exported tables", sorted(taken)
+        )
         for task in self.tasks:
             where = f"tasks[{task.label!r}]"
             _need(task.range_m is None or task.range_m > 0, f"{where}.range_m", "positive", task.range_m)

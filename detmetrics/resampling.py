@@ -635,10 +635,7 @@ class Draws:
     """
 
     def __init__(self, ledger: Ledger, n: int, unit: str, seed: int, *, jackknife: bool = True) -> None:
-        if not 2 <= n <= MAX_DRAWS:
-            raise InputError("number of replicates", expected=f"at least 2 and at most {MAX_DRAWS}", got=n)
-        if seed < 0:
-            raise InputError("seed", expected="zero or more", got=seed)
+        check_draws(n, seed)
         names, self.unit_of_frame = np.unique(_unit_column(ledger, unit), return_inverse=True)
         self.n_units = len(names)
         if self.n_units < 2:
@@ -740,9 +737,22 @@ def _units(plan: Plan, draws: Draws) -> Ints:
     return np.stack(columns, axis=1)
 
 
-def _checked(level: float, method: str) -> tuple[float, Method]:
+def check_draws(n: int, seed: int) -> None:
+    """Refuse a number of replicates or a seed that cannot be."""
+    if not 2 <= n <= MAX_DRAWS:
+        raise InputError("number of replicates", expected=f"at least 2 and at most {MAX_DRAWS}", got=n)
+    if seed < 0:
+        raise InputError("seed", expected="zero or more", got=seed)
+
+
+def check_level(level: float) -> None:
+    """Refuse a confidence level that is none."""
     if not (level > 0 and (1 + level) / 2 < 1):  # also less than half a digit below 1 is none
         raise InputError("level", expected="between 0 and 1", got=level)
+
+
+def _checked(level: float, method: str) -> tuple[float, Method]:
+    check_level(level)
     if method not in get_args(Method):
         raise InputError("method", expected=f"one of {get_args(Method)}", got=method)
     return level, method  # type: ignore[return-value]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -199,6 +200,18 @@ def parse(by: By) -> tuple[Term, ...]:
                 terms.append(Term(name, None if given is None else tuple(map(float, given))))
             except (TypeError, ValueError):
                 raise InputError(f"edges of {name}", expected="numbers", got=given) from None
+    check_terms(terms, by)
+    return tuple(terms)
+
+
+def check_terms(terms: Sequence[Term], by: object) -> None:
+    """Refuse more than two attributes, one of them twice, and edges that do not ascend.
+
+    Raises
+    ------
+    InputError
+        Naming ``by``, what was asked for.
+    """
     if not 1 <= len(terms) <= 2 or not all(term.name for term in terms):
         raise InputError("what to slice by", expected="one attribute or a crossing of two", got=by)
     if len({term.name for term in terms}) < len(terms):
@@ -208,7 +221,6 @@ def parse(by: By) -> tuple[Term, ...]:
             continue
         if not term.edges or not all(a < b for a, b in itertools.pairwise((*term.edges, np.inf))):
             raise InputError(f"edges of {term.name}", expected="ascending and finite", got=list(term.edges))
-    return tuple(terms)
 
 
 def text_of(terms: Sequence[Term]) -> str:
@@ -254,8 +266,26 @@ def shards_by(ledger: Ledger, terms: Sequence[Term]) -> list[Shards]:
             got=f"{len(first.names)} x {len(second.names)}",
         )
     if (first.event is None) == (second.event is None):
-        return [_shards(ledger, _crossed(first, second))]
-    # one of them is known to truth only: shards of that one, once for each value of the other
+        groups = [_shards(ledger, _crossed(first, second))]
+    else:
+        groups = _outer_and_inner(ledger, first, second)
+    counts = Counter(name for group in groups for name in group.names)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise InputError(
+            f"slices by {text_of(terms)}",
+            expected="of distinct names",
+            got=twice,
+            hint="as 'a+b' with 'c', and 'a' with 'b+c', would be: write such values without '+'",
+        )
+    return groups
+
+
+def _outer_and_inner(ledger: Ledger, first: Attribute, second: Attribute) -> list[Shards]:
+    """Cross an attribute that both sides know with one that truth alone knows, one group for each value of the former.
+
+    The groups hold shards of the latter, under the rule for what only truth knows.
+    """
     groups = []
     for outer, inner, swapped in ((first, second, False), (second, first, True)):
         if outer.event is None:

@@ -137,6 +137,17 @@ def test_a_worse_detector_is_stopped(tmp_path: Path) -> None:
         ("[[rule]]\nmetric = 'NDS'\ntolerence = 1", "unknown field `tolerence`"),
         ("[[rule]]\nmetric = 'NDS'\ntolerance = -1", "tolerance of a gate's rule must be zero or more, got -1"),
         ("[[rule]]\nmetric = 'NDS'\ntolerance = 'x'", "Expected `float`, got `str`"),
+        ("[[rule]]\nmetric = 'NDS'\nslice = ''", r"slice '' must be like weather=rain.*rule\[0\]"),
+        ("[[rule]]\nmetric = 'NDS'\nslice = 'range=40-20'", "edges of range must be ascending"),
+        (
+            "[[rule]]\nmetric = 'NDS'\nslice = 'range=0-20+range=20-40'",
+            "a crossing must be of two different attributes",
+        ),
+        ("[[rule]]\nmetric = 'NDS'\nslice = 'a=b+c=d+e=f'", "what to slice by must be one attribute or a crossing"),
+        ("level = 1.0\n[[rule]]\nmetric = 'NDS'", "level must be between 0 and 1, got 1.0"),
+        ("level = 95\n[[rule]]\nmetric = 'NDS'", "level must be between 0 and 1, got 95.0"),
+        ("n = 1\n[[rule]]\nmetric = 'NDS'", "number of replicates must be at least 2 .*, got 1"),
+        ("seed = -1\n[[rule]]\nmetric = 'NDS'", "seed must be zero or more, got -1"),
         ("[[rule", "is not TOML"),
     ],
 )

@@ -44,7 +44,7 @@ ALLOWED = {
     "protocol": {"errors", "files", "protocols"},
     "weights": {"errors"},
     "ledger": {"boxes", "curves", "errors", "kernels", "protocol", "io", "exporting"},
-    "firstaid": {"errors", "ledger"},
+    "firstaid": {"errors", "ledger", "protocol"},
     "matching": {"kernels", "boxes", "curves", "errors", "firstaid", "geometry", "ledger", "protocol"},
     "scoring": {"curves", "errors", "kernels", "ledger", "protocol", "weights", "reporting"},
     "evaluation": {"boxes", "matching", "protocol", "scoring"},

@@ -167,6 +167,132 @@ def test_indices_that_point_outside_are_refused(name: str, change: Any, tmp_path
         dm.Ledger.load(tmp_path / "x")
 
 
+def _swap(arrays: dict[str, Any], names: tuple[str, ...], i: int, j: int) -> None:
+    for name in names:
+        arrays[name] = arrays[name].copy()
+        arrays[name][[i, j]] = arrays[name][[j, i]]
+
+
+def _unlike(column: np.ndarray[Any, Any], start: int = 0) -> tuple[int, int]:
+    """The first of neighbours that differ."""
+    at = start + int(np.flatnonzero(np.diff(column[start:]))[0])
+    return at, at + 1
+
+
+EVENTS = ("event_pred", "event_frame", "event_score", "event_place")
+
+
+def _events_out_of_order(arrays: dict[str, Any]) -> None:
+    _swap(arrays, EVENTS, *_unlike(arrays["event_score"]))
+
+
+def _ties_out_of_order(arrays: dict[str, Any]) -> None:
+    """Two of one score, the lower place first."""
+    arrays["event_score"][:2] = arrays["pred.score"][arrays["event_pred"][:2]] = arrays["event_score"][0]
+    if arrays["event_place"][0] > arrays["event_place"][1]:
+        _swap(arrays, EVENTS, 0, 1)
+
+
+def _one_event_twice(arrays: dict[str, Any]) -> None:
+    for name in EVENTS:
+        arrays[name][1] = arrays[name][0]
+
+
+def _class_moved(arrays: dict[str, Any]) -> None:
+    arrays["event_offsets"][1] -= 1  # the last car is the first truck
+
+
+def _other_scores(arrays: dict[str, Any]) -> None:
+    arrays["event_score"] /= 2
+
+
+def _other_frames(arrays: dict[str, Any]) -> None:
+    arrays["event_frame"] = arrays["event_frame"].max() - arrays["event_frame"]
+
+
+def _other_classes(arrays: dict[str, Any]) -> None:
+    arrays["truth_task"][np.flatnonzero(arrays["truth_task"] == 0)[0]] = 1
+
+
+def _dropped(arrays: dict[str, Any]) -> None:
+    arrays["pred_fate"][arrays["event_pred"][0]] = dm.Fate.OUT_OF_RANGE
+
+
+def _matched_but_dropped(arrays: dict[str, Any]) -> None:
+    arrays["truth_fate"][arrays["pair_truth"][0]] = dm.Fate.OUT_OF_RANGE
+
+
+def _of_no_class(arrays: dict[str, Any]) -> None:
+    arrays["truth_fate"][np.flatnonzero(arrays["truth_task"] < 0)[0]] = dm.Fate.KEPT
+
+
+def _pair_of_another_frame(arrays: dict[str, Any]) -> None:
+    same = arrays["truth_task"][arrays["pair_truth"]] == arrays["truth_task"][arrays["pair_truth"][0]]
+    frame = arrays["truth.frame"][arrays["pair_truth"]]
+    other = np.flatnonzero(same & (frame != frame[0]))[0]
+    _swap(arrays, ("pair_truth",), 0, int(other))
+
+
+def _pair_of_another_class(arrays: dict[str, Any]) -> None:
+    frame, task = arrays["truth.frame"][arrays["pair_truth"]], arrays["truth_task"][arrays["pair_truth"]]
+    other = np.flatnonzero((frame == frame[0]) & (task != task[0]))[0]
+    _swap(arrays, ("pair_truth",), 0, int(other))
+
+
+def _no_match(arrays: dict[str, Any]) -> None:
+    arrays["pair_bits"][0] = 0
+
+
+def _truth_found_twice(arrays: dict[str, Any]) -> None:
+    key = np.stack((arrays["truth.frame"], arrays["truth_task"]))[:, arrays["pair_truth"]]
+    other = np.flatnonzero((key == key[:, :1]).all(axis=0) & (arrays["pair_truth"] != arrays["pair_truth"][0]))[0]
+    arrays["pair_truth"][other] = arrays["pair_truth"][0]
+    arrays["pair_bits"][[0, other]] = 15
+
+
+def _event_finds_two(arrays: dict[str, Any]) -> None:
+    event, frame = arrays["pair_event"], arrays["truth.frame"][arrays["pair_truth"]]
+    task = arrays["truth_task"][arrays["pair_truth"]]
+    for i, j in zip(range(len(event)), range(1, len(event)), strict=False):
+        if event[i] != event[j] and frame[i] == frame[j] and task[i] == task[j]:
+            event[j] = event[i]
+            arrays["pair_bits"][[i, j]] = 15
+            return
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_events_out_of_order, "events are not in the order of their scores"),
+        (_ties_out_of_order, "events are not in the order of their scores"),
+        (_one_event_twice, "events are not the kept predictions"),
+        (_dropped, "events are not the kept predictions"),
+        (_other_scores, "scores of events are not those of the predictions"),
+        (_other_frames, "frames of events are not those of the predictions"),
+        (_class_moved, "classes of events are not those of the predictions"),
+        (_other_classes, "classes of truths are not those of the protocol"),
+        (_of_no_class, "a truth without a class counts"),
+        (_matched_but_dropped, "pairs are not of one class and frame"),
+        (_pair_of_another_frame, "pairs are not of one class and frame"),
+        (_pair_of_another_class, "pairs are not of one class and frame"),
+        (_no_match, "pairs are not of one class and frame"),
+        (_truth_found_twice, "a box matches twice at one threshold"),
+        (_event_finds_two, "a box matches twice at one threshold"),
+    ],
+)
+def test_columns_that_contradict_each_other_are_refused(change: Any, message: str, tmp_path: Path) -> None:
+    """Every index points inside, so the scores would be wrong without a sign of it."""
+    ledger(3, n_frames=3, classes=("car", "truck"), n_truth=30, racks=1).save(tmp_path / "x")
+    with np.load(tmp_path / "x") as archive:
+        arrays = {name: column.copy() for name, column in archive.items()}
+    change(arrays)
+    with open(tmp_path / "x", "wb") as file:
+        np.savez(file, **arrays)
+    with pytest.raises(InputError, match=f"the ledger is damaged: {message}"):
+        dm.Ledger.load(tmp_path / "x")
+
+
 def test_a_newer_format_is_named(tmp_path: Path) -> None:
     ledger(3).save(tmp_path / "x")
     with np.load(tmp_path / "x") as archive:

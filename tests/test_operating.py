@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,8 @@ import detmetrics as dm
 import make
 import naive
 from detmetrics.errors import InputError
+from detmetrics.framing import first_order
+from detmetrics.operating import best_scores
 
 NUSCENES = dm.NUSCENES
 
@@ -164,6 +167,53 @@ def test_the_cost_of_a_frame_is_the_score_without_it(seed: int) -> None:
     assert list(frames.worst(5)) == sorted(range(5), key=lambda f: (-frames.cost[f], f))  # type: ignore[index]
 
 
+@pytest.mark.parametrize("protocol", ["nuscenes", "scaled"])
+@pytest.mark.parametrize("classes", [("car", "pedestrian", "barrier", "traffic_cone"), ("barrier",), ("traffic_cone",)])
+def test_the_first_order_is_the_slope_of_precision_times_recall(protocol: str, classes: tuple[str, ...]) -> None:
+    """Slowly: frames weighted by a hair less, with the errors that mean nothing for a class left out of the means."""
+    rules = NUSCENES
+    if protocol == "scaled":
+        errors = [{**msgspec.to_builtins(error), "scale": 1 + i / 2} for i, error in enumerate(NUSCENES.errors)]
+        rules = dm.Protocol.from_dict({"extends": "nuscenes", "name": "scaled", "errors": errors})
+    truth, pred = make.scene(5, n_frames=6, n_truth=12, classes=classes, empty=0.1)
+    ledger = dm.match(truth, pred, rules)
+    thresholds = range(len(rules.affinity.thresholds))
+    present = [k for k, n in enumerate(ledger.truth_counts.sum(axis=0)) if n]
+    cuts = [best_scores(ledger, t) for t in thresholds]
+
+    def surrogate(weight: list[float]) -> float:
+        ap, errors = 0.0, {name: [] for name in rules.error_names}
+        for t in thresholds:
+            for k in present:
+                n_truth = sum(w * n for w, n in zip(weight, ledger.truth_counts[:, k].tolist(), strict=True))
+                made = [e for e in range(len(ledger.event_pred)) if ledger.event_task[e] == k]
+                made = [e for e in made if ledger.event_score[e] >= cuts[t][k]]
+                pairs = [p for p, e in enumerate(ledger.pair_event) if e in made and ledger.pair_bits[p] >> t & 1]
+                of_pair = {p: weight[ledger.event_frame[ledger.pair_event[p]]] for p in pairs}
+                tp, said = sum(of_pair.values()), sum(weight[ledger.event_frame[e]] for e in made)
+                ap += tp / n_truth * tp / said / len(present) / len(thresholds) if tp else 0
+                if t != rules.error_index:
+                    continue
+                for i, name in enumerate(rules.error_names):
+                    if name in rules.tasks[k].undefined:
+                        continue
+                    known = {p: w for p, w in of_pair.items() if not math.isnan(ledger.pair_errors[p, i])}
+                    total = sum(w * ledger.pair_errors[p, i] for p, w in known.items())
+                    errors[name].append(total / sum(known.values()) if known else 0.0)
+        weights = rules.composite.error_weights
+        score = rules.composite.map_weight * ap
+        for error in rules.errors:
+            if errors[error.name]:
+                score -= weights[error.name] * sum(errors[error.name]) / len(errors[error.name]) / error.scale
+        return score / (rules.composite.map_weight + sum(weights.values()))
+
+    found, step = first_order(ledger), 1e-5
+    for f in range(6):
+        more, less = ([1.0 + sign * step * (g == f) for g in range(6)] for sign in (1, -1))
+        assert found[f] == pytest.approx((surrogate(less) - surrogate(more)) / (2 * step), abs=1e-8)
+    assert np.abs(found).max() > 1e-3
+
+
 def test_the_best_frames_are_the_other_end_of_the_worst() -> None:
     truth, pred = scene(3, n_frames=12, empty=0.3)
     frames = dm.frames(dm.match(truth, pred, NUSCENES), cost=False)
@@ -175,6 +225,8 @@ def test_the_best_frames_are_the_other_end_of_the_worst() -> None:
         "fewest mistakes, then most matches, then order; without 1 and 3: no truth"
     )
     assert list(made.best(2)) == [4, 2]
+    missed = dataclasses.replace(made, tp=np.zeros(6, int), fn=np.array([0, 0, 1, 0, 0, 2]))
+    assert list(missed.best(10)) == [2, 5], "also where none of the truths was found"
     priced = dataclasses.replace(made, cost=np.array([0.3, 0, -0.2, 0.1, np.nan, 0.2]))
     assert list(priced.best(3)) == [2, 5, 0], "by cost where it is known"
 

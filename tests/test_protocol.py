@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,25 @@ def test_a_protocol_of_ones_own(tmp_path: Path) -> None:
     assert "MINE" in str(scores)
     with pytest.raises(AttributeError, match="mine has no NDS but MINE"):
         scores.nds  # noqa: B018
+
+
+def test_columns_of_exported_tables_are_no_names_of_errors() -> None:
+    """An error of the name ``score`` would stand in the place of the scores."""
+    truth, pred = make.scene(0)
+    scenes = np.array([f"s{i % 2}" for i in range(truth.n_frames)])
+    ledger = dm.match(truth.replace(frame_columns={"scene": scenes}), pred, dm.NUSCENES)
+    tables = [dm.frames(ledger).to_rows(), dm.slices(ledger, "class").to_rows()]
+    if find_spec("pyarrow"):
+        tables.append([dict.fromkeys(ledger.to_arrow(by=["class"]).column_names)])
+    names = {name for rows in tables for row in rows for name in row} - {*dm.NUSCENES.error_names, "mAP", "NDS"}
+    assert {"frame", "tp", "cost", "n_truth", "scene"} < names
+    for name in (*names, "outcome@3", "box:colour"):
+        for changes in (
+            {"errors": [error_with(name=name)], **CAR},
+            {"composite": {"name": name}},
+        ):
+            with pytest.raises(InputError, match="other than those of columns of exported tables"):
+                Protocol.from_dict({"extends": "nuscenes", **changes})
 
 
 #: A protocol of one class, whose errors no other field names.

@@ -16,8 +16,9 @@ import make
 import naive
 from detmetrics.errors import InputError
 from detmetrics.intervals import limits, p_value, student_quantile, student_tail
-from detmetrics.resampling import Draws
+from detmetrics.resampling import MAX_LEFT_OUT, Difference, Draws, _few
 from detmetrics.scoring import metric_names, metric_range
+from detmetrics.slicing import parse, shards_by
 
 
 def scene(seed: int, n_frames: int = 12, **knobs: Any) -> tuple[dm.Boxes, dm.Boxes]:
@@ -148,6 +149,24 @@ def test_p_value_agrees_with_the_interval(seed: int, method: Any) -> None:
             assert low > 0 or high < 0
         if p > 1.1 * (1 - level) + 0.003:
             assert low <= 0 <= high
+
+
+@pytest.mark.parametrize("method", ["bca", "percentile"])
+@pytest.mark.parametrize("n_units", [2, 3, 8])
+def test_intervals_of_a_higher_level_hold_those_of_a_lower_one(n_units: int, method: Any) -> None:
+    """Up to levels so extreme that the correction of BCa has a pole, behind which its formula has the other sign."""
+    rng = np.random.default_rng(n_units)
+    levels = (0.5, 0.9, 0.99, 0.9999999, 1 - 1e-12, 1 - 1e-15)
+    for skew in (-1.0, 1.0):
+        data = np.append(np.zeros(n_units - 1), skew)
+        replicates = np.append(data[rng.integers(0, n_units, (500, n_units))].mean(axis=1), [-1.0, 1.0])
+        left_out = skew * np.append(np.zeros(200), -1.0)  # the greatest acceleration that there is: 1/6
+        for value in (replicates.min() - 1, replicates.max() + 1, float(data.mean())):
+            ends = [limits(value, replicates, left_out, n_units, level, method) for level in levels]
+            lows, highs = zip(*ends, strict=True)
+            assert list(lows) == sorted(lows, reverse=True)
+            assert list(highs) == sorted(highs)
+            assert p_value(value, replicates, left_out, n_units, method) <= 1
 
 
 def test_undefined_numbers_have_no_interval() -> None:
@@ -309,6 +328,16 @@ def test_what_cannot_be_compared() -> None:
     fewer = dm.match(truth.take(truth.frames[1:]), pred.take(truth.frames[1:]), dm.NUSCENES)
     with pytest.raises(InputError, match=r"frames of baseline and candidate.*12 and 11.*only in the baseline: "):
         dm.compare(ledger, fewer)
+    named = [f"{name}x" if i == 0 else name for i, name in enumerate(truth.frames)]
+    other = dm.match(
+        truth.replace(frames=named),
+        pred.replace(frames=[dict(zip(truth.frames, named, strict=True))[name] for name in pred.frames]),
+        dm.NUSCENES,
+    )
+    with pytest.raises(
+        InputError, match=r"frames of baseline and candidate must be the same, got '12 and 12'.*only in"
+    ):
+        dm.compare(ledger, other)
     moved = dm.match(truth.replace(yaw_rad=truth.yaw_rad + 1e-9), pred, dm.NUSCENES)
     with pytest.raises(InputError, match="truth of baseline and candidate must be the same"):
         dm.compare(ledger, moved)
@@ -357,6 +386,138 @@ def test_many_units_are_left_out_in_groups(monkeypatch: pytest.MonkeyPatch) -> N
     draws = Draws(dm.match(truth, pred, dm.NUSCENES), 3, "frame", 0)
     assert len(draws.left_out) == 5
     assert sorted(np.concatenate(draws.left_out).tolist()) == list(range(12))
+
+
+def test_draws_are_those_of_the_seed() -> None:
+    """Spelled out: a seed promises these bits, and with many units groups that have nothing to do with their names."""
+    n_units = MAX_LEFT_OUT + 101
+    names = [f"f{i:04d}" for i in np.random.default_rng(1).permutation(n_units)]
+    truth = dm.Boxes(
+        center_m=np.zeros((n_units, 3)), size_lwh_m=np.ones((n_units, 3)), yaw_rad=np.zeros(n_units),
+        label=["car"] * n_units, frame=names, frames=names,
+    )  # fmt: skip
+    draws = Draws(dm.match(truth, truth.replace(score=np.ones(n_units)), dm.NUSCENES), 3, "frame", 7)
+    random = np.random.default_rng(7)
+    for row in draws.counts:
+        drawn = random.integers(0, n_units, n_units).tolist()
+        assert row.tolist() == [drawn.count(unit) for unit in range(n_units)]
+    ordered = sorted(names)
+    for frame, name in enumerate(truth.frames):
+        assert draws.weights(1)[frame] == draws.counts[1, ordered.index(name)]
+    assert len(draws.left_out) == MAX_LEFT_OUT
+    assert sorted({len(group) for group in draws.left_out}) == [1, 2]
+    flat = np.concatenate(draws.left_out).tolist()
+    assert flat == random.permutation(n_units).tolist()  # of a fresh stream they would not be independent of the draws
+    without = draws.without(0)
+    gone = {ordered.index(truth.frames[frame]) for frame in np.flatnonzero(without == 0)}
+    assert gone == set(draws.left_out[0].tolist())
+    assert set(without.tolist()) == {0, 1}
+
+
+def test_with_few_units_each_is_left_out_once_and_in_order() -> None:
+    truth, pred = scene(0)
+    draws = Draws(dm.match(truth, pred, dm.NUSCENES), 3, "frame", 0)
+    assert [group.tolist() for group in draws.left_out] == [[i] for i in range(12)]
+    assert Draws(dm.match(truth, pred, dm.NUSCENES), 3, "frame", 0, jackknife=False).left_out == []
+
+
+@pytest.mark.parametrize("by", [None, "weather", "range=0,15", "kind", "visibility", "weather+visibility"])
+def test_units_that_bear_on_a_number_are_counted(by: str | None) -> None:
+    """Slowly: scenes with a truth of the class in the slice; for errors, with a match whose truth is of it."""
+    truth, pred = scene(3, n_truth=3, n_frames=16, recall=0.7, noise_m=1.5)
+    rng = np.random.default_rng(0)
+    truth = truth.replace(
+        box_columns={name: rng.choice(["1", "2"], size=len(truth)) for name in ("visibility", "kind")},
+        frame_columns={**truth.frame_columns, "weather": np.repeat(["rain", "dry"], 8)},
+    )
+    pred = pred.replace(box_columns={"kind": rng.choice(["1", "2"], size=len(pred))})  # not that of the truth it finds
+    ledger = dm.match(truth, pred, dm.NUSCENES)
+    found = dm.bootstrap(ledger, n=2, by=by) if by else {"": dm.bootstrap(ledger, n=2)}
+    shard_of = {"": np.zeros(len(truth), int)}
+    if by:
+        shard_of = {}
+        for group in shards_by(ledger, parse(by)):
+            shard_of |= {name: np.where(group.truth == s, 0, -1) for s, name in enumerate(group.names)}
+    is_found = np.zeros(len(truth), bool)
+    is_found[ledger.pair_truth[ledger.pair_bits & 4 > 0]] = True  # at 2 m, where nuScenes takes the errors
+    scenes = truth.frame_columns["scene"][truth.frame]
+    for name, boot in found.items():
+        for metric, n_units in zip(boot.names, boot.n_units.tolist(), strict=True):
+            kind, _, label = metric.partition("/")
+            counts = (ledger.truth_fate == dm.Fate.KEPT) & (shard_of[name] == 0)
+            if kind in dm.NUSCENES.error_names:
+                counts &= is_found
+            if label:
+                counts &= ledger.truth_task == dm.NUSCENES.labels.index(label)
+            assert n_units == len(set(scenes[counts].tolist())), (name, metric)
+    assert len({int(n) for boot in found.values() for n in boot.n_units}) > 3
+
+
+def test_an_interval_that_ends_at_zero_holds_it() -> None:
+    one = Difference(0.5, 0.5, 0.1, 0.0, 0.2, 0.01, 0.1, higher_is_better=True, level=0.95)
+    assert not one.is_significant
+    assert not one._replace(low=-0.2, high=0.0).is_significant
+    assert one._replace(low=1e-9).is_significant
+    assert not one._replace(low=1e-9, p_value=0.06).is_significant
+
+
+def test_tails_beyond_the_draws_hold_all_of_them() -> None:
+    """Of 20 draws none shows a tail of half a percent: normal tails, unless a draw lies further out."""
+    replicates = np.append(np.zeros(19), -10.0)
+    low, high = limits(0.0, replicates, np.zeros(0), 15, 0.99, "expanded")
+    assert low == -10
+    assert high == pytest.approx(replicates.std(ddof=1) * 2.9768 * math.sqrt(15 / 14), rel=1e-4)
+    assert limits(0.0, -replicates, np.zeros(0), 15, 0.99, "expanded") == (-high, 10)
+
+
+def test_the_jackknife_of_slices_is_the_slices_of_the_rest() -> None:
+    truth, pred = scene(1)
+    boots = dm.bootstrap(dm.match(truth, pred, dm.NUSCENES), n=2, by="range=0,20", method="bca")
+    scenes = truth.frame_columns["scene"]
+    for j, gone in enumerate(sorted(set(scenes.tolist()))):
+        keep = [frame for frame, one in zip(truth.frames, scenes, strict=True) if one != gone]
+        for name, scores in dm.slices(dm.match(truth.take(keep), pred.take(keep), dm.NUSCENES), "range=0,20"):
+            np.testing.assert_allclose(boots[name].left_out[j], list(scores.to_flat_dict().values()), atol=1e-12)
+
+
+def test_few_units_are_said_up_to_twenty() -> None:
+    assert _few(20, "scene", 200) == ()
+    assert _few(19, "scene", 200) == ("only 19 scenes: with fewer than 20, intervals are rough",)
+    assert _few(20, "scene", 199) == ("only 199 draws: with fewer than 200, the ends of intervals are left to chance",)
+    assert _few(2, "scene", 200)[0].startswith("only 2 scenes: with")
+
+
+def test_the_p_value_of_few_units_is_where_the_interval_ends_at_zero() -> None:
+    """With the tails of Student and the unbiased variance, as the interval has them."""
+    data = np.array([0.1, 0.9, -0.2, 0.7])
+    replicates = data[np.random.default_rng(4).integers(0, 4, (200_000, 4))].mean(axis=1)
+    replicates += np.random.default_rng(5).normal(0, 0.01, len(replicates))  # four units alone make steps
+    p = p_value(float(data.mean()), replicates, np.zeros(0), 4, "expanded")
+    low, high = limits(float(data.mean()), replicates, np.zeros(0), 4, 1 - p, "expanded")
+    assert 0.1 < p < 0.6
+    assert min(abs(low), abs(high)) < 0.01 * replicates.std()
+
+
+def test_what_could_be_detected() -> None:
+    """The difference whose interval leaves out zero in four of five repetitions, if replicates spread as they should."""
+    truth, pred = scene(4, n_frames=30, n_truth=30, recall=0.95)
+    worse = pred.replace(center_m=np.add(pred.center_m, [1.5, 0, 0]))
+    a, b = (dm.match(truth, one, dm.NUSCENES) for one in (pred, worse))
+    found = dm.compare(a, b, n=100)
+    m, n = found.names.index("mAP"), 15
+    assert found.n_units[m] == n
+    error = float(np.std(found.replicates[:, m], ddof=1))
+    # the unbiased standard error times: where the interval ends (Student, 14 degrees), and 80 % of a normal
+    expected = math.sqrt(n / (n - 1)) * error * (2.1448 + 0.8416)
+    assert found["mAP"].detectable == pytest.approx(expected, rel=1e-4)
+    rough = dm.compare(a, b, n=100, method="percentile", level=0.9)["mAP"].detectable
+    assert rough == pytest.approx(error * (1.6449 + 0.8416 * math.sqrt(n / (n - 1))), rel=1e-4)
+    rng, hits, n_sets = np.random.default_rng(0), 0, 400
+    for _ in range(n_sets):  # the promise itself, for means of 15 units with a spread of 1
+        data = rng.normal((2.1448 + 0.8416) / math.sqrt(n), size=n)
+        replicates = data[rng.integers(0, n, (300, n))].mean(axis=1)
+        hits += limits(float(data.mean()), replicates, np.zeros(0), n, 0.95, "expanded")[0] > 0
+    assert 0.72 < hits / n_sets < 0.88
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:

@@ -14,6 +14,7 @@ import detmetrics as dm
 import make
 from detmetrics.errors import InputError
 from detmetrics.reporting.official import without_nan
+from detmetrics.scoring import Plan
 
 
 def one_frame(**changes: Any) -> dict[str, Any]:
@@ -66,6 +67,17 @@ def test_bad_weights_are_refused(weights: dm.Weights, message: str) -> None:
         dm.score(ledger, weights)
 
 
+def test_weights_of_a_plan_and_of_a_run_multiply() -> None:
+    truth, pred = make.scene(2, n_frames=6)
+    ledger = dm.match(truth, pred, dm.NUSCENES)
+    first, second = np.array([1, 2, 0, 3, 1, 1]), np.array([2, 1, 1, 0, 1, 3])
+    found = Plan(ledger, dm.Weights(frame=first)).run(second, details=True)
+    for mine, theirs in zip(found, Plan(ledger, dm.Weights()).run(first * second, details=True), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    for mine, theirs in zip(found, Plan(ledger, dm.Weights(frame=first)).run(details=True), strict=True):
+        assert not np.array_equal(mine, theirs)
+
+
 def test_bad_options_are_refused() -> None:
     truth, pred = dm.Boxes(**one_frame()), dm.Boxes(**one_frame(score=np.ones(10)))
     with pytest.raises(InputError, match="absent must be one of"):
@@ -79,7 +91,7 @@ def test_bad_options_are_refused() -> None:
 def test_frames_must_agree() -> None:
     truth = dm.Boxes(**one_frame(frames=["f", "g"]))
     extra = dm.Boxes(**one_frame(frame=["f"] * 9 + ["z"], score=np.ones(10), source="r.json"))
-    with pytest.raises(InputError, match=r"r.json has 1 frames that boxes does not have: 'z'"):
+    with pytest.raises(InputError, match=r"r.json has 1 frame that boxes does not have: 'z'"):
         dm.match(truth, extra, dm.NUSCENES)
     fewer = dm.Boxes(**one_frame(frames=["f"], score=np.ones(10), source="r.json"))
     with pytest.raises(InputError, match=r"r.json lacks 1 of the 2 frames of boxes: 'g'"):
@@ -90,7 +102,7 @@ def test_frames_must_agree() -> None:
     ledger = dm.match(part, extra, dm.NUSCENES)
     assert ledger.n_extra_frames == 1
     assert len(ledger.event_pred) == 9
-    assert "1 frames outside this part" in ledger.notes[-1]
+    assert "in 1 frame outside this part" in ledger.notes[-1]
     many = dm.Boxes(**one_frame(frame=[f"x{i}" for i in range(10)], score=np.ones(10)))
     with pytest.raises(InputError, match=r"has 10 frames .*'x0', 'x1', 'x2', 'x3', 'x4' and 5 more"):
         dm.match(truth, many, dm.NUSCENES)
@@ -111,6 +123,14 @@ def test_too_many_boxes_are_refused() -> None:
     pred = dm.Boxes(**one_frame(score=np.ones(10), source="r.json"))
     with pytest.raises(InputError, match=r"r.json: boxes in frame 'f' must be at most 9, got 10"):
         dm.match(dm.Boxes(**one_frame()), pred, rules)
+
+
+def test_as_many_boxes_as_are_allowed_and_any_number_in_ignored_frames() -> None:
+    rules = msgspec.structs.replace(dm.NUSCENES, max_boxes_per_frame=10)
+    assert len(dm.match(dm.Boxes(**one_frame()), dm.Boxes(**one_frame(score=np.ones(10))), rules).event_pred) == 10
+    many = {key: np.repeat(value, 2, axis=0) for key, value in one_frame(score=np.ones(10)).items()}
+    pred = dm.Boxes(**{**many, "frame": ["f", "z", "z", "z"] * 5})
+    assert len(dm.match(dm.Boxes(**one_frame()).replace(partial=True), pred, rules).event_pred) == 5
 
 
 def test_curves_and_files_have_the_official_form() -> None:
@@ -201,6 +221,56 @@ def test_predictions_without_velocities_are_said_once() -> None:
     moving = {"velocity_mps": np.ones((10, 2))}
     assert "predictions without velocities: AVE is 1" in notes(moving, {})
     assert "% of the predictions" not in notes(moving, {})
+
+
+CURVES = [("linear", "over_recall"), ("linear", "plain"), ("envelope", "over_recall"), ("envelope", "plain")]
+
+
+@pytest.mark.parametrize("worst", [1.0, 2.5])
+@pytest.mark.parametrize(("kind", "error_mean"), CURVES)
+@pytest.mark.parametrize("missing", ["truth", "predictions"])
+def test_first_aid_says_what_an_error_is_that_is_unknown(
+    kind: str, error_mean: str, worst: float, missing: str
+) -> None:
+    """In a class that is found, and in one with truth of which nothing is."""
+    errors = [
+        {"name": name, "key": name, "kind": word, "unit": "1", "worst": worst}
+        for name, word in (("AVE", "velocity_xy"), ("AAE", "attribute"))
+    ]
+    rules = dm.Protocol.from_dict(
+        {
+            "extends": "nuscenes",
+            "name": "mine",
+            "errors": errors,
+            "curve": {"kind": kind, "error_mean": error_mean},
+            "tasks": [{"label": "car"}, {"label": "bus"}],
+            "mapping": {},
+            "regions": {},
+            "composite": {"error_weights": {}},
+        }
+    )
+    known = {"velocity_mps": np.ones((11, 2)), "attribute": ["vehicle.moving"] * 11}
+    both = one_frame(label=["car"] * 10 + ["bus"], center_m=np.c_[np.arange(11) * 3.0, np.zeros((11, 2))])
+    both |= {"size_lwh_m": np.ones((11, 3)), "yaw_rad": np.zeros(11), "frame": ["f"] * 11}
+    truth = dm.Boxes(**both, **({} if missing == "truth" else known))
+    pred = dm.Boxes(**both, score=np.ones(11), **({} if missing == "predictions" else known)).replace(label=[0] * 11)
+    scores = dm.evaluate(truth, pred, rules)
+    assert len(scores.notes) == 2
+    for i, (name, what) in enumerate((("AVE", "velocities"), ("AAE", "attributes"))):
+        found, nothing = scores.class_errors[:, i]
+        assert nothing == worst
+        says = f"{missing} without {what}: {name} is {'undefined' if np.isnan(found) else f'{found:g}'}"
+        assert says + ("" if found == worst else f", and {worst:g} where too little is found") in scores.notes
+
+
+def test_a_small_share_of_unknown_velocities_is_not_none() -> None:
+    moving = {"velocity_mps": np.ones((10, 2))}
+    many = one_frame(**{key: np.repeat(value, 300, axis=0) for key, value in (one_frame() | moving).items()})
+    unknown = many["velocity_mps"].copy()
+    unknown[0] = np.nan
+    truth, pred = dm.Boxes(**many), dm.Boxes(**(many | {"velocity_mps": unknown}), score=np.ones(3000))
+    rules = msgspec.structs.replace(dm.NUSCENES, max_boxes_per_frame=None)
+    assert any(note.startswith("fewer than 0.1% of the pred") for note in dm.match(truth, pred, rules).notes)
 
 
 def test_a_box_keeps_the_first_reason_why_it_does_not_count() -> None:

@@ -400,3 +400,58 @@ def test_own_columns_come_before_what_the_description_says() -> None:
     truth, pred = scene(0)
     named = truth.replace(frame_columns={**truth.frame_columns, "weather": np.array(["hail"] * truth.n_frames)})
     assert dm.slices(dm.match(named, pred, dm.NUSCENES), "weather").names == ("hail",)
+
+
+@pytest.mark.parametrize("side", ["both", "truth", "mixed"])
+def test_two_crossings_of_one_name_are_refused(side: str) -> None:
+    """'a+b' with 'c' and 'a' with 'b+c': taken for one, the numbers of the one would stand for those of the other."""
+    truth, pred = scene(0)
+
+    def ledger_of(kinds: tuple[str, str], states: tuple[str, str]) -> dm.Ledger:
+        truth_columns, pred_columns = (
+            {name: np.array(values)[np.arange(len(boxes)) % 2] for name, values in (("kind", kinds), ("state", states))}
+            for boxes in (truth, pred)
+        )
+        known = {"both": ("kind", "state"), "truth": (), "mixed": ("kind",)}[side]
+        pred_columns = {name: pred_columns[name] for name in known}
+        return dm.match(truth.replace(box_columns=truth_columns), pred.replace(box_columns=pred_columns), dm.NUSCENES)
+
+    ledger = ledger_of(("a", "a+b"), ("b+c", "c"))
+    for run in (dm.slices, lambda one, by: dm.bootstrap(one, 2, by=by)):
+        with pytest.raises(InputError, match=r"slices by kind\+state must be of distinct names, got \['a\+b\+c'\]"):
+            run(ledger, "kind+state")
+        with pytest.raises(InputError, match=r"slices by state\+kind must be of distinct names, got \['b\+a\+b'\]"):
+            run(ledger_of(("a+b", "b"), ("b", "b+a")), "state+kind")
+    assert set(dm.slices(ledger_of(("a", "a+b"), ("b", "c")), "kind+state").names) >= {"a+b", "a+b+c"}
+
+
+def test_a_slice_without_one_of_the_errors_has_no_composite() -> None:
+    """AVE and AAE mean nothing for barriers and cones: without them it would be another score, not NDS."""
+    truth, pred = scene(0, classes=("car", "barrier", "traffic_cone"))
+    parts = dm.slices(dm.match(truth, pred, dm.NUSCENES), "class")
+    assert not math.isnan(parts["car"].nds)
+    for name in ("barrier", "traffic_cone"):
+        assert math.isnan(parts[name].tp_errors["AVE"])
+        assert not math.isnan(parts[name].mean_ap)
+        assert math.isnan(parts[name].composite)
+    assert not math.isnan(dm.slices(dm.match(truth, pred, dm.NUSCENES), "class", absent="official")["barrier"].nds)
+    assert not math.isnan(parts.whole.nds)
+
+
+def test_bins_that_were_asked_for_stand_there_empty() -> None:
+    truth, pred = scene(0)
+    assert dm.slices(dm.match(truth, pred, dm.NUSCENES), "range=0,1000,2000,3000").names == (
+        "0-1000",
+        "1000-2000",
+        "2000-3000",
+    )
+
+
+def test_a_crossing_that_holds_predictions_alone_is_a_slice() -> None:
+    """A prediction at 19 m means the truth at 21 m, of visibility 1, which nothing nearer than 20 m has."""
+    box = {"size_lwh_m": np.ones((2, 3)), "yaw_rad": np.zeros(2), "label": ["car"] * 2, "frame": ["f"] * 2}
+    truth = dm.Boxes(center_m=[[21, 0, 0], [5, 0, 0]], box_columns={"visibility": np.array(["1", "2"])}, **box)
+    pred = dm.Boxes(center_m=[[19, 0, 0], [5, 0, 0]], score=[0.9, 0.8], **box)
+    for by, name in (("range=0,20+visibility", "0-20+1"), ("visibility+range=0,20", "1+0-20")):
+        found = dm.slices(dm.match(truth, pred, dm.NUSCENES), by)
+        assert (found[name].n_truth.sum(), found[name].n_pred.sum()) == (0, 1)

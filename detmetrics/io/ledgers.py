@@ -11,7 +11,7 @@ import json
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +164,7 @@ def _put_together(header: dict[str, Any], side: str, arrays: dict[str, Any], sou
 
 
 def _check(ledger: Ledger) -> None:
-    """Refuse indices that point outside: kernels do not check them."""
+    """Refuse indices that point outside, which kernels do not check, and columns that contradict each other."""
     n_tasks, n_errors = len(ledger.protocol.tasks), len(ledger.protocol.errors)
     n_thresholds = len(ledger.protocol.affinity.thresholds)
     n_events, n_pairs = len(ledger.event_pred), len(ledger.pair_event)
@@ -200,3 +200,45 @@ def _check(ledger: Ledger) -> None:
     ascending = not wrong and np.all(np.diff(ledger.event_offsets) >= 0) and np.all(np.diff(ledger.pair_event) >= 0)
     if wrong or not ascending or ledger.event_offsets[0] != 0 or ledger.event_offsets[-1] != n_events:
         raise InputError(f"the ledger is damaged: {listing(wrong) if wrong else 'its rows are out of order'}")
+    wrong = [what for what, is_right in _agreements(ledger) if not is_right]
+    if wrong:
+        raise InputError(f"the ledger is damaged: {wrong[0]}")
+
+
+def _agreements(ledger: Ledger) -> Iterator[tuple[str, bool]]:
+    """What must hold between columns whose indices point inside: else scores would be wrong without a sign of it."""
+    protocol, truth, pred = ledger.protocol, ledger.truth, ledger.pred
+    event_pred, event_score, task = ledger.event_pred, ledger.event_score, ledger.event_task
+    yield (
+        "events are not the kept predictions",
+        np.array_equal(np.flatnonzero(ledger.pred_fate == Fate.KEPT), np.sort(event_pred)),
+    )
+    yield (
+        "scores of events are not those of the predictions",
+        pred.score is not None and np.array_equal(event_score, pred.score[event_pred]),
+    )
+    frame = np.array([truth.frame_index.get(name, -1) for name in pred.frames] or [-1])
+    yield (
+        "frames of events are not those of the predictions",
+        np.array_equal(frame[pred.frame[event_pred]], ledger.event_frame),
+    )
+    tasks = [
+        np.array([-1 if one is None else one for one in map(protocol.task_of, boxes.labels or ())] or [-1])[boxes.label]
+        for boxes in (truth, pred)
+    ]
+    yield "classes of truths are not those of the protocol", np.array_equal(tasks[0], ledger.truth_task)
+    yield "classes of events are not those of the predictions", np.array_equal(tasks[1][event_pred], task)
+    kept = ledger.truth_fate == Fate.KEPT
+    yield "a truth without a class counts", not np.any(kept & (ledger.truth_task < 0))
+    falls = event_score[:-1] > event_score[1:]
+    is_tied = (event_score[:-1] == event_score[1:]) & (ledger.event_place[:-1] >= ledger.event_place[1:])
+    yield "events are not in the order of their scores", bool(np.all(falls | is_tied | (task[:-1] != task[1:])))
+    event, row, bits = ledger.pair_event, ledger.pair_truth, ledger.pair_bits
+    is_pair = kept[row] & (ledger.truth_task[row] == task[event]) & (truth.frame[row] == ledger.event_frame[event])
+    yield "pairs are not of one class and frame", bool(np.all(is_pair & (bits > 0)))
+    for side, size in ((event, len(event_pred)), (row, len(truth))):
+        at_most_once = all(
+            np.bincount(side[bits >> t & 1 == 1], minlength=size).max(initial=0) <= 1
+            for t in range(len(protocol.affinity.thresholds))
+        )
+        yield "a box matches twice at one threshold", at_most_once
