@@ -465,6 +465,8 @@ def test_comparable_or_not() -> None:
         assert reason in "; ".join(provenance.against_comparison(dm.match(*boxes, protocol), absent)), reason
     partial = dataclasses.replace(dm.match(*full, dm.NUSCENES), n_extra_frames=3)
     assert "predictions in 3 frames" in provenance.against_comparison(partial, "official")[0]
+    one = dataclasses.replace(partial, n_extra_frames=1)
+    assert "predictions in 1 frame outside" in provenance.against_comparison(one, "official")[0]
 
 
 def test_the_bundle_is_the_published_one() -> None:

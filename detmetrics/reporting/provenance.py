@@ -54,7 +54,8 @@ def against_comparison(ledger: Ledger, absent: str) -> list[str]:
     if absent != "official":
         reasons.append("classes without truth are left out of the means; officially they count with the worst values")
     if ledger.n_extra_frames:
-        reasons.append(f"predictions in {ledger.n_extra_frames:,} frames outside this part of the data are ignored")
+        frames = "1 frame" if ledger.n_extra_frames == 1 else f"{ledger.n_extra_frames:,} frames"
+        reasons.append(f"predictions in {frames} outside this part of the data are ignored")
     splits = OFFICIAL_FRAMES.get(name or "", {})
     if splits and ledger.n_frames not in splits.values():
         known = " and ".join(f"{n:,} ({split})" for split, n in splits.items())
@@ -64,7 +65,8 @@ def against_comparison(ledger: Ledger, absent: str) -> list[str]:
     kinds = {error.kind for error in protocol.errors}
     share = ledger.nan_velocity_share
     if "velocity_xy" in kinds and share > 0:
-        reasons.append(f"{share:.1%} of the predictions have no velocity, which leaves them out of the velocity error")
+        many = f"{share:.1%}" if share >= 0.0005 else "fewer than 0.1%"
+        reasons.append(f"{many} of the predictions have no velocity, which leaves them out of the velocity error")
     if "velocity_xy" in kinds and ledger.truth.velocity_mps is None and len(ledger.truth):
         reasons.append("truth has no velocities")
     if "attribute" in kinds and ledger.truth.attribute is None and len(ledger.truth):
