@@ -26,7 +26,7 @@ import serving
 from detmetrics.errors import InputError
 from detmetrics_server import blobs
 from detmetrics_server import storage as storages
-from detmetrics_server.errors import CorruptError, ExistsError, NotFoundError, StateError
+from detmetrics_server.errors import CorruptError, DrainingError, ExistsError, NotFoundError, StateError
 from detmetrics_server.messages import CANCELLED, FAILED, RUNNING, SUCCEEDED
 from detmetrics_server.storage import META, Query, Storage
 
@@ -100,6 +100,34 @@ def test_the_same_request_is_one_evaluation_and_leaves_no_blob(storage: Storage)
     assert set(storage.blobs.listed()) == named(storage)
     assert storage.by_request("me", "r")["id"] == first  # type: ignore[index]
     assert storage.by_request("me", None) is storage.by_request("me", "other") is None
+
+
+def test_what_gets_no_row_does_not_stay(storage: Storage) -> None:
+    """Blobs go again with their row's failure; those that another row names stay."""
+    add(storage, data=b"known")
+    before = set(storage.blobs.listed())
+    spooled = storage.blobs.new()
+    spooled.write(b"an upload")
+
+    def fails() -> None:
+        with storage.keeping() as keep:
+            assert keep(b"known") in before
+            assert {keep(b"new"), keep(spooled)} <= set(storage.blobs.listed()) - before
+            raise RuntimeError("no row")
+
+    with pytest.raises(RuntimeError, match="no row"):
+        fails()
+    assert set(storage.blobs.listed()) == before
+
+
+def test_a_closed_storage_is_no_longer_written(tmp_path: Path) -> None:
+    """A call of a server that has stopped may still be on its way, and the folder is another's."""
+    storage = Storage(tmp_path, durable=False)
+    storage.close()
+    with pytest.raises(DrainingError), storage.keeping():
+        pass
+    with pytest.raises(DrainingError):
+        storage.datasets("", 10)
 
 
 @pytest.mark.parametrize("keeping", [True, False])

@@ -76,8 +76,10 @@ class Core:
             task.exception()  # nobody may be left to be told
 
     async def settle(self) -> None:
-        """Wait until no call is left and all that they began has ended; once nothing new comes in."""
+        """End the calls that are left, and wait for all that they began; once nothing new comes in."""
         while left := self.calls | self._begun:
+            for call in self.calls:
+                call.cancel()
             await asyncio.wait(left)
 
     @contextmanager
