@@ -619,6 +619,35 @@ def test_the_score_slider_and_the_best_scores(tab: Tab, scenes: list[Scene]) -> 
 
 
 @each
+@pytest.mark.parametrize(("cutoff", "key", "least"), [(0.125, "=", "0.20"), (0.125, "-", "0.10"), (0.83, "=", "0.90")])
+def test_the_first_step_of_the_least_score_begins_at_the_cutoffs(
+    cutoff: float, key: str, least: str, browser: Any, tmp_path: Path, scenes: list[Scene]
+) -> None:
+    """The slider stands there already, and the box beside it lets go there; test_viz_window.py has the same steps."""
+    odd = [0, 1, np.inf][: len(scenes[0].cutoff)]
+    cutoffs = np.array([cutoff] * len(scenes[0].cutoff) + odd, np.float32)
+    score = np.where(np.isclose(scenes[1].score, 0.9), np.float32(3), scenes[1].score)
+    others = [dataclasses.replace(scenes[1], score=score)]
+    write_html([dataclasses.replace(scenes[0], cutoff=cutoffs), *others], tmp_path / "cutoffs.html")
+    tab = Tab(browser, tmp_path / "cutoffs.html", reduced_motion="reduce")
+    slider = tab.page.locator("#score")
+    assert float(slider.input_value()) == pytest.approx(cutoff, abs=0.006)
+    shown = tab.get("shown()")
+    tab.page.locator("#auto").uncheck()
+    assert float(tab.page.locator("#least").inner_text()) == pytest.approx(cutoff, abs=0.006)
+    assert tab.get("shown()") == shown, "all classes have this cutoff: nothing comes or goes"
+    tab.page.locator("#auto").check()
+    tab.page.locator("#stage").focus()
+    tab.press(key)
+    assert tab.page.locator("#least").inner_text() == least
+    tab.press(*["="] * 60)
+    assert tab.page.locator("#least").inner_text() == "3.00", "the highest score of all frames"
+    tab.press(*["-"] * 70)
+    assert tab.page.locator("#least").inner_text() == "0.00"
+    tab.close()
+
+
+@each
 def test_layers_and_rows_of_the_legend_hide(tab: Tab, scenes: list[Scene]) -> None:
     scene = scenes[0]
     tab.page.locator("#score").fill("0.3")
@@ -795,6 +824,49 @@ def test_without_webgl_it_says_so(browser: Any, folder: Path) -> None:
     page.wait_for_selector("html[data-ready=no]")
     assert "needs WebGL" in page.locator("#fault").inner_text()
     blind.close()
+
+
+@each
+def test_a_browser_that_cannot_unpack_is_told_so(browser: Any, folder: Path) -> None:
+    context = browser.new_context()
+    context.add_init_script("delete window.DecompressionStream")
+    page = context.new_page()
+    page.goto((folder / "three.html").as_uri())
+    page.wait_for_selector("html[data-ready=no]")
+    assert "cannot unpack" in page.locator("#fault").inner_text()
+    assert page.locator("button").count() == 0, "there is nothing that would do something"
+    context.close()
+
+
+@each
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_damaged_frame_stops_the_film_and_says_so(
+    index: int, browser: Any, tmp_path: Path, scenes: list[Scene]
+) -> None:
+    from playwright.sync_api import expect
+
+    path = tmp_path / "damaged.html"
+    write_html(scenes, path)
+    text = path.read_text()
+    start = text.index(f'id="arrays{index}">') + 200
+    path.write_text(f"{text[:start]}{'A' * 400}{text[start + 400 :]}")
+    ready = "no" if index == 0 else "yes"
+    tab = browsing.Tab(browser, path, ready=f"html[data-ready={ready}]", reduced_motion="reduce")
+    said, play = tab.page.locator("#spoilt"), tab.page.locator("#play")
+    if index:
+        expect(said).to_be_hidden()
+        play.click()
+        expect(said).to_contain_text(f"Still shown: {scenes[0].title}")
+        expect(play).to_have_attribute("aria-pressed", "false")
+        expect(play).to_have_text("▶")
+    expect(said).to_contain_text(f"Frame {index + 1}, {scenes[index].frame}, cannot be unpacked")
+    if index:
+        tab.page.locator("#after").click()
+        expect(tab.page.locator("html")).to_have_attribute("data-frame", scenes[2].frame)
+        expect(said).to_be_hidden()
+        tab.page.locator("#before").click()
+        expect(said).to_be_visible()
+    tab.close()
 
 
 @each

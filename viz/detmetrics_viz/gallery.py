@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 #: Width and height of a picture in a report, pixels.
 SIZE = (960, 540)
+#: What names of files are made of: the same everywhere, whether or not capitals count.
+_LONGEST = 100
+_PLAIN = re.compile(rf"[a-z0-9_-][a-z0-9_.-]{{0,{_LONGEST - 1}}}")
+_STRANGE = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 class Gallery(Mapping[str, bytes]):
@@ -98,9 +103,10 @@ class Gallery(Mapping[str, bytes]):
 def page_name(frame: str) -> str:
     """Give the file of a frame's page: its name, with what no file should have in its name left out.
 
-    Where that changes the name, a part of its hash follows, so that no two frames share a file.
+    Where a file system might take it for another or not at all (it has capitals or strange characters, or is long), a
+    part of its hash follows, so that no two frames share a file.
     """
-    plain = "".join(c if c.isalnum() or c in "-_." else "_" for c in frame).lstrip(".")
-    if plain != frame:
-        plain += f"-{hashlib.sha256(frame.encode(errors='surrogatepass')).hexdigest()[:12]}"
-    return f"{plain}.html"
+    if _PLAIN.fullmatch(frame):
+        return f"{frame}.html"
+    digest = hashlib.sha256(frame.encode(errors="surrogatepass")).hexdigest()[:12]
+    return f"{_STRANGE.sub('_', frame).lstrip('.')[:_LONGEST]}-{digest}.html"

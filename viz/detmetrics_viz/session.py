@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from detmetrics_viz.looks import LAYERS, VIEWS, Look
 from detmetrics_viz.orbit import viewpoint
 from detmetrics_viz.projecting import ray_through_boxes
-from detmetrics_viz.themes import BOX_MODES, DARK, LIGHT, POINT_MODES
+from detmetrics_viz.themes import BOX_MODES, POINT_MODES, THEMES
 
 if TYPE_CHECKING:
     from detmetrics_viz.footage import Footage
@@ -67,6 +68,8 @@ class Session:
     ) -> None:
         self.footage, self.look, self.at = footage, look or Look(), start
         self.view = view
+        own = self.look.theme
+        self._themes = (*THEMES.values(), *(() if own in THEMES.values() else (own,)))
         self.picked: int | None = None
         self.is_help_shown = self.is_playing = self.is_over = False
         self.message = ""
@@ -126,12 +129,14 @@ class Session:
         self.is_playing = not self.is_playing
 
     def score(self, by: int) -> None:
-        """Raise or lower the least score shown."""
+        """Raise or lower the least score shown, from 0 to 1 or the highest score of the frame."""
         now = self.look.min_score
         if now is None:
             finite = self.scene.cutoff[np.isfinite(self.scene.cutoff)]
             now = float(np.median(finite)) if len(finite) else 0.0
-        least = float(np.clip(round(round(now / _STEP) * _STEP + by * _STEP, 2), 0, 1))
+        highest = float(self.scene.score.max(initial=1, where=np.isfinite(self.scene.score)))
+        # halves go up, as in the browser; scores are never negative
+        least = min(max(round(math.floor(now / _STEP + 0.5) * _STEP + by * _STEP, 2), 0.0), highest)
         self.look = replace(self.look, min_score=least)
         counts = self.scene.summary(least)
         self.say(f"scores from {least:.2f}: TP {counts.tp}, FP {counts.fp}, missed {counts.fn}")
@@ -169,8 +174,9 @@ class Session:
         self.say({"bird": "from above", "behind": "from behind ego"}.get(view, "following"))
 
     def change_theme(self) -> None:
-        """Change between dark and light."""
-        self.look = replace(self.look, theme=LIGHT if self.look.theme is DARK else DARK)
+        """Change between dark, light and, where one began with another, that."""
+        at = self._themes.index(self.look.theme) if self.look.theme in self._themes else -1
+        self.look = replace(self.look, theme=self._themes[(at + 1) % len(self._themes)])
 
     def change_labels(self) -> None:
         """Change between labels for mistakes and for all."""
@@ -257,7 +263,7 @@ KEYS = (
     Key(ord("C"), "c", "colour of points: height, intensity, distance, time", Session.next_points),
     Key(ord("B"), "b", "colour of boxes: outcome, class, score", Session.next_boxes),
     Key(ord("A"), "a", "labels of mistakes, of all", Session.change_labels),
-    Key(ord("T"), "t", "dark, light", Session.change_theme),
+    Key(ord("T"), "t", "dark, light, what one began with", Session.change_theme),
     Key(ord("V"), "v", "from behind ego, from above, following", Session.next_view),
     Key(ord("X"), "x", "from here again", lambda s: s.stand(s.view)),
     Key(258, "tab", "pick the next box (or click on one)", Session.pick_next),

@@ -71,6 +71,14 @@
   }
 
   const nBoxes = () => frame.pred.length;
+  // The least score that a key, the slider and the box beside it start from: as Session.score has it.
+  const HIGHEST = FRAMES.reduce((best, one) => one.score.reduce((high, value) => Math.max(high, value ?? 0), best), 1);
+  function leastNow() {
+    if (state.score !== null) return state.score;
+    const finite = frame.cutoff.filter(Number.isFinite).sort((a, b) => a - b), half = finite.length / 2;
+    return finite.length ? (finite[Math.ceil(half) - 1] + finite[Math.floor(half)]) / 2 : 0;
+  }
+  const stepped = (by) => Math.min(Math.max(Math.round(100 * (0.05 * Math.round(leastNow() / 0.05) + by)) / 100, 0), HIGHEST);
   const isShown = (i) => !frame.pred[i] || frame.score[i] >= (state.score ?? frame.cutoff[frame.label[i]]);
   function outcome(i) {
     if (!frame.matched) return frame.pred[i] ? OUTCOME.pred : OUTCOME.truth;
@@ -116,15 +124,23 @@
   // ---------------------------------------------------------------- the stage
 
   const canvas = $("stage"), letters = $("letters");
+  function lacks(what) {
+    const fault = document.createElement("p");
+    fault.id = "fault";
+    fault.setAttribute("role", "alert");
+    fault.textContent = `This view needs ${what}.`;
+    document.body.replaceChildren(fault); // nothing else here would do anything
+    root.dataset.ready = "no";
+  }
+  if (typeof DecompressionStream === "undefined") {
+    lacks("a newer browser: this one cannot unpack the points (DecompressionStream; Chrome 80, Safari 16.4, Firefox 113)");
+    return;
+  }
   let renderer;
   try {
     renderer = new THREE.WebGLRenderer({ canvas, antialias: true, powerPreference: "high-performance" });
   } catch {
-    const fault = document.createElement("p");
-    fault.id = "fault";
-    fault.textContent = "This view needs WebGL, which this browser does not have or has switched off.";
-    document.body.append(fault);
-    root.dataset.ready = "no";
+    lacks("WebGL, which this browser does not have or has switched off");
     return;
   }
   THREE.ColorManagement.enabled = false; // colours are shown as they are given
@@ -566,15 +582,17 @@
     $("size").value = String(state.size ?? frame.pointSize);
     const hasPred = frame.pred.some(Boolean);
     $("scores").hidden = !hasPred;
-    const most = FRAMES.reduce((best, one) => one.score.reduce((high, value) => Math.max(high, value ?? 0), best), 1);
-    $("score").max = String(most);
-    $("score").value = String(state.score ?? 0);
+    $("score").max = String(HIGHEST);
+    $("score").value = String(leastNow());
     $("score").classList.toggle("off", state.score === null);
     $("least").textContent = state.score === null ? "auto" : state.score.toFixed(2);
     $("auto").checked = state.score === null;
     $("auto-row").hidden = !frame.matched;
     for (const [name] of LAYERS) $(`layer-${name}`).checked = state.layers.has(name);
     $("theme").textContent = nextTheme()[0].toUpperCase() + nextTheme().slice(1);
+    writeFilm();
+  }
+  function writeFilm() {
     $("film").hidden = FRAMES.length < 2;
     document.body.classList.toggle("film", FRAMES.length > 1);
     $("frame").value = String(state.at);
@@ -607,8 +625,15 @@
   let asked = 0;
   async function go(index, keepView = true) {
     const ticket = ++asked;
-    const one = await unpack(index);
+    let one;
+    try {
+      one = await unpack(index);
+    } catch {
+      if (ticket === asked) spoilt(index);
+      return;
+    }
     if (ticket !== asked) return; // another was asked for meanwhile
+    $("spoilt").hidden = true;
     const first = !frame;
     state.at = index;
     frame = one;
@@ -621,6 +646,16 @@
       $("said").textContent = `${frame.title}, frame ${index + 1} of ${FRAMES.length}`;
       try { history.replaceState(null, "", `#frame=${encodeURIComponent(frame.frame)}`); } catch { /* not in a notebook */ }
     }
+  }
+  /** Say of a frame that its part of the file is damaged; what was shown stays, and one can go on from there. */
+  function spoilt(index) {
+    if (playing) play();
+    const stays = frame ? ` Still shown: ${frame.title || frame.frame}.` : "";
+    $("spoilt").textContent = `Frame ${index + 1}, ${FRAMES[index].frame}, cannot be unpacked: this file is damaged.${stays}`;
+    $("spoilt").hidden = false;
+    state.at = index;
+    writeFilm();
+    if (!frame) root.dataset.ready = "no";
   }
   const turn = (by) => go((state.at + by + FRAMES.length) % FRAMES.length);
   let playing = 0;
@@ -682,7 +717,7 @@
   $("boxes").addEventListener("change", (event) => setBoxes(event.target.value));
   $("size").addEventListener("input", (event) => { state.size = Number(event.target.value); cloud.material.uniforms.size.value = state.size; draw(); });
   $("score").addEventListener("input", (event) => least(Number(event.target.value)));
-  $("auto").addEventListener("change", (event) => least(event.target.checked ? null : Number($("score").value)));
+  $("auto").addEventListener("change", (event) => least(event.target.checked ? null : leastNow()));
   $("theme").addEventListener("click", () => paintTheme(nextTheme()));
   $("ask").addEventListener("click", () => $("help").showModal());
   $("shot").addEventListener("click", save);
@@ -723,13 +758,12 @@
     if (tag === "SELECT") return;
     const isSlider = tag === "INPUT" && event.target.type === "range";
     if (key === " " && (tag === "BUTTON" || tag === "INPUT")) return;
-    const base = state.score ?? 0;
     if (/^[0-9]$/.test(key)) toggle(LAYERS[(Number(key) + 9) % 10][0]);
     else if (key === "ArrowLeft" && !isSlider && FRAMES.length > 1) turn(-1);
     else if (key === "ArrowRight" && !isSlider && FRAMES.length > 1) turn(1);
     else if (key === " " && FRAMES.length > 1) play();
-    else if (key === "+" || key === "=") least(Math.min(Number($("score").max), Math.round(100 * base + 5) / 100));
-    else if (key === "-" || key === "−") least(Math.max(0, Math.round(100 * base - 5) / 100));
+    else if (key === "+" || key === "=") least(stepped(0.05));
+    else if (key === "-" || key === "−") least(stepped(-0.05));
     else if (key === "f") least(null);
     else if (key === "c") next($("points"), setPoints);
     else if (key === "b") next($("boxes"), setBoxes);
