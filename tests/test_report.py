@@ -42,7 +42,9 @@ def settings(**changes: Any) -> Settings:
 def collected(*ledgers: dm.Ledger, names: tuple[str, ...] = ("one", "two"), **changes: Any) -> dict[str, Any]:
     wanted = settings(**changes)
     runs = [compute(name, one, wanted, lambda *_: None) for name, one in zip(names, ledgers, strict=False)]
-    found = contents(runs, wanted, title="a title", made="now", images={}, links={}, options={})
+    found = contents(
+        runs, wanted, title="a title", made="now", images=[{}] * len(runs), links=[{}] * len(runs), options={}
+    )
     json.dumps(found, allow_nan=False)  # plain values, nothing undefined but None
     return found
 
@@ -322,6 +324,32 @@ def test_two_hundred_classes_in_three_megabytes() -> None:
     told = found["sections"][2]["blocks"][-1]["text"]
     assert "in this file one in " in told  # curves are thinned, and it says so
     assert "shaded border" in told
+
+
+def test_pictures_and_links_of_each_run(tmp_path: Path) -> None:
+    ledgers = many(3)
+    frames = ledgers[0].truth.frames
+    out, places = tmp_path / "report.html", ("one/", "two/")
+    links = [{frame: f"{place}{i}" for i, frame in enumerate(frames)} for place in places]
+    given: dict[str, Any] = {"names": ["one", "two"], "n": 0, "by": [], "n_worst": 3, "threads": 1}
+    dm.report(ledgers, out, images=[{}, dict.fromkeys(frames, PNG)], links=links, **given)
+    first, _, second = out.read_text().partition("two: the frames that cost most")
+    assert "one/" in first
+    assert "two/" not in first
+    assert "two/" in second
+    assert "one/" not in second
+    assert "<img" not in first
+    assert "<img" in second
+    for name in ("images", "links"):
+        with pytest.raises(dm.InputError, match=f"{name} must be one mapping, or one for each of the 2 runs, got 3"):
+            dm.report(ledgers, out, **{name: [{}] * 3}, **given)
+
+
+def test_the_note_on_p_names_the_level() -> None:
+    for level, words in ((0.95, "p is below 0.05. "), (0.9, "p is below 0.1. ")):
+        told = collected(*many(3), level=level)["sections"][0]["blocks"][-1]["text"]
+        assert words in told
+        assert f"about {100 - 100 * level:.0f} are called so" in told
 
 
 def test_names_do_not_break_out(tmp_path: Path) -> None:

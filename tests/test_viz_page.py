@@ -536,6 +536,24 @@ def test_a_picked_box_shows_what_is_known(tab: Tab, scenes: list[Scene]) -> None
 
 
 @each
+def test_labels_say_what_was_missed(browser: Any, folder: Path) -> None:
+    """In words, as pictures do: not by colour alone."""
+    tab = Tab(browser, folder / "three.html", reduced_motion="reduce")
+    tab.page.evaluate(
+        "() => { const write = CanvasRenderingContext2D.prototype.fillText; window.written = [];"
+        " CanvasRenderingContext2D.prototype.fillText = function (text, ...at) {"
+        " window.written.push(text); write.call(this, text, ...at); }; }"
+    )
+    tab.press("a")
+    tab.page.wait_for_timeout(300)
+    written = set(tab.page.evaluate("window.written"))
+    assert "car missed" in written
+    assert sum("missed" in text for text in written) == 1, "what was found is not"
+    assert any(text.startswith("car 0.90") for text in written)
+    tab.close()
+
+
+@each
 def test_dragging_turns_and_does_not_pick(tab: Tab) -> None:
     before = tab.get("camera()")
     at = tab.get("place(0)")

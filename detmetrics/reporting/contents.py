@@ -37,8 +37,8 @@ def contents(
     *,
     title: str,
     made: str,
-    images: Mapping[str, str],
-    links: Mapping[str, str],
+    images: Sequence[Mapping[str, str]],
+    links: Sequence[Mapping[str, str]],
     options: Mapping[str, str],
 ) -> dict[str, Any]:
     """Collect the report of one or more runs.
@@ -50,10 +50,10 @@ def contents(
     settings : Settings
     title, made : str
         Title of the page, and when it was made.
-    images : mapping of str to str
-        ``data:`` addresses of pictures by name of the frame.
-    links : mapping of str to str
-        Addresses by name of the frame.
+    images : sequence of mapping of str to str
+        For each run ``data:`` addresses of pictures by name of the frame.
+    links : sequence of mapping of str to str
+        For each run addresses by name of the frame.
     options : mapping of str to str
         Further lines of the provenance.
 
@@ -184,7 +184,7 @@ def _compared(baseline: str, name: str, comparison: Comparison) -> tuple[str, st
     found = [comparison[f"AP/{label}"] for label in protocol.labels]
     better = sum(d.is_significant and d.gain > 0 for d in found)
     worse = sum(d.is_significant and d.gain < 0 for d in found)
-    of_classes = f"AP is surely better in {better} and surely worse in {worse} of {len(found)} classes"
+    of_classes = f"AP is significantly better in {better} and worse in {worse} of {len(found)} classes"
     return lead, f"{headline} {_signed(one.difference)}{tail}; {of_classes}."
 
 

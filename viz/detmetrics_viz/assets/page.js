@@ -340,7 +340,8 @@
       }
       wanted.sort((a, b) => a.far - b.far);
       for (const { i, at } of wanted.slice(0, 120)) {
-        const text = frame.texts[i].length > 44 ? `${frame.texts[i].slice(0, 43)}…` : frame.texts[i];
+        const short = frame.texts[i].length > 44 ? `${frame.texts[i].slice(0, 43)}…` : frame.texts[i];
+        const text = outcome(i) === OUTCOME.missed ? `${short} missed` : short; // not by its colour alone, as on pictures
         const w = pen.measureText(text).width + 10, x = at.x - w / 2, y = at.y - 22;
         if (!free(x, y, w, 16) && i !== state.picked) continue;
         pen.globalAlpha = 0.86;
@@ -516,7 +517,7 @@
       return one;
     }));
     const known = frame.errorNames.map((name, e) => [name, errors[e], frame.errorUnits[e]]).filter((one) => one[1] !== null);
-    $("errors").textContent = known.map(([name, value, unit]) => `${name} ${value.toFixed(2)} ${unit}`.trim().replaceAll(" ", "\u00a0")).join(" · ");
+    $("errors").textContent = known.map(([name, value, unit]) => `${name} ${value.toFixed(2)} ${unit}`.trim().replaceAll(" ", "\u00a0")).join("\u00a0· ");
     $("errors").title = frame.threshold === null ? "" : `Means over the true positives; a match is within ${frame.threshold}`;
   }
 
