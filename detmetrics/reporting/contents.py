@@ -89,11 +89,20 @@ def contents(
         f"{_counted(len(ledger.protocol.tasks), 'class', 'classes')}",
         "headline": [_headline(run, one) for run, one in zip(runs, [None, *comparisons], strict=True)],
         "official": [not against_comparison(run.ledger, settings.absent) for run in runs],
+        "intervals": "" if why else _told(settings),
         "warnings": list(dict.fromkeys(_warnings(runs, why))),
         "findings": list(_findings(runs, comparisons)),
         "about": runs[-1].name if len(runs) > 1 else "",
         "sections": [one for one in body if one is not None],
     }
+
+
+def _told(settings: Settings) -> str:
+    unit = settings.unit
+    return (
+        f"Small numbers: {settings.level * 100:g} % intervals, or half their width after ±, from {settings.n:,} "
+        f"draws of {unit}s: how far would a number move on other {unit}s like these?"
+    )
 
 
 def _headline(run: Run, comparison: Comparison | None) -> dict[str, Any]:
@@ -213,6 +222,8 @@ def _weak_class(run: Run) -> Iterator[Finding]:
         return
     ap = np.where(has_truth, scores.ap.mean(axis=1), np.inf)
     k = int(np.argmin(ap))
+    if ap[k] == ap[has_truth].max():
+        return  # none is weaker than another
     label = scores.protocol.labels[k]
     one = interval(run.boot, f"AP/{label}", float(ap[k]))
     tail = "" if np.isnan(one.low) else f" ({one.low:.4f}–{one.high:.4f})"
