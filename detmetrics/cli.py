@@ -273,7 +273,7 @@ def report(
         Path | None,
         typer.Option(
             metavar="DATAROOT",
-            help="Draw the worst frames of the last run, and write a page of each beside the report.",
+            help="Draw the worst frames of each run, and write a page of each beside the report.",
         ),
     ] = None,
     cache: Cache = True,
@@ -303,13 +303,18 @@ def report(
         )
         with ExitStack() as stack:
             shown: Any = pictures
+            led: Any = links
             if draw is not None:
-                shown = stack.enter_context(_gallery(draw, version, ledgers[-1], target))
-                links = shown.links()
+                called = names if len(names) > 1 else [""]
+                shown = [
+                    stack.enter_context(_gallery(draw, version, ledger, target, run))
+                    for ledger, run in zip(ledgers, called, strict=True)
+                ]
+                led = [one.links() for one in shown]
             advance = stack.enter_context(step.several())
             page.report(
                 ledgers, target, names=names, title=title, by=by, n=n, unit=unit, seed=seed, n_worst=worst,
-                images=shown, links=links, progress=advance,
+                images=shown, links=led, progress=advance,
             )  # fmt: skip
     _console().print(f"{output}: {target.stat().st_size / 1e6:.1f} MB, {listing(names)}")
 
@@ -1260,13 +1265,13 @@ def _footage(source: _Source, predictions: Path | None, lidar: str, sweeps: int,
     return footage.only(source.scenes) if source.scenes else footage
 
 
-def _gallery(data: Path, version: str | None, ledger: Ledger, report: Path) -> Any:
-    """Pictures of frames, drawn when asked for, and pages of them in a folder beside the report."""
+def _gallery(data: Path, version: str | None, ledger: Ledger, report: Path, run: str) -> Any:
+    """Pictures of what a run found, drawn when asked for, and pages of them in a folder beside the report."""
     from detmetrics_viz.footage import Footage
     from detmetrics_viz.gallery import Gallery
 
     footage = Footage.of_data(data, ledger.truth, None, ledger, version=version)
-    return Gallery(footage, report.with_name(f"{report.stem}_frames"))
+    return Gallery(footage, report.with_name(f"{report.stem}_frames"), name=run)
 
 
 def _refuse_inputs(outputs: dict[str, Path], *inputs: Path | str | None) -> None:

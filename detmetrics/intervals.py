@@ -82,7 +82,10 @@ def critical(level: float, n_units: int, method: Method) -> float:
 
 
 def p_value(value: float, replicates: Floats, left_out: Floats, n_units: int, method: Method) -> float:
-    """Give the two-sided p-value of a difference: the smallest 1 - level whose interval leaves out zero."""
+    """Give the two-sided p-value of a difference: the smallest 1 - level whose interval leaves out zero.
+
+    Where no draw lies beyond zero there is none to count: it is that of normal tails, and may be larger.
+    """
     replicates = replicates[~np.isnan(replicates)]
     if math.isnan(value) or len(replicates) < 2 or n_units < 2:
         return math.nan

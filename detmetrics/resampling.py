@@ -366,7 +366,8 @@ class Difference(NamedTuple):
     low, high : float
         Confidence interval of the difference, cut at the range that differences of the number can have.
     p_value : float
-        Two-sided: the smallest 1 - level whose interval still leaves out zero.
+        Two-sided: the smallest 1 - level whose interval still leaves out zero; where no draw lies beyond zero, told
+        from their spread alone, as normal tails, which may be larger.
     detectable : float
         The smallest true difference that this data set would show as significant four times out of five.
     higher_is_better : bool

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,6 +107,11 @@ def test_light_dark_and_print(browser: Any, folder: Path, tab: Tab) -> None:
     assert light[1] != dark[1]
     tab.page.locator("#theme").click()
     assert colors(tab.page) == light
+    tab.page.emulate_media(media="print")
+    head = tab.page.locator("#classes-table thead th").first
+    assert head.locator("button").is_hidden()  # with one in it, Chromium would print the head on the first page alone
+    assert head.evaluate("e => getComputedStyle(e, '::before').content") == '"class"'
+    tab.page.emulate_media(media="screen")
     by_system = opened(browser, folder / "two.html", color_scheme="dark")
     assert colors(by_system.page) == dark
     content = by_system.page.pdf(format="A4")
@@ -112,6 +120,18 @@ def test_light_dark_and_print(browser: Any, folder: Path, tab: Tab) -> None:
     assert by_system.page.locator("details[open]").count() == 0  # as before
     assert colors(by_system.page) == dark
     by_system.close()
+
+
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="no pdftotext here: sudo apt-get install poppler-utils")
+def test_a_printed_table_has_its_head_on_every_page(browser: Any, folder: Path, tmp_path: Path) -> None:
+    page = opened(browser, folder / "two.html")
+    page.page.pdf(path=tmp_path / "two.pdf", width="210mm", height="105mm")
+    page.close()
+    told = ["pdftotext", "-layout", tmp_path / "two.pdf", "-"]
+    sheets = subprocess.run(told, capture_output=True, text=True, check=True).stdout.split("\f")
+    heads = [i for i, sheet in enumerate(sheets) if re.search(r"class +run +AP +curve +ATE", sheet)]
+    assert len(heads) > 1
+    assert heads == list(range(heads[0], heads[-1] + 1))
 
 
 def test_a_tooltip_says_the_number(tab: Tab) -> None:

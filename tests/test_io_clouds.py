@@ -68,8 +68,15 @@ def pack_lzf(plain: bytes) -> bytes:
     return bytes(out)
 
 
-def pcd(points: NDArray[np.float32], how: str, *, header: str = "", fields: str = "x y z intensity ring") -> bytes:
-    """x, y, z as float32, intensity as float32, ring as uint16, after a padding of three bytes."""
+def pcd(
+    points: NDArray[np.float32],
+    how: str,
+    *,
+    header: str = "",
+    fields: str = "x y z intensity ring",
+    has_padding: bool = True,
+) -> bytes:
+    """x, y, z as float32, intensity as float32, ring as uint16, after a padding of three bytes that the header names."""
     row = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("_", "u1", 3), ("intensity", "<f4"), ("ring", "<u2")])
     rows = np.zeros(len(points), row)
     for i, name in enumerate(("x", "y", "z", "intensity", "ring")):
@@ -84,7 +91,8 @@ def pcd(points: NDArray[np.float32], how: str, *, header: str = "", fields: str 
         return (head + "\n".join(lines) + "\n").encode()
     if how == "binary":
         return head.encode() + rows.tobytes()
-    plain = b"".join(np.ascontiguousarray(rows[name]).tobytes() for name in row.names or ())
+    names = [name for name in row.names or () if has_padding or name != "_"]
+    plain = b"".join(np.ascontiguousarray(rows[name]).tobytes() for name in names)
     packed = pack_lzf(plain)
     return head.encode() + struct.pack("<II", len(packed), len(plain)) + packed
 
@@ -175,6 +183,18 @@ def test_only_a_line_alone_is_padding(tmp_path: Path, how: str) -> None:
         found = _pcd.read(path)
         assert list(found) == ["x", "y", "z", name, "ring"]
         np.testing.assert_array_equal(found[name].astype(np.float32), points[:, 3])
+
+
+@pytest.mark.parametrize("has_padding", [True, False])
+def test_compressed_points_may_lack_the_padding_that_their_header_names(tmp_path: Path, has_padding: bool) -> None:
+    """PCL pcd_io.cpp passes over fields called "_" when it unpacks; others write them: the size tells."""
+    points = table()
+    path = tmp_path / "a.pcd"
+    path.write_bytes(pcd(points, "binary_compressed", has_padding=has_padding))
+    cloud = clouds.read(path)
+    assert np.array_equal(cloud.points_m, points[:, :3])
+    assert np.array_equal(cloud.intensity, points[:, 3])
+    assert np.array_equal(cloud.ring, points[:, 4])
 
 
 @given(st.integers(1, 400), st.integers(0, 10**6), st.sampled_from(NAMES))

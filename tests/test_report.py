@@ -42,7 +42,9 @@ def settings(**changes: Any) -> Settings:
 def collected(*ledgers: dm.Ledger, names: tuple[str, ...] = ("one", "two"), **changes: Any) -> dict[str, Any]:
     wanted = settings(**changes)
     runs = [compute(name, one, wanted, lambda *_: None) for name, one in zip(names, ledgers, strict=False)]
-    found = contents(runs, wanted, title="a title", made="now", images={}, links={}, options={})
+    found = contents(
+        runs, wanted, title="a title", made="now", images=[{}] * len(runs), links=[{}] * len(runs), options={}
+    )
     json.dumps(found, allow_nan=False)  # plain values, nothing undefined but None
     return found
 
@@ -324,6 +326,56 @@ def test_two_hundred_classes_in_three_megabytes() -> None:
     assert "shaded border" in told
 
 
+def test_pictures_and_links_of_each_run(tmp_path: Path) -> None:
+    ledgers = many(3)
+    frames = ledgers[0].truth.frames
+    out, places = tmp_path / "report.html", ("one/", "two/")
+    links = [{frame: f"{place}{i}" for i, frame in enumerate(frames)} for place in places]
+    given: dict[str, Any] = {"names": ["one", "two"], "n": 0, "by": [], "n_worst": 3, "threads": 1}
+    dm.report(ledgers, out, images=[{}, dict.fromkeys(frames, PNG)], links=links, **given)
+    first, _, second = out.read_text().partition("two: the frames that cost most")
+    assert "one/" in first
+    assert "two/" not in first
+    assert "two/" in second
+    assert "one/" not in second
+    assert "<img" not in first
+    assert "<img" in second
+    for name in ("images", "links"):
+        with pytest.raises(dm.InputError, match=f"{name} must be one mapping, or one for each of the 2 runs, got 3"):
+            dm.report(ledgers, out, **{name: [{}] * 3}, **given)
+
+
+def test_the_summary_says_what_its_small_numbers_are() -> None:
+    told = "Small numbers: 90 % intervals, or half their width after ±, from 30 draws of scenes"
+    assert collected(*many(3), level=0.9, n=30)["intervals"].startswith(told)
+    assert collected(*many(3), n=0)["intervals"] == ""
+
+
+def test_no_class_is_weakest_where_all_are_alike() -> None:
+    truth = many(3)[0].truth
+    nothing = dm.Boxes(
+        center_m=np.empty((0, 3)), size_lwh_m=np.empty((0, 3)), yaw_rad=[], label=[], frame=[], score=[],
+        frames=truth.frames,
+    )  # fmt: skip
+    ledger = dm.match(truth, nothing, many(3)[0].protocol)
+    assert not any("Weakest class" in one["lead"] for one in collected(ledger, n=0)["findings"])
+    assert any("Weakest class" in one["lead"] for one in collected(many(3)[0], n=0)["findings"])
+
+
+def test_one_frame_is_one_frame() -> None:
+    truth, pred = make_boxes(n_frames=1, samples_per_scene=1, boxes_per_sample=10, seed=1)
+    told = json.dumps(collected(dm.match(truth, pred, dm.NUSCENES), n=0))
+    assert "the truth has 1 frame; " in told
+    assert "1 frames" not in told
+
+
+def test_the_note_on_p_names_the_level() -> None:
+    for level, words in ((0.95, "p is below 0.05. "), (0.9, "p is below 0.1. ")):
+        told = collected(*many(3), level=level)["sections"][0]["blocks"][-1]["text"]
+        assert words in told
+        assert f"about {100 - 100 * level:.0f} are called so" in told
+
+
 def test_names_do_not_break_out(tmp_path: Path) -> None:
     ledgers = many(3, named=NASTY)
     frames = ledgers[0].truth.frames
@@ -428,7 +480,7 @@ def test_comparable_or_not() -> None:
     truth, pred = make_boxes(n_frames=4, samples_per_scene=2, boxes_per_sample=9, seed=0)
     ledger = dm.match(truth, pred, dm.NUSCENES)
     assert provenance.against_comparison(ledger, "official") == [
-        "these are 4 frames; the official splits have 6,019 (val) and 6,008 (test)"
+        "the truth has 4 frames; the official splits have 6,019 (val) and 6,008 (test)"
     ]
     # as if these frames were the whole of val
     frames = [*truth.frames, *(f"more {i}" for i in range(6015))]

@@ -156,6 +156,36 @@ def test_a_label_stands_above_its_box_and_says_what_it_is(painter: Painter) -> N
     assert np.ptp(columns) == pytest.approx(width_of("car missed", 13) + 8, abs=2)
 
 
+def test_labels_keep_off_the_plates() -> None:
+    """A label under a legend or the title would be cut."""
+    from detmetrics_viz import lettering
+
+    class Noting(lettering.ImageCanvas):
+        written: list[tuple[int, int, int, str]]
+
+        def text(self, x: int, y: int, text: str, color: tuple[int, int, int], size: int = 15) -> int:
+            wide = super().text(x, y, text, color, size)
+            self.written.append((x, y, wide, text))
+            return wide
+
+    scene = looking.footage()[0]
+    plates: list[tuple[int, int, int, int]] = []
+    look = Look(min_score=0.0, labels="all")
+    for view in ("behind", "bird"):
+        canvas = Noting(np.zeros((270, 480, 3), np.uint8))
+        canvas.written = []
+        lettering.write_on(canvas, scene, look, viewpoint(view, scene).camera((480, 270)))
+        drawn = [lettering._write_head, lettering._write_boxes, lettering._write_points]
+        plates = [plate for write in drawn if (plate := write(canvas, scene, look))]
+        assert len(plates) == 3
+        texts = set(scene.texts) | {f"{text} missed" for text in scene.texts}
+        labels = [one for one in canvas.written if one[3] in texts]
+        assert labels
+        for x, y, wide, text in labels:
+            for left, top, right, bottom in plates:
+                assert x >= right or x + wide <= left or y >= bottom or y + 13 <= top, text
+
+
 def test_labels_do_not_cover_each_other(painter: Painter) -> None:
     class Watched(ImageCanvas):
         def __init__(self, image: Any) -> None:

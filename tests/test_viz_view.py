@@ -279,12 +279,58 @@ def test_report_with_pictures_of_the_worst_frames(tmp_path: Path) -> None:
     assert "--draw makes pictures and links" in said
 
 
+def test_each_run_of_a_report_has_its_own_pictures(tmp_path: Path) -> None:
+    """Beside the counts of a run stands what that run found, not what another did."""
+    weak = json.loads(looking.results().read_text())
+    for boxes in weak["results"].values():
+        del boxes[::2]
+    (tmp_path / "weak.json").write_text(json.dumps(weak))
+    options = ("--data", looking.world(), "--split", "synth_val", "--bootstrap", 0, "--worst", 99, "-o", "r.html")
+    given = (looking.results(), "weak.json", *options, "--name", "all", "--name", "half of it")
+    run(tmp_path, *given, "--draw", looking.world(), command="report")
+    html = (tmp_path / "r.html").read_text()
+    pictures = re.findall(r'<a href="([^"]+)"[^>]*>\s*<img src="([^"]+)" alt="frame ([^:"]+): (\d+) TP, (\d+) FP', html)
+    by_frame: dict[str, set[str]] = {}
+    for href, image, frame, n_tp, n_fp in pictures:
+        by_frame.setdefault(frame, set()).add(image)
+        page = (tmp_path / href).read_text()
+        told = json.loads(re.search(r'id="scenes">(.*?)</script>', page)[1])["frames"][0]  # type: ignore[index]
+        name, _, title = told["title"].partition(" · ")
+        assert name in ("all", "half of it")
+        assert frame in title
+        shown = [
+            told["partner"][i] >= 0
+            for i in range(len(told["pred"]))
+            if told["pred"][i] and told["counts"][i] and told["score"][i] >= (told["cutoff"][told["label"][i]] or 9)
+        ]
+        assert (shown.count(True), shown.count(False)) == (int(n_tp), int(n_fp))
+    assert any(len(images) == 2 for images in by_frame.values()), "the same frame, drawn for either"
+
+
 def test_names_of_pages_are_names_of_files() -> None:
     assert page_name("ca9a282c") == "ca9a282c.html"
     assert re.fullmatch(r"_\.\._etc_passwd-[0-9a-f]{12}\.html", page_name("../../etc/passwd"))
     assert re.fullmatch(r"log_315966265259836000-[0-9a-f]{12}\.html", page_name("log:315966265259836000"))
-    alike = ["a:1", "a/1", "a 1", "a_1", ".a_1", "..a_1"]
-    assert len(set(map(page_name, alike))) == len(alike), "one page would be written over another"
+    alike = [
+        "a:1",
+        "a/1",
+        "a 1",
+        "a_1",
+        ".a_1",
+        "..a_1",
+        "A_1",
+        "a" * 300,
+        "a" * 301,
+        "é",
+        "e\u0301",
+        "ß",
+        "ss",
+        ".",
+        "\ud800",
+    ]
+    # capitals are the same letters to some file systems, and so are some letters with and without an accent of their own
+    assert len({page_name(name).casefold() for name in alike}) == len(alike), "one page would be written over another"
+    assert all(name.isascii() and len(name) < 130 for name in map(page_name, alike))
 
 
 def test_bad_input(data: tuple[object, ...], tmp_path: Path) -> None:

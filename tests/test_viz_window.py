@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,35 @@ def test_the_least_score_goes_up_and_down_and_back() -> None:
     assert walk.look.min_score is None
 
 
+@pytest.mark.parametrize(("cutoff", "key", "least"), [(0.125, "=", 0.2), (0.125, "-", 0.1), (0.83, "=", 0.9)])
+def test_the_first_step_of_the_least_score_begins_at_the_cutoffs(cutoff: float, key: str, least: float) -> None:
+    """Halves go up, as in the browser; test_viz_page.py has the same steps."""
+    walk = session()
+    odd = [0, 1, np.inf][: len(walk.scene.cutoff)]
+    walk._scenes[0] = replace(walk.scene, cutoff=np.array([cutoff] * 9 + odd, np.float32))
+    DO[key](walk)
+    assert walk.look.min_score == least
+
+
+def test_the_least_score_goes_as_high_as_the_scores() -> None:
+    walk = session()
+    walk._scenes[0] = replace(walk.scene, score=np.float32(3) * walk.scene.score)
+    highest = np.nanmax(walk.scene.score)
+    assert highest > 2
+    for _ in range(80):
+        DO["="](walk)
+    assert walk.look.min_score == highest
+    assert (walk.look.visible(walk.scene) & walk.scene.is_pred).sum() == 1, "the best one is still seen"
+
+
+def test_a_theme_of_ones_own_comes_back() -> None:
+    own = replace(LIGHT, name="dusk", background="#ffe0c0")
+    walk = session(look=Look(theme=own))
+    for theme in (DARK, LIGHT, own, DARK):
+        DO["t"](walk)
+        assert walk.look.theme is theme
+
+
 def test_toggles_and_colours() -> None:
     walk = session()
     for i, layer in enumerate(LAYERS):
@@ -117,12 +146,9 @@ def test_toggles_and_colours() -> None:
     for mode in ("class", "score", "outcome"):
         DO["b"](walk)
         assert walk.look.boxes == mode
-    own = dataclasses.replace(DARK, name="own")
-    for first, after in ((DARK, (LIGHT, DARK)), (own, (DARK, LIGHT, own, DARK))):
-        walk.look = dataclasses.replace(walk.look, theme=first)
-        for theme in after:
-            DO["t"](walk)
-            assert walk.look.theme is theme
+    for theme in (LIGHT, DARK):
+        DO["t"](walk)
+        assert walk.look.theme is theme
     for labels in ("all", "mistakes"):
         DO["a"](walk)
         assert walk.look.labels == labels

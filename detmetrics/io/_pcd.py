@@ -115,14 +115,18 @@ def _compressed(data: bytes, row: np.dtype[Any], n_points: int, path: str | Path
     _check_length(len(data), 8, path)
     n_packed, n_bytes = struct.unpack_from("<II", data)
     _check_length(len(data) - 8, n_packed, path)
-    if n_bytes != n_points * row.itemsize:
-        raise InputError(f"{path}: size of the points", expected=f"{n_points * row.itemsize} bytes", got=n_bytes)
+    names = row.names or ()
+    if n_bytes != n_points * row.itemsize:  # padding, which PCL never looks for here (pcd_io.cpp)
+        names = tuple(name for name in names if not name.startswith(_PADDING))
+        expected = n_points * sum(row[name].itemsize for name in names)
+        if n_bytes != expected:
+            raise InputError(f"{path}: size of the points", expected=f"{n_points * row.itemsize} bytes", got=n_bytes)
     try:
         plain = lzf_decompress(data[8 : 8 + n_packed], n_bytes)
     except ValueError as error:
         raise InputError(f"{path}: its compressed points are damaged: {error}") from None
     columns, at = {}, 0
-    for name in row.names or ():
+    for name in names:
         column = np.frombuffer(plain, row[name].base, count=n_points * row[name].shape[0], offset=at)
         columns[name] = column.reshape(n_points, -1)
         at += column.nbytes

@@ -37,8 +37,8 @@ def contents(
     *,
     title: str,
     made: str,
-    images: Mapping[str, str],
-    links: Mapping[str, str],
+    images: Sequence[Mapping[str, str]],
+    links: Sequence[Mapping[str, str]],
     options: Mapping[str, str],
 ) -> dict[str, Any]:
     """Collect the report of one or more runs.
@@ -50,10 +50,10 @@ def contents(
     settings : Settings
     title, made : str
         Title of the page, and when it was made.
-    images : mapping of str to str
-        ``data:`` addresses of pictures by name of the frame.
-    links : mapping of str to str
-        Addresses by name of the frame.
+    images : sequence of mapping of str to str
+        For each run ``data:`` addresses of pictures by name of the frame.
+    links : sequence of mapping of str to str
+        For each run addresses by name of the frame.
     options : mapping of str to str
         Further lines of the provenance.
 
@@ -89,11 +89,20 @@ def contents(
         f"{_counted(len(ledger.protocol.tasks), 'class', 'classes')}",
         "headline": [_headline(run, one) for run, one in zip(runs, [None, *comparisons], strict=True)],
         "official": [not against_comparison(run.ledger, settings.absent) for run in runs],
+        "intervals": "" if why else _told(settings),
         "warnings": list(dict.fromkeys(_warnings(runs, why))),
         "findings": list(_findings(runs, comparisons)),
         "about": runs[-1].name if len(runs) > 1 else "",
         "sections": [one for one in body if one is not None],
     }
+
+
+def _told(settings: Settings) -> str:
+    unit = settings.unit
+    return (
+        f"Small numbers: {settings.level * 100:g} % intervals, or half their width after ±, from {settings.n:,} "
+        f"draws of {unit}s: how far would a number move on other {unit}s like these?"
+    )
 
 
 def _headline(run: Run, comparison: Comparison | None) -> dict[str, Any]:
@@ -184,7 +193,7 @@ def _compared(baseline: str, name: str, comparison: Comparison) -> tuple[str, st
     found = [comparison[f"AP/{label}"] for label in protocol.labels]
     better = sum(d.is_significant and d.gain > 0 for d in found)
     worse = sum(d.is_significant and d.gain < 0 for d in found)
-    of_classes = f"AP is surely better in {better} and surely worse in {worse} of {len(found)} classes"
+    of_classes = f"AP is significantly better in {better} and worse in {worse} of {len(found)} classes"
     return lead, f"{headline} {_signed(one.difference)}{tail}; {of_classes}."
 
 
@@ -213,6 +222,8 @@ def _weak_class(run: Run) -> Iterator[Finding]:
         return
     ap = np.where(has_truth, scores.ap.mean(axis=1), np.inf)
     k = int(np.argmin(ap))
+    if ap[k] == ap[has_truth].max():
+        return  # none is weaker than another
     label = scores.protocol.labels[k]
     one = interval(run.boot, f"AP/{label}", float(ap[k]))
     tail = "" if np.isnan(one.low) else f" ({one.low:.4f}–{one.high:.4f})"

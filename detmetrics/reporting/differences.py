@@ -26,8 +26,10 @@ def comparison(runs: Sequence[Run], comparisons: Sequence[Comparison | None]) ->
     blocks.append(
         paragraph(
             "The same scenes are drawn for both, so what they share cancels out. p: the smallest 1 − level whose "
-            "interval leaves out zero. Detectable: the smallest true difference that would be significant four times "
-            "out of five. Among twenty numbers that do not differ, one is called significant by chance.",
+            "interval leaves out zero; where no draw lies beyond zero it is told from their spread alone, and may be "
+            f"larger. Better or worse: the interval leaves out zero, and p is below {1 - known[0][1].level:.3g}. "
+            "Detectable: the smallest true difference that would be significant four times out of five. Of a hundred "
+            f"numbers that do not differ, about {100 * (1 - known[0][1].level):.3g} are called so by chance.",
             "note",
         )
         if known

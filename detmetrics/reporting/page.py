@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from detmetrics.errors import InputError, listing
@@ -18,7 +18,7 @@ from detmetrics.extras import needs
 from detmetrics.files import check_output, open_file, whole_file
 from detmetrics.ledger import Ledger
 from detmetrics.reporting.contents import contents
-from detmetrics.reporting.runs import Progress, Settings, compute, default_slicings
+from detmetrics.reporting.runs import Progress, Run, Settings, compute, default_slicings
 from detmetrics.resampling import check_comparable
 from detmetrics.scoring import Absent
 
@@ -32,6 +32,7 @@ PICTURES = {
 }
 
 Picture = bytes | str | Path
+T = TypeVar("T")
 
 
 def report(
@@ -47,8 +48,8 @@ def report(
     level: float = 0.95,
     absent: Absent = "official",
     n_worst: int = 20,
-    images: Mapping[str, Picture] | None = None,
-    links: Mapping[str, str] | None = None,
+    images: Mapping[str, Picture] | Sequence[Mapping[str, Picture]] | None = None,
+    links: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None,
     options: Mapping[str, str] | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -78,10 +79,10 @@ def report(
         As in :func:`detmetrics.bootstrap`.
     n_worst : int
         How many frames to list.
-    images : mapping of str to bytes or path, optional
+    images : mapping of str to bytes or path, or one for each run, optional
         PNG, JPEG or WebP pictures by name of the frame; those of the worst frames are put in, and only they are asked
-        for, so a mapping may draw them on request.
-    links : mapping of str to str, optional
+        for, so a mapping may draw them on request. Where they show what a run found, each run needs its own.
+    links : mapping of str to str, or one for each run, optional
         Web addresses or relative paths by name of the frame.
     options : mapping of str to str, optional
         Further lines of the provenance, e.g. the command.
@@ -100,7 +101,8 @@ def report(
     if not given:
         raise InputError("no run to report")
     called = named([one.pred.source if isinstance(one, Ledger) else str(one) for one in given], names)
-    addresses = _links(links or {})
+    shown = _for_each("images", images, len(given))
+    addresses = [_links(one) for one in _for_each("links", links, len(given))]
     found = [one if isinstance(one, Ledger) else Ledger.load(one) for one in given]
     for other in found[1:]:
         check_comparable(found[0], other)
@@ -108,13 +110,12 @@ def report(
     settings = Settings(slicings, n, unit, seed, level, absent, threads, n_worst)
     steps = progress or (lambda what, done, total: None)
     runs = [compute(name, ledger, settings, steps) for name, ledger in zip(called, found, strict=True)]
-    listed = {str(found[0].truth.frames[f]) for run in runs for f in run.frames.worst(n_worst).tolist()}
     collected = contents(
         runs,
         settings,
         title=title or " against ".join(reversed(called[:1] + called[-1:] if len(called) > 1 else called)),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        images={name: _address(name, images[name]) for name in sorted(listed) if name in images} if images else {},
+        images=[_addresses(run, n_worst, one) for run, one in zip(runs, shown, strict=True)],
         links=addresses,
         options={"drawn by": f"Plotly's JavaScript {PLOTLY}", **(options or {})},
     )
@@ -186,6 +187,23 @@ def named(sources: Sequence[str], names: Sequence[str] | None) -> list[str]:
     if len(set(names)) < len(names) or not all(names):
         raise InputError("names", expected="different and not empty", got=list(names))
     return list(names)
+
+
+def _for_each(
+    what: str, given: Mapping[str, T] | Sequence[Mapping[str, T]] | None, n_runs: int
+) -> Sequence[Mapping[str, T]]:
+    """Give each run its mapping: its own, or the one of all."""
+    if given is None or isinstance(given, Mapping):
+        return [given or {}] * n_runs
+    if len(given) != n_runs:
+        raise InputError(what, expected=f"one mapping, or one for each of the {n_runs} runs", got=len(given))
+    return given
+
+
+def _addresses(run: Run, n_worst: int, images: Mapping[str, Picture]) -> dict[str, str]:
+    """Give the pictures of the worst frames, and ask for no others."""
+    listed = sorted(str(run.ledger.truth.frames[f]) for f in run.frames.worst(n_worst).tolist())
+    return {name: _address(name, images[name]) for name in listed if name in images}
 
 
 def _links(links: Mapping[str, str]) -> dict[str, str]:

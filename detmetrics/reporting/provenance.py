@@ -59,7 +59,7 @@ def against_comparison(ledger: Ledger, absent: str) -> list[str]:
     splits = OFFICIAL_FRAMES.get(name or "", {})
     if splits and ledger.n_frames not in splits.values():
         known = " and ".join(f"{n:,} ({split})" for split, n in splits.items())
-        reasons.append(f"these are {ledger.n_frames:,} frames; the official splits have {known}")
+        reasons.append(f"the truth has {_frames(ledger.n_frames)}; the official splits have {known}")
     elif ledger.truth.partial:
         reasons.append("these frames are a part of a larger data set")
     kinds = {error.kind for error in protocol.errors}
@@ -87,6 +87,10 @@ def _nearest(protocol: Protocol) -> str:
     return f"{protocol.name} differs from {name} in {listing(differing[name]) if differing[name] else 'its name'}"
 
 
+def _frames(n: int) -> str:
+    return f"{n:,} frame{'s' * (n != 1)}"
+
+
 def provenance(
     runs: Sequence[Run], settings: Settings, made: str, options: Mapping[str, str], why_no_intervals: str
 ) -> Section:
@@ -95,7 +99,7 @@ def provenance(
     protocol, truth = ledger.protocol, ledger.truth
     facts = {
         "protocol": f"{protocol.name} #{protocol.digest[:12]}",
-        "truth": f"{truth.source}, {truth.n_frames:,} frames, {len(truth):,} boxes",
+        "truth": f"{truth.source}, {_frames(truth.n_frames)}, {len(truth):,} boxes",
         "hash of truth": truth.digest,
         "classes without truth": "official values" if settings.absent == "official" else "left out",
         "intervals": why_no_intervals

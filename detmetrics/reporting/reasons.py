@@ -208,15 +208,17 @@ def _points_table(runs: Sequence[Run]) -> Table:
     return table("points", "Every class at the score of its best F1", columns, rows)
 
 
-def worst_frames(runs: Sequence[Run], n_worst: int, images: Mapping[str, str], links: Mapping[str, str]) -> Section:
-    """List the frames that cost most, with the pictures and links that the caller has."""
+def worst_frames(
+    runs: Sequence[Run], n_worst: int, images: Sequence[Mapping[str, str]], links: Sequence[Mapping[str, str]]
+) -> Section:
+    """List the frames that cost most, with the pictures and links that the caller has of each run."""
     blocks: list[Any] = []
-    for i, run in enumerate(runs):
+    for i, (run, seen, led) in enumerate(zip(runs, images, links, strict=True)):
         rows = list(run.frames.to_rows())
         listed = [f for f in run.frames.worst(n_worst).tolist() if _is_wrong(rows[f])]
         prefix = f"{run.name}: " if len(runs) > 1 else ""
-        blocks.append(_frame_table(run, rows, listed, links, i, prefix))
-        pictures = [_picture(run, rows[f], images, links) for f in listed if str(rows[f]["frame"]) in images]
+        blocks.append(_frame_table(run, rows, listed, led, i, prefix))
+        pictures = [_picture(rows[f], seen, led) for f in listed if str(rows[f]["frame"]) in seen]
         if pictures:
             blocks.append({"kind": "gallery", "pictures": pictures})
     composite = runs[0].ledger.protocol.composite.name
@@ -268,7 +270,7 @@ def _frame_table(
     )
 
 
-def _picture(run: Run, row: Mapping[str, Any], images: Mapping[str, str], links: Mapping[str, str]) -> dict[str, Any]:
+def _picture(row: Mapping[str, Any], images: Mapping[str, str], links: Mapping[str, str]) -> dict[str, Any]:
     name = str(row["frame"])
     words = f"{row['tp']} TP, {row['fp']} FP, {row['fn']} missed"
     return {

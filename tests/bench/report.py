@@ -48,7 +48,9 @@ def main() -> None:
         clock = Clock()
         runs = [compute(f"run {i}", ledger, SETTINGS, clock) for i, ledger in enumerate(ledgers[:count])]
         clock("contents and page", 0, 1)
-        found: Any = contents(runs, SETTINGS, title="val", made="now", images={}, links={}, options={})
+        found: Any = contents(
+            runs, SETTINGS, title="val", made="now", images=[{}] * len(runs), links=[{}] * len(runs), options={}
+        )
         html = page.render(found)
         clock("", 0, 1)
         assert found["headline"][0]["composite"]["text"] == f"{dm.score(ledgers[0]).nds:.4f}"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 
 #: Width and height of a picture in a report, pixels.
 SIZE = (960, 540)
+#: What names of files are made of: the same everywhere, whether or not capitals count.
+_LONGEST = 100
+_PLAIN = re.compile(rf"[a-z0-9_-][a-z0-9_.-]{{0,{_LONGEST - 1}}}")
+_STRANGE = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 class Gallery(Mapping[str, bytes]):
@@ -33,6 +39,8 @@ class Gallery(Mapping[str, bytes]):
     look : Look, optional
     view : str
         One of :data:`~detmetrics_viz.looks.VIEWS`.
+    name : str
+        What the run is called, where there are several: it stands on the pictures, and sets its pages apart.
 
     Raises
     ------
@@ -41,9 +49,15 @@ class Gallery(Mapping[str, bytes]):
     """
 
     def __init__(
-        self, footage: Footage, pages: str | Path | None = None, look: Look | None = None, *, view: str = "behind"
+        self,
+        footage: Footage,
+        pages: str | Path | None = None,
+        look: Look | None = None,
+        *,
+        view: str = "behind",
+        name: str = "",
     ) -> None:
-        self._footage, self._look, self._view = footage, look or Look(), view
+        self._footage, self._look, self._view, self._name = footage, look or Look(), view, name
         self._pages = None if pages is None else Path(pages)
         if self._pages is not None:
             try:
@@ -70,10 +84,12 @@ class Gallery(Mapping[str, bytes]):
             from PIL import Image
 
         scene = self._footage[self._footage.index(frame)]
+        if self._name:
+            scene = replace(scene, title=f"{self._name} · {scene.title}")
         if self._pages is not None:
             from detmetrics_viz.page import write_html
 
-            write_html(scene, self._pages / page_name(frame), look=self._look, view=self._view)
+            write_html(scene, self._pages / self._page(frame), look=self._look, view=self._view)
         buffer = io.BytesIO()
         Image.fromarray(self._painter.draw(scene, self._look, self._view)).save(buffer, "JPEG", quality=88)
         return buffer.getvalue()
@@ -82,7 +98,10 @@ class Gallery(Mapping[str, bytes]):
         """Give the address of each frame's page, relative to the folder's own folder; none without pages."""
         if self._pages is None:
             return {}
-        return {frame: quote(f"{self._pages.name}/{page_name(frame)}") for frame in self._footage.frames}
+        return {frame: quote(f"{self._pages.name}/{self._page(frame)}") for frame in self._footage.frames}
+
+    def _page(self, frame: str) -> str:
+        return page_name(f"{self._name}\n{frame}" if self._name else frame)
 
     def __enter__(self) -> Gallery:
         """Draw within a block."""
@@ -98,9 +117,10 @@ class Gallery(Mapping[str, bytes]):
 def page_name(frame: str) -> str:
     """Give the file of a frame's page: its name, with what no file should have in its name left out.
 
-    Where that changes the name, a part of its hash follows, so that no two frames share a file.
+    Where a file system might take it for another or not at all (it has capitals or strange characters, or is long), a
+    part of its hash follows, so that no two frames share a file.
     """
-    plain = "".join(c if c.isalnum() or c in "-_." else "_" for c in frame).lstrip(".")
-    if plain != frame:
-        plain += f"-{hashlib.sha256(frame.encode(errors='surrogatepass')).hexdigest()[:12]}"
-    return f"{plain}.html"
+    if _PLAIN.fullmatch(frame):
+        return f"{frame}.html"
+    digest = hashlib.sha256(frame.encode(errors="surrogatepass")).hexdigest()[:12]
+    return f"{_STRANGE.sub('_', frame).lstrip('.')[:_LONGEST]}-{digest}.html"

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     Image = NDArray[np.uint8]
     Color = tuple[int, int, int]
+    #: Left, upper, right and lower edge of a panel, pixels; None: there is none.
+    Plate = tuple[int, int, int, int] | None
 
 #: Fonts of the system for what Pillow's own has no letters for.
 _FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf")
@@ -118,19 +120,19 @@ def write_on(canvas: Canvas, scene: Scene, look: Look, camera: Pinhole) -> None:
     """Write labels, range, title, counts and legend on the picture of a scene that a camera made."""
     if "rings" in look.layers:
         _write_rings(canvas, scene, look, camera)
-    _write_labels(canvas, scene, look, camera)
+    plates: list[Plate] = []
     if "legend" in look.layers:
-        _write_head(canvas, scene, look)
-        _write_boxes(canvas, scene, look)
-        _write_points(canvas, scene, look)
+        plates = [_write_head(canvas, scene, look), _write_boxes(canvas, scene, look)]
+        plates.append(_write_points(canvas, scene, look))
+    _write_labels(canvas, scene, look, camera, plates)
 
 
 def write_frame(canvas: Canvas, scene: Scene, look: Look, camera: Pinhole, name: str) -> None:
     """Write labels, title, counts and the legend of boxes on the picture of a real camera."""
-    _write_labels(canvas, scene, look, camera)
+    plates: list[Plate] = []
     if "legend" in look.layers:
-        _write_head(canvas, scene, look, name)
-        _write_boxes(canvas, scene, look)
+        plates = [_write_head(canvas, scene, look, name), _write_boxes(canvas, scene, look)]
+    _write_labels(canvas, scene, look, camera, plates)
 
 
 def _write_rings(canvas: Canvas, scene: Scene, look: Look, camera: Pinhole) -> None:
@@ -144,8 +146,8 @@ def _write_rings(canvas: Canvas, scene: Scene, look: Look, camera: Pinhole) -> N
             canvas.text(int(u) + 3, int(v) - 7, f"{radius:.0f} m", color, 12)
 
 
-def _write_labels(canvas: Canvas, scene: Scene, look: Look, camera: Pinhole) -> None:
-    """Write labels over their boxes, the nearest first; one that finds no room is left out."""
+def _write_labels(canvas: Canvas, scene: Scene, look: Look, camera: Pinhole, plates: list[Plate]) -> None:
+    """Write labels over their boxes, the nearest first; one that finds no room beside the plates is left out."""
     rows = np.flatnonzero(look.labelled(scene))
     if not len(rows):
         return
@@ -159,7 +161,8 @@ def _write_labels(canvas: Canvas, scene: Scene, look: Look, camera: Pinhole) -> 
     colors = scene.box_colors(look.theme, look.boxes, look.min_score)
     size = 13
     high = line_height(size) + 2
-    taken = np.empty((0, 4))
+    taken = np.array([plate for plate in plates if plate is not None], float).reshape(-1, 4)
+    most = len(taken) + MAX_LABELS
     for i in order[on_image[order]].tolist():
         text = scene.texts[rows[i]] + (" missed" if is_missed[i] else "")
         wide = width_of(text, size) + 8
@@ -173,11 +176,11 @@ def _write_labels(canvas: Canvas, scene: Scene, look: Look, camera: Pinhole) -> 
                 canvas.text(left + 4, up + 1, text, color, size)
                 taken = np.vstack([taken, (left, up, left + wide, up + high)])
                 break
-        if len(taken) >= MAX_LABELS:
+        if len(taken) >= most:
             return
 
 
-def _write_head(canvas: Canvas, scene: Scene, look: Look, name: str = "") -> None:
+def _write_head(canvas: Canvas, scene: Scene, look: Look, name: str = "") -> Plate:
     """Write what it is, what happened, how far off, and what is shown."""
     theme = look.theme
     text, quiet = rgb(theme.text), _blend(theme.panel, theme.text, 0.6)
@@ -214,9 +217,10 @@ def _write_head(canvas: Canvas, scene: Scene, look: Look, name: str = "") -> Non
         for part, color in row:
             x += canvas.text(x, y, part, color, size) + gap
         y += line_height(size) + 2
+    return 12, 12, 12 + wide + 2 * pad, 12 + tall + 2 * pad - 4
 
 
-def _write_boxes(canvas: Canvas, scene: Scene, look: Look) -> None:
+def _write_boxes(canvas: Canvas, scene: Scene, look: Look) -> Plate:
     """Draw the legend of boxes at the lower left."""
     theme, size = look.theme, 13
     height = canvas.size[1]
@@ -224,7 +228,7 @@ def _write_boxes(canvas: Canvas, scene: Scene, look: Look) -> None:
     high = line_height(size) + 3
     rows = scene.legend(theme, look.boxes, look.min_score)[: max((height - 140) // high, 1)]
     if not rows:
-        return
+        return None
     names = max(width_of(row.text, size) for row in rows)
     numbers = max(width_of(str(row.number), size) for row in rows) if rows[0].number >= 0 else -12
     wide, tall = 22 + names + 14 + numbers + 20, len(rows) * high + 12
@@ -237,12 +241,13 @@ def _write_boxes(canvas: Canvas, scene: Scene, look: Look) -> None:
         if row.number >= 0:
             number = str(row.number)
             canvas.text(left + wide - 10 - width_of(number, size), y, number, quiet, size)
+    return left, top, left + wide, top + tall
 
 
-def _write_points(canvas: Canvas, scene: Scene, look: Look) -> None:
+def _write_points(canvas: Canvas, scene: Scene, look: Look) -> Plate:
     """Draw the legend of points at the lower right."""
     if "points" not in look.layers:
-        return
+        return None
     theme, size = look.theme, 13
     width, height = canvas.size
     text, quiet = rgb(theme.text), _blend(theme.panel, theme.text, 0.6)
@@ -259,6 +264,7 @@ def _write_points(canvas: Canvas, scene: Scene, look: Look) -> None:
     canvas.ramp(left + 10, top + 8 + high, wide - 20, 7, theme.lookup[mode])
     canvas.text(left + 10, top + 17 + high, ends[0], quiet, size)
     canvas.text(left + wide - 10 - width_of(ends[1], size), top + 17 + high, ends[1], quiet, size)
+    return left, top, left + wide, top + tall
 
 
 def write_lines(canvas: Canvas, x: int, y: int, lines: list[str], theme: Theme, size: int = 14) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from detmetrics_viz.looks import LAYERS, VIEWS, Look
 from detmetrics_viz.orbit import viewpoint
 from detmetrics_viz.projecting import ray_through_boxes
-from detmetrics_viz.themes import BOX_MODES, DARK, LIGHT, POINT_MODES, Theme
+from detmetrics_viz.themes import BOX_MODES, POINT_MODES, THEMES
 
 if TYPE_CHECKING:
     from detmetrics_viz.footage import Footage
@@ -67,11 +68,12 @@ class Session:
     ) -> None:
         self.footage, self.look, self.at = footage, look or Look(), start
         self.view = view
+        own = self.look.theme
+        self._themes = (*THEMES.values(), *(() if own in THEMES.values() else (own,)))
         self.picked: int | None = None
         self.is_help_shown = self.is_playing = self.is_over = False
         self.message = ""
         self.wants_picture: Path | None = None
-        self._own_theme: Theme | None = None
         self._tell = tell or (lambda line: None)
         self._scenes: dict[int, Scene] = {}
         self._worst: list[int] | None = None
@@ -127,14 +129,14 @@ class Session:
         self.is_playing = not self.is_playing
 
     def score(self, by: int) -> None:
-        """Raise or lower the least score shown, from 0 to 1 or as far as the frame's scores go."""
+        """Raise or lower the least score shown, from 0 to 1 or the highest score of the frame."""
         now = self.look.min_score
         if now is None:
             finite = self.scene.cutoff[np.isfinite(self.scene.cutoff)]
             now = float(np.median(finite)) if len(finite) else 0.0
-        scores = self.scene.score[np.isfinite(self.scene.score)]
-        lowest, highest = float(scores.min(initial=0)), float(scores.max(initial=1))
-        least = float(np.clip(round((round(now / _STEP) + by) * _STEP, 2), lowest, highest))
+        highest = float(self.scene.score.max(initial=1, where=np.isfinite(self.scene.score)))
+        # halves go up, as in the browser; scores are never negative
+        least = min(max(round(math.floor(now / _STEP + 0.5) * _STEP + by * _STEP, 2), 0.0), highest)
         self.look = replace(self.look, min_score=least)
         counts = self.scene.summary(least)
         self.say(f"scores from {least:.2f}: TP {counts.tp}, FP {counts.fp}, missed {counts.fn}")
@@ -172,11 +174,9 @@ class Session:
         self.say({"bird": "from above", "behind": "from behind ego"}.get(view, "following"))
 
     def change_theme(self) -> None:
-        """Show the next theme: dark, light, and one's own where there is one."""
-        if self.look.theme not in (DARK, LIGHT):
-            self._own_theme = self.look.theme
-        themes = [*([self._own_theme] if self._own_theme else []), DARK, LIGHT]
-        self.look = replace(self.look, theme=themes[(themes.index(self.look.theme) + 1) % len(themes)])
+        """Change between dark, light and, where one began with another, that."""
+        at = self._themes.index(self.look.theme) if self.look.theme in self._themes else -1
+        self.look = replace(self.look, theme=self._themes[(at + 1) % len(self._themes)])
 
     def change_labels(self) -> None:
         """Change between labels for mistakes and for all."""
@@ -263,7 +263,7 @@ KEYS = (
     Key(ord("C"), "c", "colour of points: height, intensity, distance, time", Session.next_points),
     Key(ord("B"), "b", "colour of boxes: outcome, class, score", Session.next_boxes),
     Key(ord("A"), "a", "labels of mistakes, of all", Session.change_labels),
-    Key(ord("T"), "t", "dark, light", Session.change_theme),
+    Key(ord("T"), "t", "dark, light, what one began with", Session.change_theme),
     Key(ord("V"), "v", "from behind ego, from above, following", Session.next_view),
     Key(ord("X"), "x", "from here again", lambda s: s.stand(s.view)),
     Key(258, "tab", "pick the next box (or click on one)", Session.pick_next),

@@ -14,7 +14,8 @@
   const style = (name) => getComputedStyle(root).getPropertyValue(name).trim();
   // names come from data sets: Plotly reads a little HTML in texts, so they are made plain
   const plain = (words) => String(words).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-  const short = (words, most) => plain(words.length > most ? words.slice(0, most - 1) + "…" : words);
+  // names of one taxonomy often begin alike: the middle goes
+  const short = (words, most) => plain(words.length > most ? `${words.slice(0, Math.ceil(0.6 * (most - 1)))}…${words.slice(words.length - Math.floor(0.4 * (most - 1)))}` : words);
   const runColor = (i) => style("--run" + (i % 6));
   const isDark = () => !printing && style("color-scheme") === "dark";
   // thresholds: light to dark, told apart by dashes, too
@@ -63,9 +64,11 @@
         : view.series.flatMap((series, s) => (series.whole === undefined || series.whole === null ? [] : [{
           type: "line", xref: "x", yref: "paper", x0: series.whole, x1: series.whole, y0: 0, y1: 1, layer: "below", line: { color: runColor(s), width: 1, dash: "dot" } }]));
       layout.xaxis = axisOf(layout, { title: { text: short(view.axis, 60) }, zeroline: false, rangemode: data.zero ? "normal" : "nonnegative" });
+      const ends = view.series.flatMap((series) => [...series.value, ...series.low, ...series.high]).filter((value) => value !== null);
+      if (!data.zero && new Set(ends).size === 1) layout.xaxis.range = [0, 1.1 * ends[0] || 1]; // one number alone would stand in the middle of nowhere
       layout.yaxis = axisOf(layout, {
         tickmode: "array", tickvals: labels.map((_, i) => i), ticktext: labels.map((label) => short(label, width < 500 ? 16 : 34)),
-        range: [labels.length - 0.4, -0.6], zeroline: false, showgrid: true,
+        range: [labels.length - 0.4, -0.6], zeroline: false, showgrid: true, ticklabelstandoff: 6, // a dot at the very left
       });
       return [traces, { ...layout, shapes }];
     },

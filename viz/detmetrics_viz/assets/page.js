@@ -35,9 +35,6 @@
   let frame = null; // the unpacked arrays of the frame, and what the file told of it
   let theme = DATA.themes[root.dataset.theme];
   const THEMES = Object.keys(DATA.themes);
-  const SCORES = FRAMES.flatMap((one) => one.score.filter((value) => value !== null));
-  const LOWEST = Math.floor(100 * SCORES.reduce((low, value) => Math.min(low, value), 0)) / 100;
-  const HIGHEST = Math.ceil(100 * SCORES.reduce((high, value) => Math.max(high, value), 1)) / 100;
   const nextTheme = () => THEMES[(THEMES.indexOf(root.dataset.theme) + 1) % THEMES.length];
 
   const bytes = (text) => {
@@ -74,6 +71,14 @@
   }
 
   const nBoxes = () => frame.pred.length;
+  // The least score that a key, the slider and the box beside it start from: as Session.score has it.
+  const HIGHEST = FRAMES.reduce((best, one) => one.score.reduce((high, value) => Math.max(high, value ?? 0), best), 1);
+  function leastNow() {
+    if (state.score !== null) return state.score;
+    const finite = frame.cutoff.filter(Number.isFinite).sort((a, b) => a - b), half = finite.length / 2;
+    return finite.length ? (finite[Math.ceil(half) - 1] + finite[Math.floor(half)]) / 2 : 0;
+  }
+  const stepped = (by) => Math.min(Math.max(Math.round(100 * (0.05 * Math.round(leastNow() / 0.05) + by)) / 100, 0), HIGHEST);
   const isShown = (i) => !frame.pred[i] || frame.score[i] >= (state.score ?? frame.cutoff[frame.label[i]]);
   function outcome(i) {
     if (!frame.matched) return frame.pred[i] ? OUTCOME.pred : OUTCOME.truth;
@@ -119,22 +124,23 @@
   // ---------------------------------------------------------------- the stage
 
   const canvas = $("stage"), letters = $("letters");
-  function fail(text) {
+  function lacks(what) {
     const fault = document.createElement("p");
     fault.id = "fault";
-    fault.textContent = text;
-    document.body.append(fault);
+    fault.setAttribute("role", "alert");
+    fault.textContent = `This view needs ${what}.`;
+    document.body.replaceChildren(fault); // nothing else here would do anything
     root.dataset.ready = "no";
+  }
+  if (typeof DecompressionStream === "undefined") {
+    lacks("a newer browser: this one cannot unpack the points (DecompressionStream; Chrome 80, Safari 16.4, Firefox 113)");
+    return;
   }
   let renderer;
   try {
     renderer = new THREE.WebGLRenderer({ canvas, antialias: true, powerPreference: "high-performance" });
   } catch {
-    fail("This view needs WebGL, which this browser does not have or has switched off.");
-    return;
-  }
-  if (!("DecompressionStream" in window)) {
-    fail("This view needs a newer browser: Chrome 80, Firefox 113, Safari 16.4 or later.");
+    lacks("WebGL, which this browser does not have or has switched off");
     return;
   }
   THREE.ColorManagement.enabled = false; // colours are shown as they are given
@@ -334,7 +340,8 @@
       }
       wanted.sort((a, b) => a.far - b.far);
       for (const { i, at } of wanted.slice(0, 120)) {
-        const text = frame.texts[i].length > 44 ? `${frame.texts[i].slice(0, 43)}…` : frame.texts[i];
+        const short = frame.texts[i].length > 44 ? `${frame.texts[i].slice(0, 43)}…` : frame.texts[i];
+        const text = outcome(i) === OUTCOME.missed ? `${short} missed` : short; // not by its colour alone, as on pictures
         const w = pen.measureText(text).width + 10, x = at.x - w / 2, y = at.y - 22;
         if (!free(x, y, w, 16) && i !== state.picked) continue;
         pen.globalAlpha = 0.86;
@@ -510,7 +517,7 @@
       return one;
     }));
     const known = frame.errorNames.map((name, e) => [name, errors[e], frame.errorUnits[e]]).filter((one) => one[1] !== null);
-    $("errors").textContent = known.map(([name, value, unit]) => `${name} ${value.toFixed(2)} ${unit}`.trim().replaceAll(" ", "\u00a0")).join(" · ");
+    $("errors").textContent = known.map(([name, value, unit]) => `${name} ${value.toFixed(2)} ${unit}`.trim().replaceAll(" ", "\u00a0")).join("\u00a0· ");
     $("errors").title = frame.threshold === null ? "" : `Means over the true positives; a match is within ${frame.threshold}`;
   }
 
@@ -576,6 +583,7 @@
     $("size").value = String(state.size ?? frame.pointSize);
     const hasPred = frame.pred.some(Boolean);
     $("scores").hidden = !hasPred;
+    $("score").max = String(HIGHEST);
     $("score").value = String(leastNow());
     $("score").classList.toggle("off", state.score === null);
     $("least").textContent = state.score === null ? "auto" : state.score.toFixed(2);
@@ -583,6 +591,9 @@
     $("auto-row").hidden = !frame.matched;
     for (const [name] of LAYERS) $(`layer-${name}`).checked = state.layers.has(name);
     $("theme").textContent = nextTheme()[0].toUpperCase() + nextTheme().slice(1);
+    writeFilm();
+  }
+  function writeFilm() {
     $("film").hidden = FRAMES.length < 2;
     document.body.classList.toggle("film", FRAMES.length > 1);
     $("frame").value = String(state.at);
@@ -615,8 +626,15 @@
   let asked = 0;
   async function go(index, keepView = true) {
     const ticket = ++asked;
-    const one = await unpack(index);
+    let one;
+    try {
+      one = await unpack(index);
+    } catch {
+      if (ticket === asked) spoilt(index);
+      return;
+    }
     if (ticket !== asked) return; // another was asked for meanwhile
+    $("spoilt").hidden = true;
     const first = !frame;
     state.at = index;
     frame = one;
@@ -629,6 +647,16 @@
       $("said").textContent = `${frame.title}, frame ${index + 1} of ${FRAMES.length}`;
       try { history.replaceState(null, "", `#frame=${encodeURIComponent(frame.frame)}`); } catch { /* not in a notebook */ }
     }
+  }
+  /** Say of a frame that its part of the file is damaged; what was shown stays, and one can go on from there. */
+  function spoilt(index) {
+    if (playing) play();
+    const stays = frame ? ` Still shown: ${frame.title || frame.frame}.` : "";
+    $("spoilt").textContent = `Frame ${index + 1}, ${FRAMES[index].frame}, cannot be unpacked: this file is damaged.${stays}`;
+    $("spoilt").hidden = false;
+    state.at = index;
+    writeFilm();
+    if (!frame) root.dataset.ready = "no";
   }
   const turn = (by) => go((state.at + by + FRAMES.length) % FRAMES.length);
   let playing = 0;
@@ -667,14 +695,6 @@
     state.score = value;
     refresh();
   }
-  /** The least score, or the median of those of the classes. */
-  function leastNow() {
-    if (state.score !== null) return state.score;
-    const known = frame.cutoff.filter(Number.isFinite).sort((a, b) => a - b), half = known.length >> 1;
-    if (!known.length) return 0;
-    return known.length % 2 ? known[half] : (known[half - 1] + known[half]) / 2;
-  }
-  const leastBy = (by) => least(Math.min(Math.max((Math.round(20 * leastNow()) + by) / 20, LOWEST), HIGHEST));
   const next = (select, set) => {
     const names = [...select.options].map((option) => option.value);
     set(names[(names.indexOf(select.value) + 1) % names.length]);
@@ -706,7 +726,6 @@
   $("other").addEventListener("click", () => { const i = frame.partner[state.picked]; if (i >= 0 && isVisible(i)) pick(i); });
   $("card").querySelector(".close").addEventListener("click", () => { pick(-1); canvas.focus(); });
   $("fold").addEventListener("click", () => fold(!$("menu").classList.contains("folded")));
-  Object.assign($("score"), { min: String(LOWEST), max: String(HIGHEST) });
   $("frame").max = String(FRAMES.length - 1);
   $("frame").addEventListener("input", (event) => go(Number(event.target.value)));
   $("before").addEventListener("click", () => turn(-1));
@@ -744,8 +763,8 @@
     else if (key === "ArrowLeft" && !isSlider && FRAMES.length > 1) turn(-1);
     else if (key === "ArrowRight" && !isSlider && FRAMES.length > 1) turn(1);
     else if (key === " " && FRAMES.length > 1) play();
-    else if (key === "+" || key === "=") leastBy(1);
-    else if (key === "-" || key === "−") leastBy(-1);
+    else if (key === "+" || key === "=") least(stepped(0.05));
+    else if (key === "-" || key === "−") least(stepped(-0.05));
     else if (key === "f") least(null);
     else if (key === "c") next($("points"), setPoints);
     else if (key === "b") next($("boxes"), setBoxes);
