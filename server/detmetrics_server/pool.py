@@ -220,6 +220,7 @@ class Pool:
         finally:
             is_wanted = False
             if work.done():
+                work.cancelled() or work.exception()  # nobody may be left to be told
                 self._release(slot)
             else:
                 if kill:
