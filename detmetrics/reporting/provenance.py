@@ -54,8 +54,7 @@ def against_comparison(ledger: Ledger, absent: str) -> list[str]:
     if absent != "official":
         reasons.append("classes without truth are left out of the means; officially they count with the worst values")
     if ledger.n_extra_frames:
-        frames = "1 frame" if ledger.n_extra_frames == 1 else f"{ledger.n_extra_frames:,} frames"
-        reasons.append(f"predictions in {frames} outside this part of the data are ignored")
+        reasons.append(f"predictions in {_frames(ledger.n_extra_frames)} outside this part of the data are ignored")
     splits = OFFICIAL_FRAMES.get(name or "", {})
     if splits and ledger.n_frames not in splits.values():
         known = " and ".join(f"{n:,} ({split})" for split, n in splits.items())
