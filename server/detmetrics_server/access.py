@@ -75,9 +75,13 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         metadata = dict(details.invocation_metadata)
 
         async def around(stream: Any, context: Any) -> Any:
+            task = asyncio.current_task()
+            assert task is not None
+            self._core.calls.add(task)
             try:
                 return await self._call(behaviour, stream, context, method, metadata)
             finally:
+                self._core.calls.discard(task)
                 await _forget(stream)
 
         # a stream to gRPC, whatever it is: so that nothing of a message is read before its caller is known
@@ -128,6 +132,9 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         except asyncio.CancelledError:
             code = grpc.StatusCode.CANCELLED
             raise
+        except grpc.aio.InternalError:  # the caller has gone, which a write finds out before we are told
+            code = grpc.StatusCode.CANCELLED
+            raise asyncio.CancelledError from None
         except grpc.aio.AbortError:
             code = context.code() or grpc.StatusCode.UNKNOWN
             raise

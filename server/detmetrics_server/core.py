@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeVar
@@ -44,6 +44,8 @@ class Core:
         self.numbers = Numbers()
         self.pending_bytes = self.spool_bytes = 0
         self.n_receiving = {False: 0, True: 0}  # by whether anyone may call
+        self.calls: set[asyncio.Task[Any]] = set()
+        self._begun: set[asyncio.Task[Any]] = set()
         self.numbers.gauge("detmetrics_waiting", "Evaluations that wait.", lambda: pool.waiting)
         self.numbers.gauge("detmetrics_running", "Evaluations at work.", lambda: pool.running)
         self.numbers.gauge("detmetrics_spool_bytes", "Bytes of unfinished uploads.", lambda: self.spool_bytes)
@@ -59,7 +61,24 @@ class Core:
 
     async def surely(self, call: Callable[..., T], *arguments: Any, **more: Any) -> T:
         """Call like :meth:`db` what must happen also where its caller goes before a thread has begun it."""
-        return await asyncio.shield(self.db(call, *arguments, **more))
+        return await asyncio.shield(self.begin(self.db(call, *arguments, **more)))
+
+    def begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Begin what must come to its end also where its caller goes; the end of the server waits for it."""
+        task = asyncio.ensure_future(work)
+        self._begun.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._begun.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody may be left to be told
+
+    async def settle(self) -> None:
+        """Wait until no call is left and all that they began has ended; once nothing new comes in."""
+        while left := self.calls | self._begun:
+            await asyncio.wait(left)
 
     @contextmanager
     def receiving(self, *, is_public: bool = False) -> Iterator[None]:

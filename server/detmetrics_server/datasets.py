@@ -50,14 +50,12 @@ class DatasetService:
         except BaseException:
             await core.surely(spooled.close)
             raise
-        finally:
-            scratch.unlink(missing_ok=True)
         row = {"id": dataset_id, "size_bytes": spooled.size, "payload": json.dumps(payload), **found._asdict()}
 
         def commit() -> dict[str, Any]:
             try:
-                with core.storage.keeping():
-                    row["sha256"] = core.storage.blobs.keep(spooled)
+                with core.storage.keeping() as keep:
+                    row["sha256"] = keep(spooled)
                     return core.storage.add_dataset(row, same_is_fine=request_id is not None)
             finally:
                 spooled.close()

@@ -10,7 +10,6 @@ import os
 import time
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,16 @@ from detmetrics.protocol import Protocol
 from detmetrics_server import asking, convert, jobs, messages
 from detmetrics_server.blobs import Spooled
 from detmetrics_server.core import CALLER, Core, check_owner
-from detmetrics_server.errors import StateError, WorkerLostError
+from detmetrics_server.errors import DrainingError, NotFoundError, StateError, WorkerLostError
 from detmetrics_server.messages import CANCELLED, COLUMNS, FAILED, PLAIN, RUNNING, SUCCEEDED
 from detmetrics_server.uploads import Upload
 from detmetrics_server.watching import log
 
 MAX_ATTEMPTS = 5
+AGAIN_S = 5.0
 MAX_PROTOCOL = 256 << 10  # read in the event loop
+
+STOPPED = "the evaluation was cancelled, or the server is about to stop"
 
 Event = tuple[str, int, int]
 Kept = asyncio.Future[tuple[dict[str, Any], bool]]
@@ -88,7 +90,7 @@ class EvaluationService:
             del data, request, given_truth
             done: jobs.Evaluated = await self._core.pool.run(job, kill=draws is not None)  # which take long
             if is_stored:
-                row = await asyncio.shield(self._store(fields, predictions, done))
+                row = await asyncio.shield(self._core.begin(self._store(fields, predictions, done)))
                 evaluation = await self._answered(row, fields)
             else:
                 evaluation = messages.Evaluation(
@@ -108,8 +110,8 @@ class EvaluationService:
 
         def commit() -> dict[str, Any]:
             storage = self._core.storage
-            with storage.keeping():
-                report = storage.blobs.put(done.scores)
+            with storage.keeping() as keep:
+                report = keep(done.scores)
                 now = time.time_ns()
                 row = {
                     **fields,
@@ -117,7 +119,7 @@ class EvaluationService:
                     "state": SUCCEEDED,
                     "created_ns": now,
                     "ended_ns": now,
-                    "sha256": storage.blobs.put(predictions),
+                    "sha256": keep(predictions),
                     "report": report,
                 }
                 return storage.add_evaluation(row, row.pop("tags"), done.metrics)[0]
@@ -139,16 +141,16 @@ class EvaluationService:
             queue.put_nowait(running.at)
             running.listeners.append(queue)
         response = messages.twin("EvaluateStreamResponse")
-        await context.write(response(accepted=await self._message(row, full=False)))
-        if running is not None:
-            try:
-                while (event := await queue.get()) is not None:
-                    stage, done, total = event
-                    await context.write(response(progress={"stage": stage, "done": done, "total": total}))
-            finally:
+        try:
+            await context.write(response(accepted=await self._message(row, full=False)))
+            while running is not None and (event := await queue.get()) is not None:
+                stage, done, total = event
+                await context.write(response(progress={"stage": stage, "done": done, "total": total}))
+        finally:
+            if running is not None:
                 running.listeners.remove(queue)
-            if running.error is not None:
-                raise running.error
+        if running is not None and running.error is not None:
+            raise running.error
         row = await self._core.db(self._core.storage.evaluation, row["id"])
         await context.write(response(evaluation=await self._message(row, full=True)))
 
@@ -176,7 +178,7 @@ class EvaluationService:
             raise
         fields["sha256"] = spooled.sha256
         if row is None:
-            row = await asyncio.shield(self._accept(fields, spooled))
+            row = await asyncio.shield(self._core.begin(self._accept(fields, spooled)))
         else:
             await self._core.surely(spooled.close)
         _check_same(row, fields)
@@ -206,32 +208,27 @@ class EvaluationService:
         def commit() -> tuple[dict[str, Any], bool]:
             try:
                 spooled.flush(durable=storage.blobs.durable)  # before others have to wait
-                with storage.keeping():
-                    storage.blobs.keep(spooled)
+                with storage.keeping() as keep:
+                    keep(spooled)
                     columns = {name: value for name, value in row.items() if name != "tags"}
                     return storage.add_evaluation(columns, row["tags"], {})
             finally:
                 spooled.close()
 
         has_link = await self._core.db(link)
-        kept = asyncio.ensure_future(self._core.db(commit))
-        running = self._begin(row, str(early), kept) if has_link else None
+        kept = self._core.begin(self._core.db(commit))
+        task, is_new = self._begin(row, str(early) if has_link else "", kept), False
         try:
             found, is_new = await kept
-        except BaseException:
-            is_new = False
-            raise
         finally:
-            if running is not None and running.task is not None and not is_new:
-                running.task.cancel()
-        if is_new and running is None:
-            self._begin(row)
+            if not is_new:
+                task.cancel()
         return found
 
-    def _begin(self, row: dict[str, Any], path: str = "", kept: Kept | None = None) -> Running:
+    def _begin(self, row: dict[str, Any], path: str = "", kept: Kept | None = None) -> asyncio.Task[None]:
         running = self._running[row["id"]] = Running()
         running.task = asyncio.ensure_future(self._work(row, running, path, kept))
-        return running
+        return running.task
 
     async def resume(self) -> int:
         """Begin what a stopped server left; give how many."""
@@ -260,6 +257,8 @@ class EvaluationService:
         if path:
             payload = payload._replace(path=path, sha256="")  # its hash was taken a moment ago
         try:
+            if not path and not await _is_kept(kept):
+                return
             truth = await self._truth(row["dataset"])
             draws = jobs.Draws(**told["draws"]) if "draws" in told else None
             protocol, absent = base64.b64decode(told["protocol"]), convert.ABSENT[told["absent"]]
@@ -270,30 +269,42 @@ class EvaluationService:
             if not await _is_kept(kept):
                 return
 
-            def commit() -> None:
-                with core.storage.keeping():
-                    report = core.storage.blobs.put(done.scores)
-                    core.storage.end(evaluation_id, SUCCEEDED, report=report, metrics=done.metrics)
+            def commit() -> dict[str, Any]:
+                with core.storage.keeping() as keep:
+                    return core.storage.end(evaluation_id, SUCCEEDED, report=keep(done.scores), metrics=done.metrics)
 
-            await core.db(commit)
+            if (await core.db(commit))["state"] == CANCELLED:  # which came when all was done but this
+                running.error = StateError(STOPPED)
         except asyncio.CancelledError:  # by CancelEvaluation, which has written it down, or the end of the server
-            running.error = StateError("the evaluation was cancelled, or the server is about to stop")
+            running.error = StateError(STOPPED)
             if core.pool.is_closed:
                 running.error = WorkerLostError("the server stopped; it goes on with this when it starts again")
         except Exception as error:
             running.error = error
-            if await _is_kept(kept) and not (core.pool.is_closed and isinstance(error, WorkerLostError)):
+            is_left = core.pool.is_closed and isinstance(error, (WorkerLostError, DrainingError))
+            if await _is_kept(kept) and not is_left:
                 text = str(error) if isinstance(error, DetmetricsError) else "a fault of the server"
                 if not isinstance(error, DetmetricsError):
                     log("fault", level=40, error=error, evaluation=evaluation_id)
-                with suppress(Exception):
-                    await core.db(core.storage.end, evaluation_id, FAILED, error=text, metrics={})
+                while not await self._failed(evaluation_id, text) and not core.pool.is_closed:
+                    running.tell(None)  # who listens need not wait until there is room on the disk
+                    await asyncio.sleep(AGAIN_S)
         finally:
-            for name in (payload.scratch, path):
-                if name:
-                    Path(name).unlink(missing_ok=True)
+            if path:
+                Path(path).unlink(missing_ok=True)
             self._running.pop(evaluation_id, None)
             running.tell(None)
+
+    async def _failed(self, evaluation_id: str, text: str) -> bool:
+        """Write down that an evaluation failed; give whether that is done: nothing may stay running for ever."""
+        try:
+            await self._core.db(self._core.storage.end, evaluation_id, FAILED, error=text, metrics={})
+        except NotFoundError:  # cancelled and deleted in the meantime
+            return True
+        except Exception as error:
+            log("fault", level=40, error=error, evaluation=evaluation_id)
+            return False
+        return True
 
     def _stored(self, row: dict[str, Any], which: str) -> tuple[jobs.Payload, dict[str, Any]]:
         """Give the predictions of a row as a payload, and how they are evaluated."""
@@ -344,11 +355,16 @@ class EvaluationService:
         request = messages.parse("CancelEvaluationRequest", data)
         storage, evaluation_id = self._core.storage, asking.evaluation(request.name)
         check_owner((await self._core.db(storage.evaluation, evaluation_id))["owner"])
-        row = await self._core.db(storage.end, evaluation_id, CANCELLED, metrics={})
+        row = await asyncio.shield(self._core.begin(self._cancelled(evaluation_id)))
+        return messages.twin("CancelEvaluationResponse")(evaluation=_without_scores(row))
+
+    async def _cancelled(self, evaluation_id: str) -> dict[str, Any]:
+        """Write down that an evaluation is cancelled, if it is still running, and then stop it."""
+        row = await self._core.db(self._core.storage.end, evaluation_id, CANCELLED, metrics={})
         running = self._running.get(evaluation_id)
         if running is not None and running.task is not None and row["state"] == CANCELLED:
             running.task.cancel()
-        return messages.twin("CancelEvaluationResponse")(evaluation=_without_scores(row))
+        return row
 
     async def DeleteEvaluation(self, data: bytes, context: Any) -> Any:
         """Delete an evaluation."""
@@ -385,11 +401,7 @@ class EvaluationService:
             raise InputError("absent of baseline and candidate", expected="the same")
         truth = await self._truth(rows[0]["dataset"])
         job = jobs.Compare(truth, sides[0], sides[1], rules[0], absents.pop(), data, slicings)
-        try:
-            response = await self._core.pool.run(job, kill=True)
-        finally:
-            for payload in sides:
-                Path(payload.scratch).unlink(missing_ok=True)
+        response = await self._core.pool.run(job, kill=True)
         return messages.twin("CompareEvaluationsResponse").FromString(response)
 
     async def _message(self, row: dict[str, Any], *, full: bool) -> Any:

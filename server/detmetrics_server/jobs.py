@@ -26,7 +26,7 @@ class Payload(NamedTuple):
     max_bytes : int
         Largest size after decompression.
     scratch : str
-        A file that may be written and that the front deletes.
+        A file that the worker may write; the pool deletes it once nobody can write it any more.
     """
 
     format: int
@@ -114,3 +114,8 @@ class Compare(NamedTuple):
 
 
 Job = Check | Evaluate | Compare
+
+
+def payloads(job: Job) -> list[Payload]:
+    """Give all boxes of a job."""
+    return [value for value in job if isinstance(value, Payload)]

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from detmetrics.errors import InputError
@@ -24,7 +25,11 @@ class WorkerFaultError(Exception):
 
 
 class _Slot:
-    """One worker process and the pipe to it; used by one thread at a time."""
+    """One worker process and the pipe to it; used by one thread at a time.
+
+    The event loop only ever sets a flag (that a job is not wanted, that all is over) and then kills the process; the
+    thread only ever sets the process and then looks at the flags. So neither can miss the other.
+    """
 
     def __init__(self, cache_bytes: int, memory_bytes: int) -> None:
         self._settings = (cache_bytes, memory_bytes)
@@ -36,7 +41,7 @@ class _Slot:
         """Start the process and wait until it is ready."""
         self.stop()
         ours, theirs = socket.socketpair()
-        with theirs:
+        with ours, theirs:
             command = [sys.executable, "-m", "detmetrics_server.worker", str(theirs.fileno())]
             self.process = subprocess.Popen(
                 [*command, *(str(value) for value in self._settings)],
@@ -44,9 +49,17 @@ class _Slot:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for the server, which then drains
             )
-        self._pipe = Connection(ours.detach())
+            self._pipe = Connection(ours.detach())
+        if self.is_closed:
+            self.kill()
         kind, _ = self._pipe.recv()
         assert kind == "ready"
+
+    def kill(self) -> None:
+        """Kill the process, from any thread; whoever waits for it sees its pipe end."""
+        process = self.process
+        if process is not None:
+            process.kill()
 
     def stop(self) -> None:
         """End the process."""
@@ -60,10 +73,20 @@ class _Slot:
 
     def call(self, job: jobs.Job, progress: Progress, is_wanted: Callable[[], bool]) -> Any:
         """Do a job; a worker that dies in the middle costs one retry."""
+        try:
+            return self._call(job, progress, is_wanted)
+        finally:
+            for payload in jobs.payloads(job):  # here, where no worker can write them any more
+                if payload.scratch:
+                    Path(payload.scratch).unlink(missing_ok=True)
+
+    def _call(self, job: jobs.Job, progress: Progress, is_wanted: Callable[[], bool]) -> Any:
         for attempt in (1, 2):
             try:
                 if self._pipe is None:
                     self.start()
+                if not is_wanted():  # it was let go of before there was a process to kill
+                    raise WorkerLostError("nobody wants this any more")
                 assert self._pipe is not None
                 self._pipe.send(job)
                 while True:
@@ -78,7 +101,7 @@ class _Slot:
                         raise value
                     else:
                         raise WorkerFaultError(value)
-            except (EOFError, ConnectionError):
+            except (EOFError, OSError):  # OSError also where it ends in the middle of what it says
                 self.stop()
                 if attempt == 2 or self.is_closed or not is_wanted():
                     raise WorkerLostError(
@@ -122,7 +145,7 @@ class Pool:
         loop = asyncio.get_running_loop()
         starts = [loop.run_in_executor(self._threads, slot.start) for slot in self._slots]
         for failure in await asyncio.gather(*starts, return_exceptions=True):
-            if isinstance(failure, (EOFError, ConnectionError)):
+            if isinstance(failure, (EOFError, OSError)):
                 hint = "is worker_memory_bytes, or the machine, too small?"
                 raise InputError("a worker process cannot start", hint=hint) from None
             if failure is not None:
@@ -165,6 +188,7 @@ class Pool:
         Raises
         ------
         BusyError, DrainingError, WorkerLostError, LimitError
+            DrainingError also for what was waiting when the pool was closed.
         Exception
             What the job itself raises.
         """
@@ -175,9 +199,12 @@ class Pool:
             slot = await self._free.get()
         finally:
             self.waiting -= 1
+        if slot.is_closed:
+            self._free.put_nowait(slot)  # for the next that waits, to be told as well
+            raise DrainingError("the server stopped; try again later")
         self.running += 1
         loop = asyncio.get_running_loop()
-        is_wanted = True
+        end, is_wanted = loop.time() + self.timeout_s, True
 
         def tell(stage: str, done: int, total: int) -> None:
             if progress is not None and is_wanted:
@@ -195,14 +222,17 @@ class Pool:
             if work.done():
                 self._release(slot)
             else:
-                if kill and slot.process is not None:
-                    slot.process.kill()
-                task = asyncio.ensure_future(self._after(work, slot))
+                if kill:
+                    slot.kill()
+                task = asyncio.ensure_future(self._after(work, slot, end - loop.time()))
                 self._left.add(task)
                 task.add_done_callback(self._left.discard)
 
-    async def _after(self, work: asyncio.Future[Any], slot: _Slot) -> None:
-        """Wait for work that nobody wants any more."""
+    async def _after(self, work: asyncio.Future[Any], slot: _Slot, seconds: float) -> None:
+        """Wait for work that nobody wants any more, and kill the worker where that takes longer than it may."""
+        await asyncio.wait([work], timeout=max(seconds, 0.0))
+        if not work.done():
+            slot.kill()
         with contextlib.suppress(Exception):
             await work
         self._release(slot)
@@ -216,8 +246,7 @@ class Pool:
         self.is_closed = True
         for slot in self._slots:
             slot.is_closed = True
-            if slot.process is not None:
-                slot.process.kill()
+            slot.kill()
         await asyncio.gather(*self._left, return_exceptions=True)
         await asyncio.get_running_loop().run_in_executor(None, self._threads.shutdown)
         for slot in self._slots:

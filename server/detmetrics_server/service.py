@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,11 +127,13 @@ class Server:
     async def stop(self, drain_s: float | None = None) -> None:
         """Refuse new calls, let those at work finish for a while, and end; what is left goes on at the next start."""
         drain_s = self.settings.drain_s if drain_s is None else drain_s
+        end = time.monotonic() + drain_s
         log("stopping", drain_s=drain_s, waiting=self.core.pool.waiting, running=self.core.pool.running)
         await self._health.enter_graceful_shutdown()
         await self._server.stop(drain_s)
         self.core.pool.is_closed = True
-        await self._evaluations.drain(drain_s)
+        await self.core.settle()  # gRPC tells calls to end, and does not wait until they have
+        await self._evaluations.drain(max(end - time.monotonic(), 0.0))
         await self.core.pool.close()
         if self._stop_metrics is not None:
             await asyncio.to_thread(self._stop_metrics)

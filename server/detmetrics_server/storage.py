@@ -13,15 +13,15 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from detmetrics.errors import InputError
 from detmetrics.extras import needs
-from detmetrics_server.blobs import Blobs
-from detmetrics_server.errors import ExistsError, FullError, NotFoundError, StateError
+from detmetrics_server.blobs import Blobs, Spooled
+from detmetrics_server.errors import DrainingError, ExistsError, FullError, NotFoundError, StateError
 
 with needs("server"):
     import sqlalchemy as sa
@@ -132,7 +132,7 @@ class Storage:
     """
 
     def __init__(self, folder: Path, *, url: str = "", durable: bool = True, exclusive: bool = True) -> None:
-        self._lock, self._held = threading.RLock(), -1
+        self._lock, self._held, self._is_closed = threading.RLock(), -1, False
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # ground truth is for nobody else
             if exclusive:
@@ -157,8 +157,9 @@ class Storage:
             raise InputError(f"cannot use the database: {str(error.orig).splitlines()[0]}") from None
 
     def close(self) -> None:
-        """Let go of the folder, once nothing is being kept."""
+        """Let go of the folder, once nothing is being kept; what comes later is refused, since it may be another's."""
         with self._lock:
+            self._is_closed = True
             self.engine.dispose()
             self._let_go()
 
@@ -171,6 +172,7 @@ class Storage:
     def _begin(self) -> Iterator[sa.Connection]:
         """One transaction; the disk being full is FullError."""
         with self._lock:
+            self._check_open()
             try:
                 with self.engine.begin() as connection:
                     yield connection
@@ -178,6 +180,10 @@ class Storage:
                 if any(sign in str(error.orig) for sign in ("full", "disk I/O", "No space left")):
                     raise FullError("the server's disk is full: nothing was stored") from error
                 raise
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise DrainingError("the server stopped; try again later")
 
     def sweep(self) -> int:
         """Delete blobs and uploads that no row names; give their number. Only while nothing else runs."""
@@ -193,10 +199,25 @@ class Storage:
     # blobs
 
     @contextmanager
-    def keeping(self) -> Iterator[None]:
-        """Hold off deletion of blobs from before one is kept until its row is there."""
+    def keeping(self) -> Iterator[Callable[[bytes | Spooled], str]]:
+        """Hold off deletion of blobs from before one is kept until its row is there.
+
+        Give what keeps bytes or an upload, and gives their SHA-256; where no row comes of it they go again.
+        """
+        kept: list[str] = []
+
+        def keep(what: bytes | Spooled) -> str:
+            kept.append(self.blobs.put(what) if isinstance(what, bytes) else self.blobs.keep(what))
+            return kept[-1]
+
         with self._lock:
-            yield
+            self._check_open()
+            try:
+                yield keep
+            except BaseException:
+                with suppress(Exception):  # the first error is the one to tell
+                    self._release(*kept)
+                raise
 
     def _release(self, *hashes: str | None) -> None:
         """Delete blobs that no row names any more."""

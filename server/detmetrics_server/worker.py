@@ -233,7 +233,7 @@ def _all_of(path: Path, payload: jobs.Payload) -> bytes:
 
 
 def _unpack(path: Path, payload: jobs.Payload) -> None:
-    with open(payload.scratch, "xb") as file:
+    with open(payload.scratch, "wb") as file:  # a worker that was lost may have left a part of it
         _pieces(path, payload, file.write)
 
 
