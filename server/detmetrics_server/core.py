@@ -76,7 +76,9 @@ class Core:
             task.exception()  # nobody may be left to be told
 
     async def settle(self) -> None:
-        """Wait until no call is left and all that they began has ended; once nothing new comes in."""
+        """End all calls, and wait until all that they began has ended; once no answer goes out any more."""
+        for call in self.calls:
+            call.cancel()
         while left := self.calls | self._begun:
             await asyncio.wait(left)
 
