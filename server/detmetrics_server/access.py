@@ -96,7 +96,8 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         async def one(stream: Any, context: Any) -> Any:
             try:
                 with self._core.receiving(is_public=is_public):
-                    request = await asyncio.wait_for(anext(stream, None), idle_s)
+                    async with asyncio.timeout(idle_s):
+                        request = await anext(stream, None)
             except TimeoutError:
                 raise InputError(f"request: nothing came for {idle_s:g} s") from None
             if request is None:

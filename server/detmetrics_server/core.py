@@ -76,10 +76,10 @@ class Core:
             task.exception()  # nobody may be left to be told
 
     async def settle(self) -> None:
-        """End the calls that are left, and wait for all that they began; once nothing new comes in."""
+        """End all calls, and wait until all that they began has ended; once no answer goes out any more."""
+        for call in self.calls:
+            call.cancel()
         while left := self.calls | self._begun:
-            for call in self.calls:
-                call.cancel()
             await asyncio.wait(left)
 
     @contextmanager

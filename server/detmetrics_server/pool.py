@@ -213,7 +213,8 @@ class Pool:
 
         work = loop.run_in_executor(self._threads, slot.call, job, tell, lambda: is_wanted)
         try:
-            return await asyncio.wait_for(asyncio.shield(work), self.timeout_s)
+            async with asyncio.timeout_at(end):
+                return await asyncio.shield(work)
         except TimeoutError:
             kill = True
             raise LimitError(f"this takes longer than the {self.timeout_s:g} s that one evaluation may take") from None

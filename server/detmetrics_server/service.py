@@ -132,7 +132,7 @@ class Server:
         await self._health.enter_graceful_shutdown()
         await self._server.stop(drain_s)
         self.core.pool.is_closed = True
-        await self.core.settle()  # gRPC tells calls to end, and does not wait until they have
+        await self.core.settle()  # gRPC does not wait until they have ended
         await self._evaluations.drain(max(end - time.monotonic(), 0.0))
         await self.core.pool.close()
         if self._stop_metrics is not None:

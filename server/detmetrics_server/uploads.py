@@ -56,7 +56,8 @@ class Upload:
         if time.monotonic() > self._end:
             raise InputError("upload", expected=f"whole after {self._core.settings.upload_s:g} s")
         try:
-            data = await asyncio.wait_for(anext(self._stream, None), idle_s)
+            async with asyncio.timeout(idle_s):  # wait_for of Python 3.11 misses a cancellation just as a part comes
+                data = await anext(self._stream, None)
         except TimeoutError:
             raise InputError(f"upload: no part came for {idle_s:g} s") from None
         if data is None:
