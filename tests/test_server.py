@@ -32,7 +32,7 @@ import grpc
 import serving
 from detmetrics.gate import Gate
 from detmetrics.reporting import comparing
-from detmetrics_server import asking, blobs, convert, datasets, evaluations, intervals, jobs, messages, statuses
+from detmetrics_server import asking, blobs, convert, datasets, evaluations, intervals, messages, statuses
 from detmetrics_server import client as clients
 from detmetrics_server import storage as storages
 from detmetrics_server.client import Client
@@ -608,87 +608,6 @@ def test_a_deadline_before_the_answer_leaves_nothing(client: Client, server: Run
     serving.wait_until(lambda: server.pool.running == 0)
     assert len(list(client.evaluations())) == before
     assert server.server.core.pending_bytes == 0
-
-
-def test_what_nobody_wants_may_not_take_longer_either(tmp_path: Path) -> None:
-    """A worker that hangs with work of a caller who has gone is killed after the time that one evaluation may take."""
-    truth, pred = serving.boxes()
-    with serving.serving(tmp_path, timeout_s=1) as server, server.client() as client:
-        client.upload_dataset("small", truth)
-        (pid,) = server.pool.pids()
-        os.kill(pid, signal.SIGSTOP)
-        with server.client(timeout_s=0.3) as hasty, pytest.raises(ServiceError, match="DEADLINE"):
-            hasty.evaluate(pred, dataset="small")
-        serving.wait_until(lambda: server.pool.running == 0)
-        assert client.evaluate(pred, dataset="small").state == "succeeded"
-        assert server.pool.pids() != [pid]
-
-
-def test_a_worker_lost_while_it_unpacked_left_a_part(client: Client, server: Running, tmp_path: Path) -> None:
-    """Its retry meets the file, and no file is left."""
-    truth, _ = serving.boxes()
-    dm.io.parquet.write(truth, tmp_path / "truth.parquet")
-    with gzip.open(tmp_path / "truth.gz", "wb") as file:
-        file.write((tmp_path / "truth.parquet").read_bytes())
-    (tmp_path / "scratch").write_bytes(b"a part")
-    payload = jobs.Payload(
-        format=messages.PARQUET,
-        compression=messages.GZIP,
-        path=str(tmp_path / "truth.gz"),
-        source="truth",
-        max_bytes=1 << 30,
-        scratch=str(tmp_path / "scratch"),
-    )
-    assert server.do(server.pool.run(jobs.Check(payload))).n_boxes == len(truth)
-    assert not (tmp_path / "scratch").exists()
-
-
-def test_a_failure_is_written_down_once_there_is_room(
-    client: Client, server: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Until then it is tried again: an evaluation that nobody works on may not stay running."""
-    _, pred = serving.boxes()
-    end, full = server.storage.end, threading.Event()
-
-    def ends(name: str, state: int, **more: Any) -> Any:
-        if state != messages.CANCELLED and not full.is_set():
-            raise FullError("the server's disk is full: nothing was stored")
-        return end(name, state, **more)
-
-    monkeypatch.setattr(evaluations, "AGAIN_S", 0.05)
-    monkeypatch.setattr(server.storage, "end", ends)
-    with grpc.insecure_channel(server.address) as channel:
-        stream = channel.stream_stream(f"{EVALUATIONS}/EvaluateStream")(iter(pieces(pred)))
-        name = messages.parse("EvaluateStreamResponse", next(stream)).accepted.name
-        assert serving.code_of(lambda: list(stream)) == "RESOURCE_EXHAUSTED"
-        assert client.get(name).state == "running"
-        full.set()
-        serving.wait_until(lambda: client.get(name).state == "failed")
-    assert "full" in client.get(name).error
-
-
-def test_cancelled_when_all_was_done_but_writing_it_down(
-    client: Client, server: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Who listens is told as if it had come before."""
-    _, pred = serving.boxes()
-    end = server.storage.end
-
-    def ends(name: str, state: int, **more: Any) -> Any:
-        if state == messages.SUCCEEDED:
-            end(name, messages.CANCELLED, metrics={})
-        return end(name, state, **more)
-
-    monkeypatch.setattr(server.storage, "end", ends)
-    with grpc.insecure_channel(server.address) as channel:
-        stream = channel.stream_stream(f"{EVALUATIONS}/EvaluateStream")(iter(pieces(pred)))
-        name = messages.parse("EvaluateStreamResponse", next(stream)).accepted.name
-        assert serving.code_of(lambda: list(stream)) == "FAILED_PRECONDITION"
-    assert client.get(name).state == "cancelled"
-    monkeypatch.undo()
-    before = set(server.storage.blobs.listed())
-    client.delete(name)
-    assert len(before - set(server.storage.blobs.listed())) <= 1, "its report was not kept in vain"
 
 
 def test_a_server_that_stops_waits_for_what_its_calls_began(tmp_path: Path) -> None:
