@@ -16,6 +16,7 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -185,15 +186,26 @@ def test_a_drain_lets_work_finish(tmp_path: Path) -> None:
     with Client(process.address, patience_s=0) as client:
         client.upload_dataset("small", truth)
         answers: list[Any] = []
+        stages: list[str] = []
+        path = tmp_path / "pred.parquet"
+        dm.io.parquet.write(pred, path)
         pid = workers_of(process)[0]
         os.kill(pid, signal.SIGSTOP)
-        thread = threading.Thread(target=lambda: answers.append(client.evaluate(pred, dataset="small")))
+
+        def ask() -> None:
+            answers.append(client.evaluate(path, dataset="small", progress=lambda stage, *_: stages.append(stage)))
+
+        def is_refused() -> bool:
+            with Client(process.address, patience_s=0) as late, suppress(DetmetricsError):
+                late.info()
+                return False
+            return True
+
+        thread = threading.Thread(target=ask)
         thread.start()
-        time.sleep(0.3)
+        serving.wait_until(lambda: "waiting" in stages)
         process.process.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
-        with Client(process.address, patience_s=0) as late, pytest.raises(DetmetricsError):
-            late.info()
+        serving.wait_until(is_refused)
         os.kill(pid, signal.SIGCONT)
         thread.join(20)
     assert process.process.wait(20) == 0
