@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -144,7 +145,7 @@ class Boxes:
         meta: Mapping[str, object] | None = None,
         source: str = "boxes",
     ) -> None:
-        n_boxes = len(np.atleast_1d(np.asarray(yaw_rad)))
+        n_boxes = _number(yaw_rad, center_m, size_lwh_m, frame, label)
         rows = _Rows(source, n_boxes)
         frame_code, frame_names = rows.codes("frame", frame, frames, default="numbers")
         label_code, label_names = rows.codes("label", label, labels, default="none")
@@ -420,6 +421,12 @@ class Boxes:
         return whole
 
 
+def _number(*columns: ArrayLike | Sequence[str]) -> int:
+    """Give the length that most columns have, so that an error names the one that differs."""
+    lengths = [len(one) if isinstance(one, (list, tuple)) else len(np.atleast_1d(np.asarray(one))) for one in columns]
+    return Counter(lengths).most_common(1)[0][0]
+
+
 class _Rows:
     """Checks of the columns of one call: every one must have the same length."""
 
@@ -478,7 +485,7 @@ class _Rows:
                 raise InputError(f"{self.source}.{tables}", expected="names (str)", got=strange[0])
             if len(set(names)) < len(names):
                 twice = [entry for entry, n in zip(*np.unique(names, return_counts=True), strict=True) if n > 1]
-                raise InputError(f"{self.source}.{tables}", expected="distinct", got=listing(map(str, twice)))
+                raise InputError(f"{self.source}.{tables}", expected="distinct", got=[str(one) for one in twice])
         array = value if isinstance(value, list) and value and isinstance(value[0], str) else np.asarray(value)
         if np.ndim(array) != 1 or len(array) != self.length:
             raise InputError(f"{self.source}.{name}", expected=f"of shape ({self.length},)", got=np.shape(array))

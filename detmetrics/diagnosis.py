@@ -199,6 +199,8 @@ class Diagnosis:
         """Say what costs most."""
         name = self.ledger.protocol.composite.name
         worst = max(self.prices, key=lambda cause: self.prices[cause][name])
+        if not self.prices[worst][name] > 0:
+            return f"<Diagnosis: nothing costs any {name}>"
         return f"<Diagnosis: {worst} costs most, {self.prices[worst][name]:.4f} {name}>"
 
 

@@ -47,6 +47,13 @@ def match(truth: Boxes, pred: Boxes, protocol: Protocol, *, threads: int | None 
     InputError
         Missing or extra frames, no scores, an unknown class or attribute, too many boxes in a frame.
     """
+    for name, value, expected in (
+        ("truth", truth, "Boxes, as detmetrics.io.load_truth gives them"),
+        ("predictions", pred, "Boxes, as detmetrics.io.load gives them"),
+        ("protocol", protocol, "a Protocol, as detmetrics.protocols.by_name gives them"),
+    ):
+        if not isinstance(value, Protocol if name == "protocol" else Boxes):
+            raise InputError(name, expected=expected, got=value)
     score = pred.score
     if score is None:
         raise InputError(f"{pred.source} have no scores: predictions need score=")

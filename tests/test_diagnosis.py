@@ -296,6 +296,9 @@ def test_what_comes_out() -> None:
     for cause in CAUSES[1:]:
         assert cause.name in str(diagnosis)
     assert "costs most" in repr(diagnosis)
+    car = dm.Boxes(center_m=[[5, 0, 0]], size_lwh_m=[[4, 2, 1]], yaw_rad=[0], label=["car"], frame=["a"], score=[1])
+    perfect = dm.match(car, car, dm.NUSCENES)
+    assert repr(dm.diagnose(perfect)) == "<Diagnosis: nothing costs any NDS>"
     whole = diagnosis.counts(threshold=4.0)
     parts = [diagnosis.counts(label, 4.0) for label in dm.NUSCENES.labels]
     for name, counts in whole.items():

@@ -285,3 +285,20 @@ def test_a_box_keeps_the_first_reason_why_it_does_not_count() -> None:
 def test_no_first_aid_where_all_is_well() -> None:
     complete = {"attribute": ["vehicle.moving"] * 10, "velocity_mps": np.ones((10, 2))}
     assert notes(complete, complete) == ""
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (0, "data", r"truth must be Boxes, as detmetrics.io.load_truth gives them, got 'data'"),
+        (1, "results.json", r"predictions must be Boxes, as detmetrics.io.load gives them, got 'results.json'"),
+        (2, "nuscenes", r"protocol must be a Protocol, as detmetrics.protocols.by_name gives them, got 'nuscenes'"),
+        (2, None, r"protocol must be a Protocol"),
+    ],
+)
+def test_what_is_no_boxes_and_no_protocol(place: int, value: object, message: str) -> None:
+    """Names and paths are what a newcomer tries first."""
+    given: list[Any] = [*make.scene(0), dm.NUSCENES]
+    given[place] = value
+    with pytest.raises(InputError, match=message):
+        dm.evaluate(*given)
