@@ -26,7 +26,7 @@ from detmetrics.files import whole_file
 if TYPE_CHECKING:
     from detmetrics.io._tables import Root
 
-FORMAT = 1
+FORMAT = 2
 UNUSED_DAYS = 90  # entries that nobody read for so long go when the next one is written
 _COLUMNS = ("center_m", "size_lwh_m", "yaw_rad", "label", "frame", "ego_xy_m", "place", "frame_place", *OPTIONAL)
 _TABLES = ("frames", "labels", "attributes", "partial", "source")
@@ -63,7 +63,7 @@ class Entry:
         try:
             with np.load(self.path, allow_pickle=False) as file:
                 told = json.loads(str(file["header"]))
-                columns = {name: file[name] for name in _COLUMNS if name in file}
+                columns = {name: file[name] for name in told["columns"]}  # one that the file lost is missed
                 extra = {
                     kind: {name: file[f"{kind}/{name}"] for name in told[kind]}
                     for kind in ("box_columns", "frame_columns")
@@ -90,7 +90,7 @@ class Entry:
     def write(self, boxes: Boxes, notice: Callable[[str], None]) -> None:
         """Keep the boxes and drop entries that are no longer used; a folder that cannot be written is no error."""
         arrays: dict[str, Any] = {name: getattr(boxes, name) for name in _COLUMNS if getattr(boxes, name) is not None}
-        told: dict[str, Any] = {name: getattr(boxes, name) for name in _TABLES}
+        told: dict[str, Any] = {name: getattr(boxes, name) for name in _TABLES} | {"columns": list(arrays)}
         for kind in ("box_columns", "frame_columns"):
             content = getattr(boxes, kind)
             told[kind] = list(content)
