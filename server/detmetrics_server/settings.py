@@ -52,7 +52,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Largest message, and all messages at work together. Larger inputs are uploads, of which two chunks at a time are
         in memory and the rest is on the disk.
     max_upload_bytes, max_unpacked_bytes, max_spool_bytes : int
-        Largest upload as sent and after decompression, and all unfinished uploads together.
+        Largest upload as sent and after decompression, and all uploads together, each until it is checked and kept.
     idle_s, upload_s, timeout_s, drain_s : float
         Longest wait for the next part of an upload; longest time of one upload; longest time of one evaluation; time
         that work at hand has to finish after SIGTERM.
