@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import os
 import signal
 import socket
+import sqlite3
 import struct
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -31,10 +33,10 @@ from detmetrics_server import client as clients
 from detmetrics_server import pool as pools
 from detmetrics_server.client import Client
 from detmetrics_server.core import CALLER, Caller
-from detmetrics_server.errors import DrainingError, FullError, ServiceError
+from detmetrics_server.errors import DrainingError, FullError, ServiceError, WorkerLostError
 from detmetrics_server.messages import CANCELLED, GZIP, NUSCENES_JSON, RUNNING
 from detmetrics_server.storage import Query, Storage
-from serving import EVALUATIONS, Running
+from serving import EVALUATIONS, Process, Running
 
 
 @pytest.fixture(scope="module")
@@ -494,3 +496,87 @@ def test_nothing_is_kept_where_its_row_cannot_be_written(server: Running, client
     with pytest.raises(FullError):
         fails()
     assert sorted(storage.blobs.listed()) == before
+
+
+def held(slot: pools._Slot, *arguments: Any) -> Any:
+    """A worker that has a job until it is killed."""
+    _, _, is_wanted, begun = arguments
+    begun()
+    serving.wait_until(lambda: slot.is_closed or not is_wanted())
+    raise WorkerLostError("killed")
+
+
+def attempts(folder: Path) -> list[int]:
+    storage = Storage(folder)
+    try:
+        return [row["attempts"] for row in storage.evaluations(Query(descending=False), 9, None).rows]
+    finally:
+        storage.close()
+
+
+def test_stops_that_drain_count_against_no_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither against one that waits, nor against one that a worker has."""
+    with serving.serving(tmp_path) as server, server.client() as client:
+        client.upload_dataset("small", serving.boxes()[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(pools._Slot, "start", lambda slot: None)
+        patch.setattr(pools._Slot, "_call", held)
+        server = Running(tmp_path)
+        with accepted(server), accepted(server):
+            serving.wait_until(lambda: (server.pool.running, server.pool.waiting) == (1, 1))
+            server.stop(drain_s=0)
+        for _ in range(evaluations.MAX_ATTEMPTS + 1):
+            server = Running(tmp_path)
+            serving.wait_until(lambda one=server: (one.pool.running, one.pool.waiting) == (1, 1))
+            server.stop(drain_s=0)
+        assert attempts(tmp_path) == [-1, -1]
+    with serving.serving(tmp_path) as server, server.client() as client:
+        serving.wait_until(lambda: not server.server._evaluations._running)
+        assert [run.state for run in client.evaluations()] == ["succeeded", "succeeded"]
+
+
+def test_a_kill_counts_against_what_a_worker_had_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "x"
+    process = Process(folder)
+    with Client(process.address) as client:
+        client.upload_dataset("small", serving.boxes()[0])
+    (started,) = [line for line in Path(f"{folder}.log").read_text().splitlines() if '"started"' in line]
+    (pid,) = json.loads(started)["workers"]
+    os.kill(pid, signal.SIGSTOP)
+    with grpc.insecure_channel(process.address) as channel:
+        call = channel.stream_stream(f"{EVALUATIONS}/EvaluateStream")
+        for _ in range(2):
+            next(call(iter(pieces()), timeout=60))
+        serving.wait_until(lambda: attempts_now(folder) == [0, -1])
+        process.kill()
+    assert attempts(folder) == [0, -1]
+    storage = Storage(folder)
+    assert [row["attempts"] for row in storage.begin_attempts()] == [1, 0]
+    storage.close()
+
+
+def attempts_now(folder: Path) -> list[int]:
+    """While a server has the folder."""
+    with closing(sqlite3.connect(folder / "detmetrics.db")) as database:
+        return [row[0] for row in database.execute("SELECT attempts FROM evaluations ORDER BY seq")]
+
+
+def test_a_start_that_fails_counts_against_no_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving.serving(tmp_path) as server, server.client() as client:
+        client.upload_dataset("small", serving.boxes()[0])
+    monkeypatch.setattr(pools._Slot, "start", lambda slot: None)
+    monkeypatch.setattr(pools._Slot, "_call", held)
+    server = Running(tmp_path)
+    with accepted(server):
+        serving.wait_until(lambda: server.pool.running)
+        server.stop(drain_s=0)
+
+    async def fails(server: Any) -> None:
+        await asyncio.sleep(0.3)  # what was left is at work by then
+        raise RuntimeError("no start")
+
+    monkeypatch.setattr(type(server.server._server), "start", fails)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="no start"):
+            Running(tmp_path)
+        assert attempts(tmp_path) == [-1]

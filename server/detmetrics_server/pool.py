@@ -71,22 +71,27 @@ class _Slot:
             self._pipe.close()
             self._pipe = None
 
-    def call(self, job: jobs.Job, progress: Progress, is_wanted: Callable[[], bool]) -> Any:
+    def call(
+        self, job: jobs.Job, progress: Progress, is_wanted: Callable[[], bool], begun: Callable[[], object]
+    ) -> Any:
         """Do a job; a worker that dies in the middle costs one retry."""
         try:
-            return self._call(job, progress, is_wanted)
+            return self._call(job, progress, is_wanted, begun)
         finally:
             for payload in jobs.payloads(job):  # here, where no worker can write them any more
                 if payload.scratch:
                     Path(payload.scratch).unlink(missing_ok=True)
 
-    def _call(self, job: jobs.Job, progress: Progress, is_wanted: Callable[[], bool]) -> Any:
+    def _call(
+        self, job: jobs.Job, progress: Progress, is_wanted: Callable[[], bool], begun: Callable[[], object]
+    ) -> Any:
         for attempt in (1, 2):
             try:
                 if self._pipe is None:
                     self.start()
                 if not is_wanted():  # it was let go of before there was a process to kill
                     raise WorkerLostError("nobody wants this any more")
+                begun()
                 assert self._pipe is not None
                 self._pipe.send(job)
                 while True:
@@ -171,7 +176,13 @@ class Pool:
             raise BusyError(f"{self.waiting} evaluations wait already")
 
     async def run(
-        self, job: jobs.Job, *, progress: Progress | None = None, kill: bool = False, must_wait: bool = False
+        self,
+        job: jobs.Job,
+        *,
+        progress: Progress | None = None,
+        kill: bool = False,
+        must_wait: bool = False,
+        begun: Callable[[], object] = lambda: None,
     ) -> Any:
         """Do a job in a worker.
 
@@ -184,6 +195,8 @@ class Pool:
             Whether cancellation kills the worker; else it finishes what nobody wants any more.
         must_wait : bool
             Whether it waits also in a full queue: it was accepted before.
+        begun : callable, optional
+            Called in a thread each time before a worker gets it.
 
         Raises
         ------
@@ -211,7 +224,7 @@ class Pool:
                 with contextlib.suppress(RuntimeError):  # the loop has ended
                     loop.call_soon_threadsafe(progress, stage, done, total)
 
-        work = loop.run_in_executor(self._threads, slot.call, job, tell, lambda: is_wanted)
+        work = loop.run_in_executor(self._threads, slot.call, job, tell, lambda: is_wanted, begun)
         try:
             async with asyncio.timeout_at(end):
                 return await asyncio.shield(work)
