@@ -28,6 +28,7 @@ from detmetrics.errors import InputError
 pytest.importorskip("grpc", reason="detmetrics[server] is not installed")
 
 import grpc
+import sqlalchemy as sa
 
 import serving
 from detmetrics_server import access, convert, messages
@@ -178,6 +179,16 @@ def test_settings_are_printed_as_they_can_be_read(tmp_path: Path) -> None:
         text = server_settings.Settings(storage="x", database_url=url).to_text()
         assert "secret" not in text
         assert "host/db" in text
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://me:se?cret@host/db", "postgresql://host/db?user=me@there&password=secret"]
+)
+def test_a_url_whose_login_cannot_be_told_from_its_rest_is_not_printed(url: str) -> None:
+    shown = sa.make_url(url)
+    assert "se" in (shown.password or shown.query["password"])
+    text = server_settings.Settings(storage="x", database_url=url).to_text()
+    assert 'database_url = "postgresql://…"' in text
 
 
 @pytest.mark.parametrize(

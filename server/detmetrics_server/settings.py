@@ -145,8 +145,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         values = msgspec.to_builtins(self)
         scheme, mark, rest = self.database_url.partition("://")
         if mark:
-            place = rest.partition("?")[0].rpartition("@")
-            values["database_url"] = f"{scheme}://{'…@' if place[1] else ''}{place[2]}{'?…' if '?' in rest else ''}"
+            front, has_more, more = rest.partition("?")
+            place = front.rpartition("@")
+            shown = f"{'…@' if place[1] else ''}{place[2]}{'?…' if has_more else ''}"
+            values["database_url"] = f"{scheme}://{'…' if '@' in more else shown}"  # a password may have a ?
         return "\n".join(_to_toml(name, value) for name, value in values.items())
 
 
