@@ -239,6 +239,46 @@ def test_what_nobody_waits_for_may_not_take_longer_than_anything_else(tmp_path: 
         assert server.pool.pids() != [pid]
 
 
+def test_who_waits_longest_is_next() -> None:
+    """Also where a newcomer asks just as a worker becomes free."""
+
+    async def turns() -> list[str]:
+        pool, order = played(Pipe(lambda: 1)), []
+        slot = pool._free.get_nowait()
+
+        async def one(name: str) -> None:
+            await pool.run(a_check(), must_wait=True)
+            order.append(name)
+
+        calls = [asyncio.ensure_future(one(name)) for name in ("first", "second")]
+        await asyncio.sleep(0)
+        calls.append(asyncio.ensure_future(one("newcomer")))
+        pool._free.put_nowait(slot)
+        async with asyncio.timeout(20):
+            await asyncio.gather(*calls)
+        return order
+
+    assert asyncio.run(turns()) == ["first", "second", "newcomer"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_no_room_to_unpack_is_a_full_disk(tmp_path: Path) -> None:
+    sent = tmp_path / "sent"
+    sent.write_bytes(gzip.compress(b"x" * 100_000))
+    payload = jobs.Payload(format=NUSCENES_JSON, compression=GZIP, path=str(sent), scratch="/dev/full")
+    with pytest.raises(FullError, match="disk is full"):
+        worker.read(payload, lambda *_: None, are_predictions=True)
+
+
+def test_a_worker_outlives_the_signal_that_tells_the_server_to_drain(server: Running, client: Client) -> None:
+    """A service manager sends it to all processes."""
+    client.evaluate(serving.boxes()[1], dataset="small")
+    (pid,) = server.pool.pids()
+    os.kill(pid, signal.SIGTERM)
+    assert client.evaluate(serving.boxes()[1], dataset="small").state == "succeeded"
+    assert server.pool.pids() == [pid]
+
+
 # callers
 
 

@@ -135,6 +135,7 @@ class Pool:
         self._slots = [_Slot(cache_bytes, memory_bytes) for _ in range(workers)]
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="pool")
         self._free: asyncio.Queue[_Slot] = asyncio.Queue()
+        self._turn = asyncio.Lock()  # fair, as the queue is not: it gives to who comes before who waits has woken
         self._left: set[asyncio.Task[None]] = set()
         self.waiting = self.running = 0
         self.is_closed = False
@@ -209,7 +210,8 @@ class Pool:
             self.check_room()
         self.waiting += 1
         try:
-            slot = await self._free.get()
+            async with self._turn:
+                slot = await self._free.get()
         finally:
             self.waiting -= 1
         if slot.is_closed:
