@@ -33,7 +33,7 @@ from detmetrics_server import client as clients
 from detmetrics_server import pool as pools
 from detmetrics_server.client import Client
 from detmetrics_server.core import CALLER, Caller
-from detmetrics_server.errors import DrainingError, FullError, ServiceError, WorkerLostError
+from detmetrics_server.errors import DrainingError, FullError, NotFoundError, ServiceError, WorkerLostError
 from detmetrics_server.messages import CANCELLED, GZIP, NUSCENES_JSON, RUNNING
 from detmetrics_server.storage import Query, Storage
 from serving import EVALUATIONS, Process, Running
@@ -387,6 +387,44 @@ def test_an_answer_to_a_caller_who_went_is_no_fault_of_the_server(
 
 
 # evaluations
+
+
+@pytest.mark.parametrize("what", ["evaluation", "data set"])
+def test_what_is_deleted_while_it_waits_is_not_found(server: Running, client: Client, what: str) -> None:
+    """It is no damage of what is stored."""
+    truth, pred = serving.boxes()
+    pred = pred.replace(score=pred.score * 0.9)
+    name = client.evaluate(pred, dataset="small").name
+    client.upload_dataset("gone", truth.take(truth.frames[:3]))
+    with stopped_worker(server), ThreadPoolExecutor(2) as threads, server.client() as other:
+        first = threads.submit(other.evaluate, pred, truth=truth)
+        serving.wait_until(lambda: server.pool.running == 1)
+        if what == "evaluation":
+            second = threads.submit(other.compare, name, name, n=10)
+        else:
+            second = threads.submit(other.evaluate, pred, dataset="gone")
+        serving.wait_until(lambda: server.pool.waiting == 1)
+        if what == "evaluation":
+            client.delete(name)
+        client.delete_dataset("gone")
+        os.kill(server.pool.pids()[0], signal.SIGCONT)
+        first.result(20)
+        with pytest.raises(NotFoundError):
+            second.result(20)
+
+
+def test_what_is_deleted_while_it_is_read_is_not_found(
+    server: Running, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, read = client.evaluate(serving.boxes()[1], dataset="small").name, server.storage.blobs.read
+
+    def late(sha256: str) -> bytes:
+        server.storage.delete_evaluation(name.split("/")[1])
+        return read(sha256)
+
+    monkeypatch.setattr(server.storage.blobs, "read", late)
+    with pytest.raises(NotFoundError):
+        client.get(name)
 
 
 def test_what_failed_while_the_disk_was_full_does_not_stay_running(

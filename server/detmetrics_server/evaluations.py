@@ -10,6 +10,7 @@ import os
 import time
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from detmetrics_server import asking, convert, jobs, messages
 from detmetrics_server.attempts import Attempt
 from detmetrics_server.blobs import Spooled
 from detmetrics_server.core import CALLER, Core, check_owner
-from detmetrics_server.errors import DrainingError, NotFoundError, StateError, WorkerLostError
+from detmetrics_server.errors import CorruptError, DrainingError, NotFoundError, StateError, WorkerLostError
 from detmetrics_server.messages import CANCELLED, COLUMNS, FAILED, PLAIN, RUNNING, SUCCEEDED
 from detmetrics_server.uploads import Upload
 from detmetrics_server.watching import log
@@ -90,7 +91,8 @@ class EvaluationService:
             pred = jobs.Payload(format=COLUMNS, data=predictions)
             job = jobs.Evaluate(truth, pred, protocol, convert.ABSENT[absent], draws)
             del data, request, given_truth
-            done: jobs.Evaluated = await self._core.pool.run(job, kill=draws is not None)  # which take long
+            async with self._there(fields["dataset"]):
+                done: jobs.Evaluated = await self._core.pool.run(job, kill=draws is not None)  # which take long
             if is_stored:
                 row = await asyncio.shield(self._core.begin(self._store(fields, predictions, done)))
                 evaluation = await self._answered(row, fields)
@@ -423,14 +425,28 @@ class EvaluationService:
             raise InputError("absent of baseline and candidate", expected="the same")
         truth = await self._truth(rows[0]["dataset"])
         job = jobs.Compare(truth, sides[0], sides[1], rules[0], absents.pop(), data, slicings)
-        response = await self._core.pool.run(job, kill=True)
+        async with self._there(rows[0]["dataset"], *(row["id"] for row in rows)):
+            response = await self._core.pool.run(job, kill=True)
         return messages.twin("CompareEvaluationsResponse").FromString(response)
 
     async def _message(self, row: dict[str, Any], *, full: bool) -> Any:
         message = _without_scores(row)
         if full and row["report"]:
-            message.scores.MergeFromString(await self._core.db(self._core.storage.blobs.read, row["report"]))
+            async with self._there("", row["id"]):
+                message.scores.MergeFromString(await self._core.db(self._core.storage.blobs.read, row["report"]))
         return message
+
+    @asynccontextmanager
+    async def _there(self, dataset_id: str, *evaluation_ids: str) -> AsyncIterator[None]:
+        """Say of what is deleted in the midst of this that it is not found, not that it is damaged."""
+        try:
+            yield
+        except CorruptError:
+            for evaluation_id in evaluation_ids:
+                await self._core.db(self._core.storage.evaluation, evaluation_id)
+            if dataset_id:
+                await self._core.db(self._core.storage.dataset, dataset_id)
+            raise
 
 
 async def _is_kept(kept: Kept | None) -> bool:
