@@ -511,6 +511,31 @@ def test_without_second_names_of_files_an_evaluation_is_known_before_it_is_kept(
     assert not server.left_over()
 
 
+# the client
+
+
+@pytest.mark.parametrize("kind", ["data set", "predictions"])
+def test_what_fails_while_a_client_sends_is_told(client: Client, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    def fails(*_: Any) -> None:
+        raise KeyError("a fault of the caller's own")
+
+    truth, pred = serving.boxes()
+    monkeypatch.setattr(clients, "UNARY_BYTES", 0)
+    sends: dict[str, Callable[[], object]] = {
+        "data set": lambda: client.upload_dataset("other", truth, progress=fails),
+        "predictions": lambda: client.evaluate(pred, dataset="small", progress=fails),
+    }
+    with pytest.raises(KeyError, match="the caller's own"):
+        sends[kind]()
+
+
+def test_the_time_of_a_run_is_not_after_it() -> None:
+    """So that since= this time finds it, and until= does not."""
+    message = messages.Evaluation()
+    message.create_time.FromNanoseconds(1_764_536_400_123_456_789)
+    assert clients._run(message).created.microsecond == 123_456
+
+
 # the server
 
 
