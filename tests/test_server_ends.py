@@ -35,6 +35,7 @@ from detmetrics_server.client import Client
 from detmetrics_server.core import CALLER, Caller
 from detmetrics_server.errors import DrainingError, FullError, NotFoundError, ServiceError, WorkerLostError
 from detmetrics_server.messages import CANCELLED, GZIP, NUSCENES_JSON, RUNNING
+from detmetrics_server.storage import EVALUATIONS as EVALUATION_ROWS
 from detmetrics_server.storage import Query, Storage
 from serving import EVALUATIONS, Process, Running
 
@@ -451,6 +452,29 @@ def test_what_failed_while_the_disk_was_full_does_not_stay_running(
     serving.wait_until(lambda: client.get(f"evaluations/{refused[0]}").state == "failed")
     serving.wait_until(lambda: not server.server._evaluations._running)
     assert "bad.json" in client.get(f"evaluations/{refused[0]}").error
+
+
+def test_what_found_no_memory_is_kept_as_it_is_told(
+    server: Running, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: Any, **__: Any) -> None:
+        raise MemoryError("of our own")
+
+    monkeypatch.setattr(server.pool, "run", fails)
+    with accepted(server) as (name, stream):
+        assert serving.code_of(lambda: list(stream)) == "RESOURCE_EXHAUSTED"
+    assert client.get(name).error == "the server has too little memory for this"
+
+
+def test_what_cannot_be_gone_on_with_does_not_stay_running(tmp_path: Path) -> None:
+    with serving.serving(tmp_path) as server, server.client() as client:
+        client.upload_dataset("small", serving.boxes()[0])
+        name = client.evaluate(serving.boxes()[1], dataset="small").name
+        with server.storage._begin() as c:
+            c.execute(EVALUATION_ROWS.update().values(state=RUNNING, job="damaged", report=None))
+    with serving.serving(tmp_path) as server, server.client() as client:
+        serving.wait_until(lambda: not server.server._evaluations._running, 5)
+        assert client.get(name).state == "failed"
 
 
 def test_what_is_deleted_before_its_end_is_written_down_is_let_go_of(

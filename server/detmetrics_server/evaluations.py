@@ -22,6 +22,7 @@ from detmetrics_server.blobs import Spooled
 from detmetrics_server.core import CALLER, Core, check_owner
 from detmetrics_server.errors import CorruptError, DrainingError, NotFoundError, StateError, WorkerLostError
 from detmetrics_server.messages import CANCELLED, COLUMNS, FAILED, PLAIN, RUNNING, SUCCEEDED
+from detmetrics_server.statuses import NO_MEMORY
 from detmetrics_server.uploads import Upload
 from detmetrics_server.watching import log
 
@@ -269,10 +270,10 @@ class EvaluationService:
     async def _work(self, row: dict[str, Any], running: Running, path: str, kept: Kept | None) -> None:
         """Evaluate what was accepted, and write down how it ended, if it was kept."""
         core, evaluation_id = self._core, row["id"]
-        payload, told = self._stored(row, "pred")
-        if path:
-            payload = payload._replace(path=path, sha256="")  # its hash was taken a moment ago
         try:
+            payload, told = self._stored(row, "pred")
+            if path:
+                payload = payload._replace(path=path, sha256="")  # its hash was taken a moment ago
             if not path and not await _is_kept(kept):
                 return
             truth = await self._truth(row["dataset"])
@@ -303,7 +304,8 @@ class EvaluationService:
             running.error = error
             is_left = core.pool.is_closed and isinstance(error, (WorkerLostError, DrainingError))
             if await _is_kept(kept) and not is_left:
-                text = str(error) if isinstance(error, DetmetricsError) else "a fault of the server"
+                text = NO_MEMORY if isinstance(error, MemoryError) else "a fault of the server"
+                text = str(error) if isinstance(error, DetmetricsError) else text
                 if not isinstance(error, DetmetricsError):
                     log("fault", level=40, error=error, evaluation=evaluation_id)
                 while not await self._failed(evaluation_id, text) and not core.pool.is_closed:
