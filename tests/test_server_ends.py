@@ -31,6 +31,7 @@ import serving
 from detmetrics_server import access, convert, datasets, evaluations, jobs, messages, worker
 from detmetrics_server import client as clients
 from detmetrics_server import pool as pools
+from detmetrics_server.attempts import Attempt
 from detmetrics_server.client import Client
 from detmetrics_server.core import CALLER, Caller
 from detmetrics_server.errors import DrainingError, FullError, NotFoundError, ServiceError, WorkerLostError
@@ -623,6 +624,39 @@ def test_nothing_is_kept_where_its_row_cannot_be_written(server: Running, client
     with pytest.raises(FullError):
         fails()
     assert sorted(storage.blobs.listed()) == before
+
+
+def test_an_attempt_is_written_down_where_a_worker_has_it_alone() -> None:
+    written: list[int] = []
+
+    def attempt(*, is_kept: bool) -> Attempt:
+        written.clear()
+        return Attempt(2, written.append, is_kept=is_kept)
+
+    one = attempt(is_kept=True)
+    one.begun()
+    one.begun()  # by the worker that takes the place of a lost one
+    assert written == [2]
+    one.let_go()
+    one.let_go()
+    one.begun()  # too late: the server has let go of it
+    assert (written, one.number) == ([2, 1], 1)
+    one = attempt(is_kept=False)
+    one.begun()
+    assert written == [], "there is no row yet"
+    one.kept(1)
+    assert written == [2], "it began while the row was on its way"
+    one = attempt(is_kept=False)
+    one.begun()
+    one.kept(2)
+    assert written == [], "the row was written with it"
+    one.let_go()
+    assert written == [1]
+
+    def fails(number: int) -> None:
+        raise FullError("the server's disk is full: nothing was stored")
+
+    Attempt(0, fails, is_kept=True).begun()  # the evaluation goes on
 
 
 def held(slot: pools._Slot, *arguments: Any) -> Any:
