@@ -490,7 +490,7 @@ class Storage:
 
 def _engine(url: str | sa.URL) -> sa.Engine:
     try:
-        return sa.create_engine(url)
+        return sa.create_engine(url, pool_pre_ping=True)  # a database may have ended and come back
     except sa.exc.ArgumentError:
         raise InputError("database_url", expected="a URL as SQLAlchemy reads it, e.g. postgresql+psycopg://…") from None
     except ModuleNotFoundError as error:
