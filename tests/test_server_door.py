@@ -447,6 +447,20 @@ def test_only_so_many_send_at_a_time(tmp_path: Path) -> None:
         assert counted == {False: 0, True: 0}
 
 
+def test_who_watches_without_a_token_leaves_room_for_calls(tmp_path: Path) -> None:
+    """Anyone may watch the health, for ever."""
+    with serving.serving(tmp_path, max_calls=8) as server:
+        token = server.storage.add_token("me", "reader")
+        with grpc.insecure_channel(server.address) as channel, server.client(token=token) as client:
+            watch = channel.unary_stream(access.WATCH)
+            streams = [watch(b"", timeout=60) for _ in range(8)]
+            codes = [serving.code_of(lambda stream=stream: next(stream)) for stream in streams]
+            assert client.info()["needs_token"]
+            assert sorted(codes) == ["OK"] * 2 + ["RESOURCE_EXHAUSTED"] * 6
+            assert serving.code_of(lambda: channel.unary_unary(access.CHECK)(b"", timeout=20)) == "OK"
+        serving.wait_until(lambda: server.server.core.n_watching == 0)
+
+
 def test_an_upload_that_never_ends(tmp_path: Path) -> None:
     with serving.serving(tmp_path, upload_s=0.5) as server, grpc.insecure_channel(server.address) as channel:
 

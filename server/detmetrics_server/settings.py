@@ -42,7 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_waiting : int
         Evaluations that may wait before more are refused.
     max_calls : int
-        Calls at a time, of all kinds.
+        Calls at a time, of all kinds; at most a quarter of them may watch the health, which needs no token.
     max_receiving : int
         Calls at a time that may still be sending. gRPC holds a message whole before anybody can look at its size, so
         what the front can be made to hold is ``max_receiving * max_message_bytes + max_pending_bytes``, 4.5 GiB by
