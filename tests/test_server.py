@@ -1004,6 +1004,51 @@ def test_all_uploads_together_are_limited(tmp_path: Path) -> None:
         assert not server.left_over()
 
 
+@pytest.mark.parametrize("kind", ["data set", "predictions"])
+def test_an_upload_counts_until_its_file_has_left_the_spool(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while it is checked, and on its way to where it is kept."""
+    truth, pred = serving.boxes()
+    sizes = {"data set": len(convert.to_bytes(truth)), "predictions": len(convert.to_bytes(pred))}
+    at_work, go_on = threading.Event(), threading.Event()
+    with (
+        serving.serving(tmp_path, max_spool_bytes=max(sizes.values()) + 100) as server,
+        server.client() as client,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        client.upload_dataset("small", truth)
+        monkeypatch.setattr(clients, "UNARY_BYTES", 0)
+        core, link = server.server.core, os.link
+        if kind == "data set":
+            pid = server.pool.pids()[0]
+            os.kill(pid, signal.SIGSTOP)
+            first = threads.submit(client.upload_dataset, "checked", truth)
+            serving.wait_until(lambda: server.pool.running)
+        else:
+
+            def slow(*paths: Path) -> None:
+                at_work.set()
+                assert go_on.wait(20)
+                link(*paths)
+
+            monkeypatch.setattr(evaluations.os, "link", slow)
+            first = threads.submit(client.evaluate, pred, dataset="small")
+            assert at_work.wait(20)
+        try:
+            assert core.spool_bytes == sizes[kind]
+            with server.client() as other, pytest.raises(BusyError, match="too much is being uploaded at a time"):
+                other.upload_dataset("other", truth)
+            assert core.spool_bytes == sizes[kind]
+        finally:
+            go_on.set()
+            if kind == "data set":
+                os.kill(pid, signal.SIGCONT)
+        first.result(20)
+        assert core.spool_bytes == 0
+        client.upload_dataset("other", truth)
+
+
 def test_what_ends_the_server_each_time_is_given_up(tmp_path: Path) -> None:
     """An evaluation that was at work at five ends of the server is not begun a sixth time."""
     truth, pred = serving.boxes()

@@ -28,6 +28,7 @@ from detmetrics.errors import InputError
 pytest.importorskip("grpc", reason="detmetrics[server] is not installed")
 
 import grpc
+import sqlalchemy as sa
 
 import serving
 from detmetrics_server import access, convert, messages
@@ -178,6 +179,16 @@ def test_settings_are_printed_as_they_can_be_read(tmp_path: Path) -> None:
         text = server_settings.Settings(storage="x", database_url=url).to_text()
         assert "secret" not in text
         assert "host/db" in text
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://me:se?cret@host/db", "postgresql://host/db?user=me@there&password=secret"]
+)
+def test_a_url_whose_login_cannot_be_told_from_its_rest_is_not_printed(url: str) -> None:
+    shown = sa.make_url(url)
+    assert "se" in (shown.password or shown.query["password"])
+    text = server_settings.Settings(storage="x", database_url=url).to_text()
+    assert 'database_url = "postgresql://…"' in text
 
 
 @pytest.mark.parametrize(
@@ -434,6 +445,20 @@ def test_only_so_many_send_at_a_time(tmp_path: Path) -> None:
         for call in calls[:2]:
             assert serving.code_of(lambda c=call: list(c)) == "INVALID_ARGUMENT"
         assert counted == {False: 0, True: 0}
+
+
+def test_who_watches_without_a_token_leaves_room_for_calls(tmp_path: Path) -> None:
+    """Anyone may watch the health, for ever."""
+    with serving.serving(tmp_path, max_calls=8) as server:
+        token = server.storage.add_token("me", "reader")
+        with grpc.insecure_channel(server.address) as channel, server.client(token=token) as client:
+            watch = channel.unary_stream(access.WATCH)
+            streams = [watch(b"", timeout=60) for _ in range(8)]
+            codes = [serving.code_of(lambda stream=stream: next(stream)) for stream in streams]
+            assert client.info()["needs_token"]
+            assert sorted(codes) == ["OK"] * 2 + ["RESOURCE_EXHAUSTED"] * 6
+            assert serving.code_of(lambda: channel.unary_unary(access.CHECK)(b"", timeout=20)) == "OK"
+        serving.wait_until(lambda: server.server.core.n_watching == 0)
 
 
 def test_an_upload_that_never_ends(tmp_path: Path) -> None:

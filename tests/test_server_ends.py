@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import os
 import signal
 import socket
+import sqlite3
 import struct
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -29,12 +31,14 @@ import serving
 from detmetrics_server import access, convert, datasets, evaluations, jobs, messages, worker
 from detmetrics_server import client as clients
 from detmetrics_server import pool as pools
+from detmetrics_server.attempts import Attempt
 from detmetrics_server.client import Client
 from detmetrics_server.core import CALLER, Caller
-from detmetrics_server.errors import DrainingError, FullError, ServiceError
+from detmetrics_server.errors import DrainingError, FullError, NotFoundError, ServiceError, WorkerLostError
 from detmetrics_server.messages import CANCELLED, GZIP, NUSCENES_JSON, RUNNING
+from detmetrics_server.storage import EVALUATIONS as EVALUATION_ROWS
 from detmetrics_server.storage import Query, Storage
-from serving import EVALUATIONS, Running
+from serving import EVALUATIONS, Process, Running
 
 
 @pytest.fixture(scope="module")
@@ -237,6 +241,46 @@ def test_what_nobody_waits_for_may_not_take_longer_than_anything_else(tmp_path: 
         assert server.pool.pids() != [pid]
 
 
+def test_who_waits_longest_is_next() -> None:
+    """Also where a newcomer asks just as a worker becomes free."""
+
+    async def turns() -> list[str]:
+        pool, order = played(Pipe(lambda: 1)), []
+        slot = pool._free.get_nowait()
+
+        async def one(name: str) -> None:
+            await pool.run(a_check(), must_wait=True)
+            order.append(name)
+
+        calls = [asyncio.ensure_future(one(name)) for name in ("first", "second")]
+        await asyncio.sleep(0)
+        calls.append(asyncio.ensure_future(one("newcomer")))
+        pool._free.put_nowait(slot)
+        async with asyncio.timeout(20):
+            await asyncio.gather(*calls)
+        return order
+
+    assert asyncio.run(turns()) == ["first", "second", "newcomer"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_no_room_to_unpack_is_a_full_disk(tmp_path: Path) -> None:
+    sent = tmp_path / "sent"
+    sent.write_bytes(gzip.compress(b"x" * 100_000))
+    payload = jobs.Payload(format=NUSCENES_JSON, compression=GZIP, path=str(sent), scratch="/dev/full")
+    with pytest.raises(FullError, match="disk is full"):
+        worker.read(payload, lambda *_: None, are_predictions=True)
+
+
+def test_a_worker_outlives_the_signal_that_tells_the_server_to_drain(server: Running, client: Client) -> None:
+    """A service manager sends it to all processes."""
+    client.evaluate(serving.boxes()[1], dataset="small")
+    (pid,) = server.pool.pids()
+    os.kill(pid, signal.SIGTERM)
+    assert client.evaluate(serving.boxes()[1], dataset="small").state == "succeeded"
+    assert server.pool.pids() == [pid]
+
+
 # callers
 
 
@@ -347,6 +391,44 @@ def test_an_answer_to_a_caller_who_went_is_no_fault_of_the_server(
 # evaluations
 
 
+@pytest.mark.parametrize("what", ["evaluation", "data set"])
+def test_what_is_deleted_while_it_waits_is_not_found(server: Running, client: Client, what: str) -> None:
+    """It is no damage of what is stored."""
+    truth, pred = serving.boxes()
+    pred = pred.replace(score=pred.score * 0.9)
+    name = client.evaluate(pred, dataset="small").name
+    client.upload_dataset("gone", truth.take(truth.frames[:3]))
+    with stopped_worker(server), ThreadPoolExecutor(2) as threads, server.client() as other:
+        first = threads.submit(other.evaluate, pred, truth=truth)
+        serving.wait_until(lambda: server.pool.running == 1)
+        if what == "evaluation":
+            second = threads.submit(other.compare, name, name, n=10)
+        else:
+            second = threads.submit(other.evaluate, pred, dataset="gone")
+        serving.wait_until(lambda: server.pool.waiting == 1)
+        if what == "evaluation":
+            client.delete(name)
+        client.delete_dataset("gone")
+        os.kill(server.pool.pids()[0], signal.SIGCONT)
+        first.result(20)
+        with pytest.raises(NotFoundError):
+            second.result(20)
+
+
+def test_what_is_deleted_while_it_is_read_is_not_found(
+    server: Running, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, read = client.evaluate(serving.boxes()[1], dataset="small").name, server.storage.blobs.read
+
+    def late(sha256: str) -> bytes:
+        server.storage.delete_evaluation(name.split("/")[1])
+        return read(sha256)
+
+    monkeypatch.setattr(server.storage.blobs, "read", late)
+    with pytest.raises(NotFoundError):
+        client.get(name)
+
+
 def test_what_failed_while_the_disk_was_full_does_not_stay_running(
     server: Running, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -371,6 +453,29 @@ def test_what_failed_while_the_disk_was_full_does_not_stay_running(
     serving.wait_until(lambda: client.get(f"evaluations/{refused[0]}").state == "failed")
     serving.wait_until(lambda: not server.server._evaluations._running)
     assert "bad.json" in client.get(f"evaluations/{refused[0]}").error
+
+
+def test_what_found_no_memory_is_kept_as_it_is_told(
+    server: Running, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: Any, **__: Any) -> None:
+        raise MemoryError("of our own")
+
+    monkeypatch.setattr(server.pool, "run", fails)
+    with accepted(server) as (name, stream):
+        assert serving.code_of(lambda: list(stream)) == "RESOURCE_EXHAUSTED"
+    assert client.get(name).error == "the server has too little memory for this"
+
+
+def test_what_cannot_be_gone_on_with_does_not_stay_running(tmp_path: Path) -> None:
+    with serving.serving(tmp_path) as server, server.client() as client:
+        client.upload_dataset("small", serving.boxes()[0])
+        name = client.evaluate(serving.boxes()[1], dataset="small").name
+        with server.storage._begin() as c:
+            c.execute(EVALUATION_ROWS.update().values(state=RUNNING, job="damaged", report=None))
+    with serving.serving(tmp_path) as server, server.client() as client:
+        serving.wait_until(lambda: not server.server._evaluations._running, 5)
+        assert client.get(name).state == "failed"
 
 
 def test_what_is_deleted_before_its_end_is_written_down_is_let_go_of(
@@ -429,6 +534,31 @@ def test_without_second_names_of_files_an_evaluation_is_known_before_it_is_kept(
     serving.same(dm.evaluate(truth, pred, dm.NUSCENES), client.evaluate(pred, dataset="small").scores)
     assert seen == [True]
     assert not server.left_over()
+
+
+# the client
+
+
+@pytest.mark.parametrize("kind", ["data set", "predictions"])
+def test_what_fails_while_a_client_sends_is_told(client: Client, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    def fails(*_: Any) -> None:
+        raise KeyError("a fault of the caller's own")
+
+    truth, pred = serving.boxes()
+    monkeypatch.setattr(clients, "UNARY_BYTES", 0)
+    sends: dict[str, Callable[[], object]] = {
+        "data set": lambda: client.upload_dataset("other", truth, progress=fails),
+        "predictions": lambda: client.evaluate(pred, dataset="small", progress=fails),
+    }
+    with pytest.raises(KeyError, match="the caller's own"):
+        sends[kind]()
+
+
+def test_the_time_of_a_run_is_not_after_it() -> None:
+    """So that since= this time finds it, and until= does not."""
+    message = messages.Evaluation()
+    message.create_time.FromNanoseconds(1_764_536_400_123_456_789)
+    assert clients._run(message).created.microsecond == 123_456
 
 
 # the server
@@ -494,3 +624,120 @@ def test_nothing_is_kept_where_its_row_cannot_be_written(server: Running, client
     with pytest.raises(FullError):
         fails()
     assert sorted(storage.blobs.listed()) == before
+
+
+def test_an_attempt_is_written_down_where_a_worker_has_it_alone() -> None:
+    written: list[int] = []
+
+    def attempt(*, is_kept: bool) -> Attempt:
+        written.clear()
+        return Attempt(2, written.append, is_kept=is_kept)
+
+    one = attempt(is_kept=True)
+    one.begun()
+    one.begun()  # by the worker that takes the place of a lost one
+    assert written == [2]
+    one.let_go()
+    one.let_go()
+    one.begun()  # too late: the server has let go of it
+    assert (written, one.number) == ([2, 1], 1)
+    one = attempt(is_kept=False)
+    one.begun()
+    assert written == [], "there is no row yet"
+    one.kept(1)
+    assert written == [2], "it began while the row was on its way"
+    one = attempt(is_kept=False)
+    one.begun()
+    one.kept(2)
+    assert written == [], "the row was written with it"
+    one.let_go()
+    assert written == [1]
+
+    def fails(number: int) -> None:
+        raise FullError("the server's disk is full: nothing was stored")
+
+    Attempt(0, fails, is_kept=True).begun()  # the evaluation goes on
+
+
+def held(slot: pools._Slot, *arguments: Any) -> Any:
+    """A worker that has a job until it is killed."""
+    _, _, is_wanted, begun = arguments
+    begun()
+    serving.wait_until(lambda: slot.is_closed or not is_wanted())
+    raise WorkerLostError("killed")
+
+
+def attempts(folder: Path) -> list[int]:
+    storage = Storage(folder)
+    try:
+        return [row["attempts"] for row in storage.evaluations(Query(descending=False), 9, None).rows]
+    finally:
+        storage.close()
+
+
+def test_stops_that_drain_count_against_no_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither against one that waits, nor against one that a worker has."""
+    with serving.serving(tmp_path) as server, server.client() as client:
+        client.upload_dataset("small", serving.boxes()[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(pools._Slot, "start", lambda slot: None)
+        patch.setattr(pools._Slot, "_call", held)
+        server = Running(tmp_path)
+        with accepted(server), accepted(server):
+            serving.wait_until(lambda: (server.pool.running, server.pool.waiting) == (1, 1))
+            server.stop(drain_s=0)
+        for _ in range(evaluations.MAX_ATTEMPTS + 1):
+            server = Running(tmp_path)
+            serving.wait_until(lambda one=server: (one.pool.running, one.pool.waiting) == (1, 1))
+            server.stop(drain_s=0)
+        assert attempts(tmp_path) == [-1, -1]
+    with serving.serving(tmp_path) as server, server.client() as client:
+        serving.wait_until(lambda: not server.server._evaluations._running)
+        assert [run.state for run in client.evaluations()] == ["succeeded", "succeeded"]
+
+
+def test_a_kill_counts_against_what_a_worker_had_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "x"
+    process = Process(folder)
+    with Client(process.address) as client:
+        client.upload_dataset("small", serving.boxes()[0])
+    (started,) = [line for line in Path(f"{folder}.log").read_text().splitlines() if '"started"' in line]
+    (pid,) = json.loads(started)["workers"]
+    os.kill(pid, signal.SIGSTOP)
+    with grpc.insecure_channel(process.address) as channel:
+        call = channel.stream_stream(f"{EVALUATIONS}/EvaluateStream")
+        for _ in range(2):
+            next(call(iter(pieces()), timeout=60))
+        serving.wait_until(lambda: attempts_now(folder) == [0, -1])
+        process.kill()
+    assert attempts(folder) == [0, -1]
+    storage = Storage(folder)
+    assert [row["attempts"] for row in storage.begin_attempts()] == [1, 0]
+    storage.close()
+
+
+def attempts_now(folder: Path) -> list[int]:
+    """While a server has the folder."""
+    with closing(sqlite3.connect(folder / "detmetrics.db")) as database:
+        return [row[0] for row in database.execute("SELECT attempts FROM evaluations ORDER BY seq")]
+
+
+def test_a_start_that_fails_counts_against_no_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving.serving(tmp_path) as server, server.client() as client:
+        client.upload_dataset("small", serving.boxes()[0])
+    monkeypatch.setattr(pools._Slot, "start", lambda slot: None)
+    monkeypatch.setattr(pools._Slot, "_call", held)
+    server = Running(tmp_path)
+    with accepted(server):
+        serving.wait_until(lambda: server.pool.running)
+        server.stop(drain_s=0)
+
+    async def fails(server: Any) -> None:
+        await asyncio.sleep(0.3)  # what was left is at work by then
+        raise RuntimeError("no start")
+
+    monkeypatch.setattr(type(server.server._server), "start", fails)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="no start"):
+            Running(tmp_path)
+        assert attempts(tmp_path) == [-1]

@@ -447,3 +447,14 @@ def test_a_server_on_this_database(tmp_path: Path, url: str) -> None:
         serving.same(client.get(first.name).scores, client.evaluate(pred, dataset="small").scores)
         assert client.get(first.name).tags == ("a", "b")
         assert client.get(first.name).display_name == "é\u200b漢"
+
+
+def test_a_database_that_ended_in_between_is_asked_again(storage: Storage) -> None:
+    if storage.engine.dialect.name != "postgresql":
+        pytest.skip("SQLite has no connection to lose")
+    other = sa.create_engine(URL)
+    with other.begin() as c:
+        end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> "
+        assert c.execute(sa.text(f"{end} pg_backend_pid()")).all()
+    other.dispose()
+    assert [row["id"] for row in storage.datasets("", 9)] == ["a"]

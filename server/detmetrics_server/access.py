@@ -7,6 +7,7 @@ import inspect
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import Any
 
 from detmetrics.errors import DetmetricsError, InputError
@@ -45,7 +46,8 @@ NEEDS: dict[str, Role] = {method: role for role, methods in _BY_ROLE.items() for
 EVALUATE = f"/{PACKAGE}.EvaluationService/Evaluate"
 MAX_QUESTION = 1 << 20  # of every request but this one, since the event loop reads it
 PUBLIC_IDLE_S = 5.0
-PUBLIC = ("/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch")
+CHECK, WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
+PUBLIC = (CHECK, WATCH)
 
 
 class Door(grpc.aio.ServerInterceptor):  # type: ignore[misc]
@@ -104,11 +106,12 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 raise InputError("request", expected="one message", got="none")
             if isinstance(request, bytes) and len(request) > MAX_QUESTION and method != EVALUATE:
                 raise InputError("request", expected=f"at most {MAX_QUESTION:,} bytes", got=len(request))
-            answer = behaviour(request, context)
-            if not inspect.isasyncgen(answer):
-                return await answer
-            async for message in answer:
-                await context.write(message)
+            with self._core.watching() if method == WATCH else nullcontext():
+                answer = behaviour(request, context)
+                if not inspect.isasyncgen(answer):
+                    return await answer
+                async for message in answer:
+                    await context.write(message)
             return None
 
         return one

@@ -9,7 +9,7 @@ import hashlib
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,13 +25,19 @@ class Spooled:
     closed, and writes nothing.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, count: Callable[[int], None]) -> None:
         self.path = path
-        self.size = 0
+        self.size = self.claimed = 0
+        self._count = count
         self._hash = hashlib.sha256()
         self._file: BinaryIO | None = None
         self._lock = threading.Lock()
         self._is_closed = False
+
+    def claim(self, size: int) -> None:
+        """Count bytes that are to be written, until it is closed."""
+        self.claimed += size
+        self._count(size)
 
     def write(self, data: bytes | memoryview) -> None:
         """Add bytes.
@@ -41,17 +47,13 @@ class Spooled:
         FullError
             Where the disk is full.
         """
-        with self._lock:
-            if self._is_closed:
-                return
-            try:
-                if self._file is None:
-                    self._file = open_new(self.path)
-                self._file.write(data)
-            except OSError as error:
-                raise of_os_error(error) from error
+
+        def add(file: BinaryIO) -> None:
+            file.write(data)
             self._hash.update(data)
             self.size += len(data)
+
+        self._unless_closed(add)
 
     @property
     def sha256(self) -> str:
@@ -59,16 +61,29 @@ class Spooled:
         return self._hash.hexdigest()
 
     def flush(self, *, durable: bool) -> None:
-        """Hand everything to the system, with ``durable`` also to the disk."""
+        """Hand everything to the system, with ``durable`` also to the disk.
+
+        Raises
+        ------
+        FullError
+            Where the disk is full.
+        """
+
+        def hand_over(file: BinaryIO) -> None:
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+
+        self._unless_closed(hand_over)
+
+    def _unless_closed(self, work: Callable[[BinaryIO], None]) -> None:
         with self._lock:
             if self._is_closed:
                 return
             try:
                 if self._file is None:
                     self._file = open_new(self.path)
-                self._file.flush()
-                if durable:
-                    os.fsync(self._file.fileno())
+                work(self._file)
             except OSError as error:
                 raise of_os_error(error) from error
 
@@ -83,6 +98,8 @@ class Spooled:
                     pass
                 finally:
                     self._file = None
+            self._count(-self.claimed)
+            self.claimed = 0
             self.path.unlink(missing_ok=True)
 
 
@@ -100,16 +117,27 @@ class Blobs:
         Made where missing.
     durable : bool
         Whether each blob is on the disk, not only with the system, before it counts as kept.
+
+    Attributes
+    ----------
+    spool_bytes : int
+        Of all uploads that are not closed, as far as claimed.
     """
 
     def __init__(self, folder: Path, *, durable: bool = True) -> None:
         self.folder, self.spool, self.durable = folder / "blobs", folder / "spool", durable
         for path in (self.folder, self.spool):
             path.mkdir(parents=True, exist_ok=True)
+        self.spool_bytes = 0
+        self._counting = threading.Lock()
+
+    def _count(self, size: int) -> None:
+        with self._counting:  # uploads are closed in threads
+            self.spool_bytes += size
 
     def new(self) -> Spooled:
         """Start an upload."""
-        return Spooled(self.spool / secrets.token_hex(8))
+        return Spooled(self.spool / secrets.token_hex(8), self._count)
 
     def path(self, sha256: str) -> Path:
         """Where a blob lies or would lie."""

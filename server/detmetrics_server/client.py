@@ -14,6 +14,7 @@ import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, overload
@@ -312,15 +313,15 @@ class Client:
 
     def _stream(self, header: Any, source: bytes | str | Path, progress: Progress | None) -> Any:
         method = self._channel.stream_stream(f"/{PACKAGE}.EvaluationService/EvaluateStream")
-        parts = _parts("EvaluateStreamRequest", header, source, progress)
         evaluation = None
-        for data in method(parts, metadata=self._metadata, timeout=self._timeout_s):
-            event = messages.parse("EvaluateStreamResponse", data)
-            kind = event.WhichOneof("event")
-            if kind == "progress" and progress is not None:
-                progress(event.progress.stage, event.progress.done, event.progress.total)
-            elif kind == "evaluation":
-                evaluation = event.evaluation
+        with _sending(_parts("EvaluateStreamRequest", header, source, progress)) as parts:
+            for data in method(parts, metadata=self._metadata, timeout=self._timeout_s):
+                event = messages.parse("EvaluateStreamResponse", data)
+                kind = event.WhichOneof("event")
+                if kind == "progress" and progress is not None:
+                    progress(event.progress.stage, event.progress.done, event.progress.total)
+                elif kind == "evaluation":
+                    evaluation = event.evaluation
         assert evaluation is not None
         return evaluation
 
@@ -468,8 +469,8 @@ class Client:
         method = self._channel.stream_unary(f"/{PACKAGE}.DatasetService/UploadDataset")
 
         def call() -> Any:
-            parts = _parts("UploadDatasetRequest", header, source, progress)
-            return method(parts, metadata=self._metadata, timeout=self._timeout_s)
+            with _sending(_parts("UploadDatasetRequest", header, source, progress)) as parts:
+                return method(parts, metadata=self._metadata, timeout=self._timeout_s)
 
         return _dataset(messages.parse("UploadDatasetResponse", self._again(call)).dataset)
 
@@ -586,6 +587,25 @@ def _parts(name: str, header: Any, source: bytes | str | Path, progress: Progres
     yield make(footer={"size_bytes": sent, "sha256": whole.digest()}).SerializeToString()
 
 
+@contextmanager
+def _sending(parts: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
+    """Raise here what fails while gRPC asks for parts, on a thread of its own: it would say no more than that."""
+    faults: list[Exception] = []
+
+    def all_of() -> Iterator[bytes]:
+        try:
+            yield from parts
+        except Exception as error:
+            faults.append(error)  # the upload ends without a footer, so the server refuses it
+
+    try:
+        yield all_of()
+    except grpc.RpcError:
+        if faults:
+            raise faults[0] from None
+        raise
+
+
 def _pieces(source: bytes | str | Path) -> Iterator[bytes]:
     if isinstance(source, bytes):
         for start in range(0, len(source), CHUNK):
@@ -605,7 +625,7 @@ def _run(message: Any) -> Run:
         protocol=message.protocol,
         tags=tuple(message.tags),
         state=STATES.get(message.state, "unspecified"),
-        created=datetime.fromtimestamp(message.create_time.seconds + message.create_time.nanos / 1e9, UTC),
+        created=message.create_time.ToDatetime(UTC),  # which cuts off: rounded up it would lie after the run
         metrics=dict(message.metrics),
         scores=convert.to_scores(message.scores) if message.HasField("scores") else None,
         error=message.error,

@@ -42,13 +42,19 @@ class Core:
     def __init__(self, settings: Settings, storage: Storage, pool: Pool) -> None:
         self.settings, self.storage, self.pool = settings, storage, pool
         self.numbers = Numbers()
-        self.pending_bytes = self.spool_bytes = 0
+        self.pending_bytes = 0
         self.n_receiving = {False: 0, True: 0}  # by whether anyone may call
+        self.n_watching = 0
         self.calls: set[asyncio.Task[Any]] = set()
         self._begun: set[asyncio.Task[Any]] = set()
         self.numbers.gauge("detmetrics_waiting", "Evaluations that wait.", lambda: pool.waiting)
         self.numbers.gauge("detmetrics_running", "Evaluations at work.", lambda: pool.running)
         self.numbers.gauge("detmetrics_spool_bytes", "Bytes of unfinished uploads.", lambda: self.spool_bytes)
+
+    @property
+    def spool_bytes(self) -> int:
+        """Bytes of uploads that lie in the spool, until each is kept or forgotten."""
+        return self.storage.blobs.spool_bytes
 
     @property
     def needs_token(self) -> bool:
@@ -100,6 +106,22 @@ class Core:
             yield
         finally:
             self.n_receiving[is_public] -= 1
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Count a call that anyone may make and that never ends: a quarter of all calls may be such.
+
+        Raises
+        ------
+        BusyError
+        """
+        if self.n_watching >= max(self.settings.max_calls // 4, 1):
+            raise BusyError("too many watch the health of this server")
+        self.n_watching += 1
+        try:
+            yield
+        finally:
+            self.n_watching -= 1
 
     @contextmanager
     def admitted(self, size: int) -> Iterator[None]:

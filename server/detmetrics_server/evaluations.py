@@ -10,16 +10,19 @@ import os
 import time
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from detmetrics.errors import DetmetricsError, InputError
 from detmetrics.protocol import Protocol
 from detmetrics_server import asking, convert, jobs, messages
+from detmetrics_server.attempts import Attempt
 from detmetrics_server.blobs import Spooled
 from detmetrics_server.core import CALLER, Core, check_owner
-from detmetrics_server.errors import DrainingError, NotFoundError, StateError, WorkerLostError
+from detmetrics_server.errors import CorruptError, DrainingError, NotFoundError, StateError, WorkerLostError
 from detmetrics_server.messages import CANCELLED, COLUMNS, FAILED, PLAIN, RUNNING, SUCCEEDED
+from detmetrics_server.statuses import NO_MEMORY
 from detmetrics_server.uploads import Upload
 from detmetrics_server.watching import log
 
@@ -36,7 +39,8 @@ Kept = asyncio.Future[tuple[dict[str, Any], bool]]
 class Running:
     """An accepted evaluation at work, and who listens."""
 
-    def __init__(self) -> None:
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt = attempt
         self.task: asyncio.Task[None] | None = None
         self.at: Event = ("waiting", 0, 0)
         self.error: Exception | None = None
@@ -88,7 +92,8 @@ class EvaluationService:
             pred = jobs.Payload(format=COLUMNS, data=predictions)
             job = jobs.Evaluate(truth, pred, protocol, convert.ABSENT[absent], draws)
             del data, request, given_truth
-            done: jobs.Evaluated = await self._core.pool.run(job, kill=draws is not None)  # which take long
+            async with self._there(fields["dataset"]):
+                done: jobs.Evaluated = await self._core.pool.run(job, kill=draws is not None)  # which take long
             if is_stored:
                 row = await asyncio.shield(self._core.begin(self._store(fields, predictions, done)))
                 evaluation = await self._answered(row, fields)
@@ -193,6 +198,7 @@ class EvaluationService:
         storage = self._core.storage
         row = {**fields, "id": uuid.uuid4().hex, "state": RUNNING, "created_ns": time.time_ns()}
         early = storage.blobs.spool / f"early-{row['id']}"
+        attempt = self._attempt(row["id"], 0, is_kept=False)
 
         def link() -> bool:
             try:
@@ -208,16 +214,19 @@ class EvaluationService:
         def commit() -> tuple[dict[str, Any], bool]:
             try:
                 spooled.flush(durable=storage.blobs.durable)  # before others have to wait
+                columns = {name: value for name, value in row.items() if name != "tags"}
                 with storage.keeping() as keep:
                     keep(spooled)
-                    columns = {name: value for name, value in row.items() if name != "tags"}
-                    return storage.add_evaluation(columns, row["tags"], {})
+                    columns["attempts"] = attempt.number
+                    answer = storage.add_evaluation(columns, row["tags"], {})
+                attempt.kept(columns["attempts"])
+                return answer
             finally:
                 spooled.close()
 
         has_link = await self._core.db(link)
         kept = self._core.begin(self._core.db(commit))
-        task, is_new = self._begin(row, str(early) if has_link else "", kept), False
+        task, is_new = self._begin(row, attempt, str(early) if has_link else "", kept), False
         try:
             found, is_new = await kept
         finally:
@@ -225,20 +234,28 @@ class EvaluationService:
                 task.cancel()
         return found
 
-    def _begin(self, row: dict[str, Any], path: str = "", kept: Kept | None = None) -> asyncio.Task[None]:
-        running = self._running[row["id"]] = Running()
+    def _attempt(self, evaluation_id: str, ended: int, *, is_kept: bool) -> Attempt:
+        return Attempt(ended, lambda n: self._core.storage.set_attempts(evaluation_id, n), is_kept=is_kept)
+
+    def _begin(
+        self, row: dict[str, Any], attempt: Attempt, path: str = "", kept: Kept | None = None
+    ) -> asyncio.Task[None]:
+        running = self._running[row["id"]] = Running(attempt)
         running.task = asyncio.ensure_future(self._work(row, running, path, kept))
         return running.task
 
     async def resume(self) -> int:
         """Begin what a stopped server left; give how many."""
-        rows = await self._core.db(self._core.storage.begin_attempts)
+        storage = self._core.storage
+        rows = await self._core.db(storage.begin_attempts)
         for row in rows:
             if row["attempts"] >= MAX_ATTEMPTS:
                 error = f"the server ended {row['attempts']} times while it worked on this"
-                await self._core.db(self._core.storage.end, row["id"], FAILED, error=error, metrics={})
-            else:
-                self._begin(row)
+                await self._core.db(storage.end, row["id"], FAILED, error=error, metrics={})
+        await self._core.db(storage.all_wait)
+        for row in rows:
+            if row["attempts"] < MAX_ATTEMPTS:
+                self._begin(row, self._attempt(row["id"], row["attempts"], is_kept=True))
         return len(rows)
 
     async def drain(self, seconds: float) -> None:
@@ -253,10 +270,10 @@ class EvaluationService:
     async def _work(self, row: dict[str, Any], running: Running, path: str, kept: Kept | None) -> None:
         """Evaluate what was accepted, and write down how it ended, if it was kept."""
         core, evaluation_id = self._core, row["id"]
-        payload, told = self._stored(row, "pred")
-        if path:
-            payload = payload._replace(path=path, sha256="")  # its hash was taken a moment ago
         try:
+            payload, told = self._stored(row, "pred")
+            if path:
+                payload = payload._replace(path=path, sha256="")  # its hash was taken a moment ago
             if not path and not await _is_kept(kept):
                 return
             truth = await self._truth(row["dataset"])
@@ -264,7 +281,11 @@ class EvaluationService:
             protocol, absent = base64.b64decode(told["protocol"]), convert.ABSENT[told["absent"]]
             job = jobs.Evaluate(truth, payload, protocol, absent, draws)
             done: jobs.Evaluated = await core.pool.run(
-                job, progress=lambda *event: running.tell(event), kill=True, must_wait=True
+                job,
+                progress=lambda *event: running.tell(event),
+                kill=True,
+                must_wait=True,
+                begun=running.attempt.begun,
             )
             if not await _is_kept(kept):
                 return
@@ -283,17 +304,22 @@ class EvaluationService:
             running.error = error
             is_left = core.pool.is_closed and isinstance(error, (WorkerLostError, DrainingError))
             if await _is_kept(kept) and not is_left:
-                text = str(error) if isinstance(error, DetmetricsError) else "a fault of the server"
+                text = NO_MEMORY if isinstance(error, MemoryError) else "a fault of the server"
+                text = str(error) if isinstance(error, DetmetricsError) else text
                 if not isinstance(error, DetmetricsError):
                     log("fault", level=40, error=error, evaluation=evaluation_id)
                 while not await self._failed(evaluation_id, text) and not core.pool.is_closed:
                     running.tell(None)  # who listens need not wait until there is room on the disk
                     await asyncio.sleep(AGAIN_S)
         finally:
-            if path:
-                Path(path).unlink(missing_ok=True)
-            self._running.pop(evaluation_id, None)
-            running.tell(None)
+            try:
+                if core.pool.is_closed:  # it goes on at the next start, and did not end this server
+                    await core.surely(running.attempt.let_go)
+            finally:
+                if path:
+                    Path(path).unlink(missing_ok=True)
+                self._running.pop(evaluation_id, None)
+                running.tell(None)
 
     async def _failed(self, evaluation_id: str, text: str) -> bool:
         """Write down that an evaluation failed; give whether that is done: nothing may stay running for ever."""
@@ -401,14 +427,28 @@ class EvaluationService:
             raise InputError("absent of baseline and candidate", expected="the same")
         truth = await self._truth(rows[0]["dataset"])
         job = jobs.Compare(truth, sides[0], sides[1], rules[0], absents.pop(), data, slicings)
-        response = await self._core.pool.run(job, kill=True)
+        async with self._there(rows[0]["dataset"], *(row["id"] for row in rows)):
+            response = await self._core.pool.run(job, kill=True)
         return messages.twin("CompareEvaluationsResponse").FromString(response)
 
     async def _message(self, row: dict[str, Any], *, full: bool) -> Any:
         message = _without_scores(row)
         if full and row["report"]:
-            message.scores.MergeFromString(await self._core.db(self._core.storage.blobs.read, row["report"]))
+            async with self._there("", row["id"]):
+                message.scores.MergeFromString(await self._core.db(self._core.storage.blobs.read, row["report"]))
         return message
+
+    @asynccontextmanager
+    async def _there(self, dataset_id: str, *evaluation_ids: str) -> AsyncIterator[None]:
+        """Say of what is deleted in the midst of this that it is not found, not that it is damaged."""
+        try:
+            yield
+        except CorruptError:
+            for evaluation_id in evaluation_ids:
+                await self._core.db(self._core.storage.evaluation, evaluation_id)
+            if dataset_id:
+                await self._core.db(self._core.storage.dataset, dataset_id)
+            raise
 
 
 async def _is_kept(kept: Kept | None) -> bool:

@@ -71,22 +71,27 @@ class _Slot:
             self._pipe.close()
             self._pipe = None
 
-    def call(self, job: jobs.Job, progress: Progress, is_wanted: Callable[[], bool]) -> Any:
+    def call(
+        self, job: jobs.Job, progress: Progress, is_wanted: Callable[[], bool], begun: Callable[[], object]
+    ) -> Any:
         """Do a job; a worker that dies in the middle costs one retry."""
         try:
-            return self._call(job, progress, is_wanted)
+            return self._call(job, progress, is_wanted, begun)
         finally:
             for payload in jobs.payloads(job):  # here, where no worker can write them any more
                 if payload.scratch:
                     Path(payload.scratch).unlink(missing_ok=True)
 
-    def _call(self, job: jobs.Job, progress: Progress, is_wanted: Callable[[], bool]) -> Any:
+    def _call(
+        self, job: jobs.Job, progress: Progress, is_wanted: Callable[[], bool], begun: Callable[[], object]
+    ) -> Any:
         for attempt in (1, 2):
             try:
                 if self._pipe is None:
                     self.start()
                 if not is_wanted():  # it was let go of before there was a process to kill
                     raise WorkerLostError("nobody wants this any more")
+                begun()
                 assert self._pipe is not None
                 self._pipe.send(job)
                 while True:
@@ -130,6 +135,7 @@ class Pool:
         self._slots = [_Slot(cache_bytes, memory_bytes) for _ in range(workers)]
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="pool")
         self._free: asyncio.Queue[_Slot] = asyncio.Queue()
+        self._turn = asyncio.Lock()  # fair, as the queue is not: it gives to who comes before who waits has woken
         self._left: set[asyncio.Task[None]] = set()
         self.waiting = self.running = 0
         self.is_closed = False
@@ -171,7 +177,13 @@ class Pool:
             raise BusyError(f"{self.waiting} evaluations wait already")
 
     async def run(
-        self, job: jobs.Job, *, progress: Progress | None = None, kill: bool = False, must_wait: bool = False
+        self,
+        job: jobs.Job,
+        *,
+        progress: Progress | None = None,
+        kill: bool = False,
+        must_wait: bool = False,
+        begun: Callable[[], object] = lambda: None,
     ) -> Any:
         """Do a job in a worker.
 
@@ -184,6 +196,8 @@ class Pool:
             Whether cancellation kills the worker; else it finishes what nobody wants any more.
         must_wait : bool
             Whether it waits also in a full queue: it was accepted before.
+        begun : callable, optional
+            Called in a thread each time before a worker gets it.
 
         Raises
         ------
@@ -196,7 +210,8 @@ class Pool:
             self.check_room()
         self.waiting += 1
         try:
-            slot = await self._free.get()
+            async with self._turn:
+                slot = await self._free.get()
         finally:
             self.waiting -= 1
         if slot.is_closed:
@@ -211,7 +226,7 @@ class Pool:
                 with contextlib.suppress(RuntimeError):  # the loop has ended
                     loop.call_soon_threadsafe(progress, stage, done, total)
 
-        work = loop.run_in_executor(self._threads, slot.call, job, tell, lambda: is_wanted)
+        work = loop.run_in_executor(self._threads, slot.call, job, tell, lambda: is_wanted, begun)
         try:
             async with asyncio.timeout_at(end):
                 return await asyncio.shield(work)

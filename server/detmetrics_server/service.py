@@ -98,6 +98,8 @@ class Server:
                 self._stop_metrics = self.core.numbers.serve(settings.metrics_address)
             await self._server.start()
         except BaseException:
+            pool.is_closed = True
+            await self._evaluations.drain(0.0)
             await pool.close()
             storage.close()
             raise

@@ -42,7 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_waiting : int
         Evaluations that may wait before more are refused.
     max_calls : int
-        Calls at a time, of all kinds.
+        Calls at a time, of all kinds; at most a quarter of them may watch the health, which needs no token.
     max_receiving : int
         Calls at a time that may still be sending. gRPC holds a message whole before anybody can look at its size, so
         what the front can be made to hold is ``max_receiving * max_message_bytes + max_pending_bytes``, 4.5 GiB by
@@ -52,7 +52,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Largest message, and all messages at work together. Larger inputs are uploads, of which two chunks at a time are
         in memory and the rest is on the disk.
     max_upload_bytes, max_unpacked_bytes, max_spool_bytes : int
-        Largest upload as sent and after decompression, and all unfinished uploads together.
+        Largest upload as sent and after decompression, and all uploads together, each until it is checked and kept.
     idle_s, upload_s, timeout_s, drain_s : float
         Longest wait for the next part of an upload; longest time of one upload; longest time of one evaluation; time
         that work at hand has to finish after SIGTERM.
@@ -145,8 +145,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         values = msgspec.to_builtins(self)
         scheme, mark, rest = self.database_url.partition("://")
         if mark:
-            place = rest.partition("?")[0].rpartition("@")
-            values["database_url"] = f"{scheme}://{'…@' if place[1] else ''}{place[2]}{'?…' if '?' in rest else ''}"
+            front, has_more, more = rest.partition("?")
+            place = front.rpartition("@")
+            shown = f"{'…@' if place[1] else ''}{place[2]}{'?…' if has_more else ''}"
+            values["database_url"] = f"{scheme}://{'…' if '@' in more else shown}"  # a password may have a ?
         return "\n".join(_to_toml(name, value) for name, value in values.items())
 
 

@@ -30,6 +30,7 @@ with needs("client"):
     from grpc_status import rpc_status
 
 DOMAIN = "detmetrics"
+NO_MEMORY = "the server has too little memory for this"
 
 #: The first class that an exception is an instance of decides.
 CODES: dict[type[Exception], grpc.StatusCode] = {
@@ -70,7 +71,7 @@ def to_status(error: BaseException, request_id: str) -> Any:
     if code is grpc.StatusCode.INTERNAL:
         text = f"a fault of the server, not of your input; its log has it under {request_id}"
     elif isinstance(error, MemoryError):
-        text = "the server has too little memory for this"
+        text = NO_MEMORY
     status = status_pb2.Status(code=code.value[0], message=text)
     if isinstance(error, InputError):
         field = error.what if error.expected else _first_word(error.what)

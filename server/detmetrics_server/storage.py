@@ -400,6 +400,18 @@ class Storage:
             rows = c.execute(sa.select(EVALUATIONS).where(is_running).order_by(EVALUATIONS.c.seq)).mappings()
             return [dict(row) for row in rows]
 
+    def all_wait(self) -> None:
+        """Take back what :meth:`begin_attempts` counted of all that still run, until a worker has them."""
+        with self._begin() as c:
+            is_running = EVALUATIONS.c.state == RUNNING
+            c.execute(EVALUATIONS.update().where(is_running).values(attempts=EVALUATIONS.c.attempts - 1))
+
+    def set_attempts(self, evaluation_id: str, attempts: int) -> None:
+        """Write down the attempts at an evaluation, as long as it runs."""
+        with self._begin() as c:
+            is_running = (EVALUATIONS.c.id == evaluation_id) & (EVALUATIONS.c.state == RUNNING)
+            c.execute(EVALUATIONS.update().where(is_running).values(attempts=attempts))
+
     def delete_evaluation(self, evaluation_id: str) -> None:
         """Delete an evaluation and its blobs.
 
@@ -478,7 +490,7 @@ class Storage:
 
 def _engine(url: str | sa.URL) -> sa.Engine:
     try:
-        return sa.create_engine(url)
+        return sa.create_engine(url, pool_pre_ping=True)  # a database may have ended and come back
     except sa.exc.ArgumentError:
         raise InputError("database_url", expected="a URL as SQLAlchemy reads it, e.g. postgresql+psycopg://…") from None
     except ModuleNotFoundError as error:

@@ -87,7 +87,7 @@ class Upload:
         return header
 
     async def body(self, spooled: Spooled) -> None:
-        """Take all chunks, and hold them against the footer.
+        """Take all chunks, and hold them against the footer; their bytes count until the upload is closed.
 
         Raises
         ------
@@ -113,7 +113,7 @@ class Upload:
                     if core.spool_bytes + len(data) > settings.max_spool_bytes:
                         raise BusyError("too much is being uploaded at a time")
                     taken += len(data)
-                    core.spool_bytes += len(data)
+                    spooled.claim(len(data))
                     core.numbers.uploaded.inc(len(data))
                     if pending is not None:
                         await pending
@@ -128,7 +128,6 @@ class Upload:
                 else:
                     raise InputError(f"part after {taken:,} bytes", expected="a chunk or the footer", got=kind)
         finally:
-            core.spool_bytes -= taken
             if pending is not None:
                 pending.cancel()  # what a thread has begun ends before the upload is closed, the rest is not written
 

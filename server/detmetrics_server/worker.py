@@ -26,7 +26,7 @@ from detmetrics.boxes import Boxes
 from detmetrics.errors import InputError
 from detmetrics_server import convert, intervals, jobs, messages
 from detmetrics_server.blobs import PIECE, check
-from detmetrics_server.errors import ServiceError, Told
+from detmetrics_server.errors import ServiceError, Told, of_os_error
 from detmetrics_server.heap import keep_freed
 from detmetrics_server.messages import COLUMNS, GZIP, NUSCENES_JSON, PARQUET
 
@@ -233,8 +233,11 @@ def _all_of(path: Path, payload: jobs.Payload) -> bytes:
 
 
 def _unpack(path: Path, payload: jobs.Payload) -> None:
-    with open(payload.scratch, "wb") as file:  # a worker that was lost may have left a part of it
-        _pieces(path, payload, file.write)
+    try:
+        with open(payload.scratch, "wb") as file:  # a worker that was lost may have left a part of it
+            _pieces(path, payload, file.write)
+    except OSError as error:
+        raise of_os_error(error) from error
 
 
 def _pieces(path: Path, payload: jobs.Payload, take: Callable[[bytes], object]) -> None:
@@ -265,7 +268,8 @@ def warm_up(worker: Worker) -> None:
 
 def main(descriptor: int, cache_bytes: int, memory_bytes: int) -> None:
     """Serve jobs from the pipe until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):  # which are for the server, that drains
+        signal.signal(number, signal.SIG_IGN)
     if memory_bytes:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     keep_freed()

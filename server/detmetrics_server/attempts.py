@@ -1,0 +1,64 @@
+"""Attempts: which ends of the server count against an evaluation, so that one that ends it each time is given up."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from detmetrics_server.watching import log
+
+
+class Attempt:
+    """One server's attempt at an evaluation: it counts only where the server ends while a worker has it.
+
+    Each start of a server adds one to ``attempts`` of all that it finds running. So the row's number is one less than
+    the ends that count, except while a worker has it: a killed server leaves it so, one that drains takes it back.
+
+    Parameters
+    ----------
+    ended : int
+        Ends that count so far.
+    write : callable
+        Writes the row's number.
+    is_kept : bool
+        Whether there is a row yet.
+    """
+
+    def __init__(self, ended: int, write: Callable[[int], None], *, is_kept: bool) -> None:
+        self._ended, self._write, self._is_kept = ended, write, is_kept
+        self._is_at_work = self._is_over = False
+        self._lock = threading.Lock()
+
+    @property
+    def number(self) -> int:
+        """The row's ``attempts``."""
+        return self._ended if self._is_at_work else self._ended - 1
+
+    def begun(self) -> None:
+        """A worker is about to get it."""
+        with self._lock:
+            if not (self._is_at_work or self._is_over):
+                self._is_at_work = True
+                self._write_down()
+
+    def kept(self, number: int) -> None:
+        """The row is there, with a number that may be old by now."""
+        with self._lock:
+            self._is_kept = True
+            if number != self.number:
+                self._write_down()
+
+    def let_go(self) -> None:
+        """No worker has it any more, nor gets it from this server."""
+        with self._lock:
+            self._is_over = True
+            if self._is_at_work:
+                self._is_at_work = False
+                self._write_down()
+
+    def _write_down(self) -> None:
+        if self._is_kept:
+            try:
+                self._write(self.number)
+            except Exception as error:  # the evaluation matters more
+                log("fault", level=40, error=error)
