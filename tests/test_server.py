@@ -153,11 +153,15 @@ def test_history_and_ranking(tmp_path: Path) -> None:
         assert [run.display_name for run in client.evaluations(order_by="ATE", dataset="a")] == ["r0", "r2", "r4"]
         assert [run.display_name for run in client.evaluations(tag="even", page_size=1)] == ["r4", "r2", "r0"]
         assert [run.display_name for run in client.evaluations(order_by="create_time")] == [f"r{i}" for i in range(5)]
-        assert not list(client.evaluations(order_by="nothing"))
+        runs = list(client.evaluations())
+        with pytest.raises(InputError, match=r"order_by must be create_time or a metric \('NDS', 'mAP', .* more\)"):
+            list(client.evaluations(order_by="nothing desc"))
+        assert not list(client.evaluations(order_by="CDS desc")), "a metric of bundled rules that none has yet"
+        assert not list(client.evaluations(order_by="NDS", dataset="c"))
+        assert set(runs[0].metrics) <= set(server.storage.metrics())
         assert not list(client.evaluations(protocol="kitti"))
         assert all(run.scores is None for run in client.evaluations())
         assert [data.name for data in client.datasets()] == ["a", "b"]
-        runs = list(client.evaluations())
         lister = messages.twin("ListEvaluationsRequest")
         for wrong, text in (
             (lister(page_token="x"), "page_token"),

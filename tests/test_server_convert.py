@@ -22,7 +22,7 @@ pytest.importorskip("grpc", reason="detmetrics[server] is not installed")
 
 import grpc
 
-from detmetrics_server import convert, jobs, messages, worker
+from detmetrics_server import asking, convert, jobs, messages, worker
 from detmetrics_server.client import Client
 from detmetrics_server.errors import BusyError, LimitError, ServiceError
 from detmetrics_server.jobs import Draws
@@ -326,3 +326,12 @@ def test_the_status_says_field_and_reason_and_nothing_internal() -> None:
     assert code_of(KeyError()).name == "INTERNAL"
     assert "secret" not in hidden.details
     assert "r2" in hidden.details
+
+
+def test_metrics_to_order_by_are_known() -> None:
+    for name in ("NDS", "CDS", "AP/car", "AP/mine"):
+        asking.known_metric(name, ["AP/mine"])
+    with pytest.raises(
+        InputError, match=r"order_by must be create_time or a metric \('NDS', 'mAP', .* more\), got 'x'"
+    ):
+        asking.known_metric("x", ["AP/mine"])

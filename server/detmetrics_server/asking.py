@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from detmetrics.errors import InputError, listing
@@ -160,6 +161,14 @@ def query(request: Any) -> Query:
         descending=descending,
         display_name=text(request.display_name, "display_name"),
     )
+
+
+def known_metric(name: str, found: Sequence[str]) -> None:
+    """Refuse to order by what is neither a metric of bundled rules nor one that was found here."""
+    bundled = (metric for rules in PROTOCOLS for metric in metric_names(by_name(rules)))
+    known = sorted(dict.fromkeys([*bundled, *found]), key=lambda metric: "/" in metric)  # those of no class first
+    if name not in known:
+        raise InputError("order_by", expected=f"create_time or a metric ({listing(known, shown=12)})", got=name)
 
 
 def page_token(state: Any, about: object) -> str:

@@ -371,6 +371,8 @@ class EvaluationService:
         query, size = asking.query(request), asking.page_size(request.page_size)
         start = asking.position(asking.page_state(request.page_token, query))
         page = await self._core.db(self._core.storage.evaluations, query, size, start)
+        if query.metric and not page.rows and start is None:
+            asking.known_metric(query.metric, await self._core.db(self._core.storage.metrics))
         return messages.twin("ListEvaluationsResponse")(
             evaluations=[_without_scores(row) for row in page.rows],
             next_page_token=asking.page_token(page.next, query) if page.next else "",

@@ -392,6 +392,11 @@ class Storage:
             is_last = len(rows) <= limit
             return Page(_with_parts(c, rows[:limit]), None if is_last else (keys[limit - 1], rows[limit - 1]["seq"]))
 
+    def metrics(self) -> list[str]:
+        """Name all metrics that any evaluation has."""
+        with self._begin() as c:
+            return list(c.execute(sa.select(METRICS.c.name).distinct().order_by(METRICS.c.name)).scalars())
+
     def begin_attempts(self) -> list[dict[str, Any]]:
         """Count one more attempt at every evaluation that a stopped or killed server left running, and give these."""
         with self._begin() as c:
