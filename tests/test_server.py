@@ -1060,7 +1060,7 @@ def test_what_ends_the_server_each_time_is_given_up(tmp_path: Path) -> None:
         client.upload_dataset("small", truth)
         name = client.evaluate(pred, dataset="small").name
         with server.storage._begin() as c:
-            c.execute(storages.EVALUATIONS.update().values(state=1, attempts=evaluations.MAX_ATTEMPTS - 1, report=None))
+            c.execute(storages.EVALUATIONS.update().values(state=1, attempts=evaluations.MAX_ATTEMPTS, report=None))
     with serving.serving(tmp_path) as server, server.client() as client:
         run = client.get(name)
         assert (run.state, run.error) == ("failed", "the server ended 5 times while it worked on this")

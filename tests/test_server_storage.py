@@ -229,11 +229,12 @@ def test_running_and_deleting(storage: Storage) -> None:
     add(storage)
     with pytest.raises(StateError, match="cancel it first"):
         storage.delete_evaluation(names[0])
-    assert [found["attempts"] for found in storage.begin_attempts()] == [1, 1]
-    assert [(found["id"], found["attempts"]) for found in storage.begin_attempts()] == [(name, 2) for name in names]
+    storage.set_attempts(names[1], 2)
+    assert [(found["id"], found["attempts"]) for found in storage.left()] == [(names[0], 0), (names[1], 2)]
     storage.end(names[0], CANCELLED, metrics={})
     storage.delete_evaluation(names[0])
-    assert [found["id"] for found in storage.begin_attempts()] == [names[1]]
+    storage.set_attempts(names[0], 5)
+    assert [(found["id"], found["attempts"]) for found in storage.left()] == [(names[1], 2)]
 
 
 def test_data_sets(storage: Storage) -> None:

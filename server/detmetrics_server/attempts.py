@@ -1,4 +1,4 @@
-"""Attempts: which ends of the server count against an evaluation, so that one that ends it each time is given up."""
+"""Attempts: how often a worker had an evaluation as its server ended; one that ends it each time is given up."""
 
 from __future__ import annotations
 
@@ -9,17 +9,14 @@ from detmetrics_server.watching import log
 
 
 class Attempt:
-    """One server's attempt at an evaluation: it counts only where the server ends while a worker has it.
-
-    Each start of a server adds one to ``attempts`` of all that it finds running. So the row's number is one less than
-    the ends that count, except while a worker has it: a killed server leaves it so, one that drains takes it back.
+    """One server's attempt at an evaluation: counted while a worker has it; a server that is killed leaves it so.
 
     Parameters
     ----------
     ended : int
-        Ends that count so far.
+        Attempts at whose end the server ended.
     write : callable
-        Writes the row's number.
+        Writes ``attempts`` of the row.
     is_kept : bool
         Whether there is a row yet.
     """
@@ -31,8 +28,8 @@ class Attempt:
 
     @property
     def number(self) -> int:
-        """The row's ``attempts``."""
-        return self._ended if self._is_at_work else self._ended - 1
+        """What ``attempts`` of the row is to be."""
+        return self._ended + self._is_at_work
 
     def begun(self) -> None:
         """A worker is about to get it."""

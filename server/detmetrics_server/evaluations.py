@@ -247,14 +247,12 @@ class EvaluationService:
     async def resume(self) -> int:
         """Begin what a stopped server left; give how many."""
         storage = self._core.storage
-        rows = await self._core.db(storage.begin_attempts)
+        rows = await self._core.db(storage.left)
         for row in rows:
             if row["attempts"] >= MAX_ATTEMPTS:
                 error = f"the server ended {row['attempts']} times while it worked on this"
                 await self._core.db(storage.end, row["id"], FAILED, error=error, metrics={})
-        await self._core.db(storage.all_wait)
-        for row in rows:
-            if row["attempts"] < MAX_ATTEMPTS:
+            else:
                 self._begin(row, self._attempt(row["id"], row["attempts"], is_kept=True))
         return len(rows)
 

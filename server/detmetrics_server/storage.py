@@ -397,19 +397,11 @@ class Storage:
         with self._begin() as c:
             return list(c.execute(sa.select(METRICS.c.name).distinct().order_by(METRICS.c.name)).scalars())
 
-    def begin_attempts(self) -> list[dict[str, Any]]:
-        """Count one more attempt at every evaluation that a stopped or killed server left running, and give these."""
+    def left(self) -> list[dict[str, Any]]:
+        """Give the evaluations that a stopped or killed server left running."""
         with self._begin() as c:
-            is_running = EVALUATIONS.c.state == RUNNING
-            c.execute(EVALUATIONS.update().where(is_running).values(attempts=EVALUATIONS.c.attempts + 1))
-            rows = c.execute(sa.select(EVALUATIONS).where(is_running).order_by(EVALUATIONS.c.seq)).mappings()
-            return [dict(row) for row in rows]
-
-    def all_wait(self) -> None:
-        """Take back what :meth:`begin_attempts` counted of all that still run, until a worker has them."""
-        with self._begin() as c:
-            is_running = EVALUATIONS.c.state == RUNNING
-            c.execute(EVALUATIONS.update().where(is_running).values(attempts=EVALUATIONS.c.attempts - 1))
+            select = sa.select(EVALUATIONS).where(EVALUATIONS.c.state == RUNNING)
+            return [dict(row) for row in c.execute(select.order_by(EVALUATIONS.c.seq)).mappings()]
 
     def set_attempts(self, evaluation_id: str, attempts: int) -> None:
         """Write down the attempts at an evaluation, as long as it runs."""
