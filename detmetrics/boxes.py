@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
     Codes = NDArray[np.int32]
 
+#: The source of boxes that nobody gave one; errors that know the side then say truth or pred instead.
+UNNAMED = "boxes"
 #: How Python, numpy and pandas write what is missing, where it is no text.
 NOTHING = ("None", "nan", "NaT", "<NA>")
 #: The columns with one value a box that may be absent.
@@ -143,7 +145,7 @@ class Boxes:
         frame_place: ArrayLike | None = None,
         partial: bool = False,
         meta: Mapping[str, object] | None = None,
-        source: str = "boxes",
+        source: str = UNNAMED,
     ) -> None:
         n_boxes = _number(yaw_rad, center_m, size_lwh_m, frame, label)
         rows = _Rows(source, n_boxes)
@@ -236,6 +238,10 @@ class Boxes:
     def n_frames(self) -> int:
         """Number of frames, empty ones included."""
         return len(self.frames)
+
+    def called(self, side: str) -> str:
+        """Give what errors call these boxes where their side is known: their source, or without one the side."""
+        return side if self.source == UNNAMED else self.source
 
     @cached_property
     def frame_index(self) -> dict[str, int]:

@@ -293,7 +293,9 @@ class Evidence:
         if "visibility" in truth.box_columns:
             column = truth.box_columns["visibility"]
             if column.ndim > 1:
-                raise InputError(f"column visibility of {truth.source}", expected="of one value each", got=column.shape)
+                raise InputError(
+                    f"column visibility of {truth.called('truth')}", expected="of one value each", got=column.shape
+                )
             kinds, kind = np.unique(column, return_inverse=True)
             is_occluded = np.array([name_of(one) in rules.occluded for one in kinds.tolist()], np.bool_)
             excuse[is_occluded[kind]] = CODE["occluded"]

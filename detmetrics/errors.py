@@ -50,3 +50,18 @@ def listing(names: Iterable[str] | Sequence[str], total: int | None = None, show
     total = len(names) if total is None else total
     text = ", ".join(repr(name) for name in names[:shown])
     return f"{text} and {total - shown} more" if total > shown else text
+
+
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
+    """Error for a name that is in no table, with near ones, whatever their capitals."""
+    import difflib
+
+    folded: dict[str, list[str]] = {}
+    for one in known:
+        folded.setdefault(one.lower(), []).append(one)
+    near = [one for key in difflib.get_close_matches(str(name).lower(), folded, n=3) for one in folded[key]]
+    names = [one for same in folded.values() for one in same]
+    return InputError(
+        f"unknown {kind} {name!r}",
+        hint=f"did you mean {listing(near[:3])}?" if near else f"known: {listing(names, shown=20)}",
+    )

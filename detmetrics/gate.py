@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
-from detmetrics.errors import InputError
+from detmetrics.errors import InputError, unknown_name
 from detmetrics.files import read_toml
-from detmetrics.protocol import Protocol, unknown_name
+from detmetrics.protocol import Protocol
 from detmetrics.resampling import check_draws, check_level, compare
 from detmetrics.scoring import metric_names
 from detmetrics.slicing import Term, check_terms, plain

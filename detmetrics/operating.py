@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 
 from detmetrics.diagnosis import Evidence
-from detmetrics.errors import InputError
+from detmetrics.errors import InputError, unknown_name
 from detmetrics.kernels import Floats, Ints
 from detmetrics.ledger import Ledger
-from detmetrics.protocol import Protocol, unknown_name
+from detmetrics.protocol import Protocol
 from detmetrics.slicing import By, slices
 from detmetrics.weights import Weights
 

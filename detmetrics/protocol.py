@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from detmetrics.errors import InputError, listing
+from detmetrics.errors import InputError
 from detmetrics.files import read_toml
 
 #: A ledger keeps the thresholds of a match as the bits of one number.
@@ -374,14 +374,3 @@ def _need(condition: bool, field: str, expected: str, got: object = None) -> Non
     """Raise InputError; when msgspec builds the value it puts the path of the field to it, as to any ValueError."""
     if not condition:
         raise InputError(f"protocol.{field}", expected=expected, got=got)
-
-
-def unknown_name(kind: str, name: str, known: tuple[str, ...]) -> InputError:
-    """Error for a name that is in no table, with near ones."""
-    import difflib
-
-    near = difflib.get_close_matches(name, known, n=3)
-    return InputError(
-        f"unknown {kind} {name!r}",
-        hint=f"did you mean {listing(near)}?" if near else f"known: {listing(known, shown=20)}",
-    )

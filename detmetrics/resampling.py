@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args, overload
 
 import numpy as np
 
-from detmetrics.errors import InputError, listing
+from detmetrics.errors import InputError, listing, unknown_name
 from detmetrics.intervals import NORMAL, Method, critical, limits, p_value, spread
 from detmetrics.kernels import Floats, Ints
 from detmetrics.ledger import Ledger
-from detmetrics.protocol import Protocol, unknown_name
+from detmetrics.protocol import Protocol
 from detmetrics.scoring import (
     Absent,
     Plan,
@@ -609,7 +609,7 @@ def _unit_column(ledger: Ledger, unit: str) -> NDArray[Any]:
     if unit not in truth.frame_columns:
         raise InputError(
             f"unit {unit!r} to draw",
-            expected=f"'frame' or a column of the frames of {truth.source}, "
+            expected=f"'frame' or a column of the frames of {truth.called('truth')}, "
             f"which has {listing(truth.frame_columns) or 'none'}",
             hint="'frame' draws single frames; neighbouring frames are alike, so intervals come out too narrow",
         )
@@ -618,7 +618,7 @@ def _unit_column(ledger: Ledger, unit: str) -> NDArray[Any]:
         raise InputError(f"column {unit!r} to draw by", expected="of one value a frame", got=column.shape)
     nameless = column == "" if column.dtype.kind == "U" else column != column  # NaN
     if nameless.any():
-        raise InputError(f"{int(nameless.sum())} frames of {truth.source} have no {unit} to draw by")
+        raise InputError(f"{int(nameless.sum())} frames of {truth.called('truth')} have no {unit} to draw by")
     return column
 
 

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detmetrics.curves import CURVE, ERROR_MEAN, average_precision, walk
-from detmetrics.errors import InputError
+from detmetrics.errors import InputError, unknown_name
 from detmetrics.kernels import ERROR, Floats, Ints, group
 from detmetrics.ledger import Ledger
-from detmetrics.protocol import Protocol, unknown_name
+from detmetrics.protocol import Protocol
 from detmetrics.weights import Weights
 
 #: What a class without truth counts: the protocol's official value, or not at all.

@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from detmetrics.curves import EVERYWHERE, NOWHERE
-from detmetrics.errors import InputError, listing
+from detmetrics.errors import InputError, listing, unknown_name
 from detmetrics.kernels import Codes, Ints, bin_of, distance_to, length_xy, longest_side, only_shard
 from detmetrics.ledger import Ledger
-from detmetrics.protocol import unknown_name
 from detmetrics.scoring import Absent, Plan, Scores, Shards, score
 from detmetrics.weights import Weights
 
@@ -437,7 +436,7 @@ def _attribute(ledger: Ledger, term: Term) -> Attribute:
             known = (*known, *DESCRIBED)
         raise unknown_name("attribute to slice by", term.name, known)
     if of_truth is None:
-        raise InputError(f"cannot slice by {term.name}: {truth.source} does not say it")
+        raise InputError(f"cannot slice by {term.name}: {truth.called('truth')} does not say it")
     if isinstance(of_truth, Coded) and isinstance(of_event, Coded):
         if edges is not None:
             raise InputError(f"{term.name} has no edges: it is a category", got=list(edges))

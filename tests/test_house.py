@@ -70,7 +70,7 @@ ALLOWED = {
 }
 ROOMS = {
     "io": {"boxes", "errors", "extras", "files", "geometry", "io", "ledger", "protocol"},
-    "protocols": {"protocol", "protocols"},
+    "protocols": {"errors", "protocol", "protocols"},
     "detector": {
         "boxes",
         "detector",
