@@ -19,7 +19,7 @@ import numpy as np
 from detmetrics.curves import order_by_score
 from detmetrics.errors import InputError
 from detmetrics.kernels import Floats, Ints, blame, group
-from detmetrics.ledger import Fate, Ledger
+from detmetrics.ledger import Fate, Ledger, check_ledger
 from detmetrics.matching import measure
 from detmetrics.scoring import Absent, Plan, metric_values, official
 from detmetrics.slicing import name_of
@@ -220,6 +220,7 @@ def diagnose(ledger: Ledger, rules: Rules | None = None, *, absent: Absent = "of
     -------
     Diagnosis
     """
+    check_ledger(ledger)
     rules = rules or Rules()
     protocol = ledger.protocol
     n_thresholds = len(protocol.affinity.thresholds)

@@ -15,6 +15,7 @@ from detmetrics.errors import InputError
 
 def open_file(path: str | Path) -> BinaryIO:
     """Open a file for reading bytes, or raise an InputError that says why not."""
+    _check_path(path, "what to read")
     try:
         if Path(path).is_dir():
             raise InputError(f"{path}", expected="a file", got="a folder")
@@ -22,7 +23,7 @@ def open_file(path: str | Path) -> BinaryIO:
             raise InputError(f"{path}", expected="a file on disk", got="a pipe or device")
         return open(path, "rb")
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
+        raise InputError(f"cannot read {path}: {error.strerror}", hint=_home(path)) from None
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
@@ -41,16 +42,27 @@ def check_output(path: str | Path, what: str = "output") -> Path:
 
     A device or pipe is refused: a file that takes its place would destroy it.
     """
+    _check_path(path, what)
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise InputError(what, expected="a file", got=f"the folder {path}")
     if target.exists() and not target.is_file():
         raise InputError(what, expected="a file on disk", got=f"the pipe or device {path}")
     if not target.parent.is_dir():
-        raise InputError(what, expected="in a folder that exists", got=str(path))
+        raise InputError(what, expected="in a folder that exists", got=str(path), hint=_home(path))
     if not os.access(target if target.exists() else target.parent, os.W_OK):
         raise InputError(what, expected="writable", got=str(path))
     return target
+
+
+def _check_path(path: object, what: str) -> None:
+    if not isinstance(path, str | os.PathLike) or "\0" in str(path):
+        raise InputError(what, expected="a path", got=path)
+
+
+def _home(path: str | Path) -> str:
+    """Say that nobody but a shell makes ~ a folder, where a path begins with it."""
+    return f"write {Path.home()} for ~" if str(path).startswith("~") else ""
 
 
 @contextmanager

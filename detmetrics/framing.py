@@ -12,7 +12,7 @@ import numpy as np
 
 from detmetrics.errors import InputError
 from detmetrics.kernels import Floats, Ints
-from detmetrics.ledger import Ledger
+from detmetrics.ledger import Ledger, check_ledger
 from detmetrics.operating import best_scores
 from detmetrics.scoring import Absent, Plan, metric_values, official
 from detmetrics.weights import Weights
@@ -109,6 +109,7 @@ def frames(
     progress : callable, optional
         Called with (done, total).
     """
+    check_ledger(ledger)
     if threads is not None and threads < 1:
         raise InputError("threads", expected="at least 1", got=threads)
     if among is not None and among < 0:

@@ -12,13 +12,13 @@ import msgspec
 
 from detmetrics.errors import InputError, unknown_name
 from detmetrics.files import read_toml
+from detmetrics.ledger import Ledger, check_ledger
 from detmetrics.protocol import Protocol
 from detmetrics.resampling import check_draws, check_level, compare
 from detmetrics.scoring import metric_names
 from detmetrics.slicing import Term, check_terms, plain
 
 if TYPE_CHECKING:
-    from detmetrics.ledger import Ledger
     from detmetrics.resampling import Comparison, Difference, Progress
     from detmetrics.scoring import Absent
 
@@ -186,6 +186,8 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         InputError
             On a metric, class or slice that there is not, or ledgers that cannot be compared.
         """
+        check_ledger(baseline, "baseline")
+        check_ledger(candidate, "candidate")
         for rule in self.rules:
             _check_name(rule, baseline.protocol)
         slicings = list(dict.fromkeys(terms for terms, _ in self._slices() if terms))

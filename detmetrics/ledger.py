@@ -222,6 +222,19 @@ class Ledger:
         return "|".join([*parts, f"detmetrics:{self.version}"])
 
 
+def check_ledger(value: object, what: str = "ledger") -> None:
+    """Refuse what is no ledger, and say what gives one.
+
+    Raises
+    ------
+    InputError
+        Naming ``what`` the value was given as.
+    """
+    if not isinstance(value, Ledger):
+        expected = "a Ledger, as detmetrics.match(truth, pred, protocol) gives it"
+        raise InputError(what, expected=expected, got=value, hint="detmetrics.Ledger.load(path) reads a saved one")
+
+
 def concat(ledgers: Sequence[Ledger]) -> Ledger:
     """Join ledgers of disjoint frames: the same bits as matching all frames at once, for any order of the parts.
 
@@ -235,8 +248,12 @@ def concat(ledgers: Sequence[Ledger]) -> Ledger:
     InputError
         Where the protocols differ or a frame occurs twice.
     """
+    if not isinstance(ledgers, Sequence):
+        raise InputError("ledgers", expected="a sequence of Ledger", got=ledgers)
     if not ledgers:
         raise InputError("no ledgers to concatenate")
+    for i, ledger in enumerate(ledgers):
+        check_ledger(ledger, f"ledgers[{i}]")
     if len(ledgers) == 1:
         return ledgers[0]
     first = ledgers[0]

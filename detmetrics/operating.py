@@ -13,7 +13,7 @@ import numpy as np
 from detmetrics.diagnosis import Evidence
 from detmetrics.errors import InputError, unknown_name
 from detmetrics.kernels import Floats, Ints
-from detmetrics.ledger import Ledger
+from detmetrics.ledger import Ledger, check_ledger
 from detmetrics.protocol import Protocol
 from detmetrics.slicing import By, slices
 from detmetrics.weights import Weights
@@ -158,6 +158,7 @@ def operating_points(
     InputError
         On an unknown class, threshold or slice, or a score that is no number.
     """
+    check_ledger(ledger)
     protocol = ledger.protocol
     thresholds = protocol.affinity.thresholds
     if threshold is not None and threshold not in thresholds:

@@ -18,7 +18,7 @@ import numpy as np
 from detmetrics.errors import InputError, listing, unknown_name
 from detmetrics.intervals import NORMAL, Method, critical, limits, p_value, spread
 from detmetrics.kernels import Floats, Ints
-from detmetrics.ledger import Ledger
+from detmetrics.ledger import Ledger, check_ledger
 from detmetrics.protocol import Protocol
 from detmetrics.scoring import (
     Absent,
@@ -236,6 +236,7 @@ def bootstrap(
     InputError
         On an unknown unit, fewer than two of them, or options out of range.
     """
+    check_ledger(ledger)
     absent = absent or ("official" if by is None else "omit")
     level, method = _checked(level, method)
     groups = [None] if by is None else shards_by(ledger, parse(by))
@@ -569,6 +570,8 @@ def check_comparable(baseline: Ledger, candidate: Ledger, unit: str = "frame") -
     InputError
         Naming the field that differs and both values.
     """
+    check_ledger(baseline, "baseline")
+    check_ledger(candidate, "candidate")
     if baseline.protocol.digest != candidate.protocol.digest:
         names = [f"{ledger.protocol.name}#{ledger.protocol.digest[:6]}" for ledger in (baseline, candidate)]
         raise InputError("protocol of baseline and candidate", expected="the same", got=" and ".join(names))
@@ -740,6 +743,9 @@ def _units(plan: Plan, draws: Draws) -> Ints:
 
 def check_draws(n: int, seed: int) -> None:
     """Refuse a number of replicates or a seed that cannot be."""
+    for what, value in (("number of replicates", n), ("seed", seed)):
+        if not isinstance(value, int | np.integer):
+            raise InputError(what, expected="a whole number", got=value)
     if not 2 <= n <= MAX_DRAWS:
         raise InputError("number of replicates", expected=f"at least 2 and at most {MAX_DRAWS}", got=n)
     if seed < 0:
@@ -748,7 +754,8 @@ def check_draws(n: int, seed: int) -> None:
 
 def check_level(level: float) -> None:
     """Refuse a confidence level that is none."""
-    if not (level > 0 and (1 + level) / 2 < 1):  # also less than half a digit below 1 is none
+    is_number = isinstance(level, int | float | np.floating)
+    if not (is_number and level > 0 and (1 + level) / 2 < 1):  # also less than half a digit below 1 is none
         raise InputError("level", expected="between 0 and 1", got=level)
 
 

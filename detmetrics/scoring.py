@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from detmetrics.curves import CURVE, ERROR_MEAN, average_precision, walk
 from detmetrics.errors import InputError, unknown_name
 from detmetrics.kernels import ERROR, Floats, Ints, group
-from detmetrics.ledger import Ledger
+from detmetrics.ledger import Ledger, check_ledger
 from detmetrics.protocol import Protocol
 from detmetrics.weights import Weights
 
@@ -209,7 +209,10 @@ def score(ledger: Ledger, weights: Weights | None = None, *, absent: Absent = "o
     InputError
         On weights of wrong shape, negative or fractional, and on another word for ``absent``.
     """
-    plan = Plan(ledger, weights or Weights())
+    check_ledger(ledger)
+    if not isinstance(weights, Weights | None):
+        raise InputError("weights", expected="Weights(frame=…, event=…, truth=…)", got=weights)
+    plan = Plan(ledger, Weights() if weights is None else weights)
     tables = plan.run(details=True)
     return plan.scores(tables, 0, absent)
 

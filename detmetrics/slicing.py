@@ -21,7 +21,7 @@ import numpy as np
 from detmetrics.curves import EVERYWHERE, NOWHERE
 from detmetrics.errors import InputError, listing, unknown_name
 from detmetrics.kernels import Codes, Ints, bin_of, distance_to, length_xy, longest_side, only_shard
-from detmetrics.ledger import Ledger
+from detmetrics.ledger import Ledger, check_ledger
 from detmetrics.scoring import Absent, Plan, Scores, Shards, score
 from detmetrics.weights import Weights
 
@@ -153,6 +153,7 @@ def slices(ledger: Ledger, by: By, *, absent: Absent = "omit") -> Slices:
     InputError
         On an unknown attribute, edges that do not ascend, numbers that need edges.
     """
+    check_ledger(ledger)
     terms = parse(by)
     groups = shards_by(ledger, terms)
     whole = score(ledger, absent=absent)
@@ -181,6 +182,8 @@ def parse(by: By) -> tuple[Term, ...]:
     InputError
         Where it cannot be read.
     """
+    if not isinstance(by, str | Mapping):
+        raise InputError("what to slice by", expected="text as 'range=0,20,40' or a mapping of names to edges", got=by)
     if isinstance(by, str):
         terms = []
         for part in re.split(r"\+(?=\s*[^\W\d])", by):  # not the plus of 1e+06
