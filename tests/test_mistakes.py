@@ -146,3 +146,138 @@ def test_a_report_of_what_is_no_ledger(tmp_path: Path) -> None:
             dm.report(given, tmp_path / "x.html")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="output must be a path, got <Ledger"):
         dm.report(str(tmp_path / "x.html"), LEDGER)  # type: ignore[arg-type]
+
+
+class NA:
+    """What pandas puts where something is missing: no number, no truth value, equal to nothing."""
+
+    def __repr__(self) -> str:
+        return "<NA>"
+
+    def __bool__(self) -> bool:
+        raise TypeError("boolean value of NA is ambiguous")
+
+    def __eq__(self, other: object) -> Any:
+        return self
+
+    __hash__ = object.__hash__
+
+
+def objects(*values: object) -> Any:
+    """An array of objects, as pandas gives nullable columns to numpy."""
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("num_points", objects(1, NA(), 2, None), [1, np.nan, 2, np.nan]),
+        ("num_points", [1, None, 2, float("nan")], [1, np.nan, 2, np.nan]),
+        ("num_points", np.ma.array([1, 2, 3, 4], mask=[0, 1, 0, 0]), [1, np.nan, 3, 4]),
+        ("velocity_mps", objects((1, 0), [NA(), 0], [2, 0], np.ones(2)), None),
+        ("score", ["0.5", "1", "0", "1e-1"], [0.5, 1, 0, 0.1]),
+        ("center_m", objects([1, 2, 3], (1, 2, 3), np.array([1, 2, 3]), [1.0, 2, 3]), [[1, 2, 3]] * 4),
+        ("place", objects(3, 2, 1, 0), [3, 2, 1, 0]),
+        ("label", objects(0, 1, 2, 0), [0, 1, 2, 0]),
+        ("attribute", ["x", None, "y", "x"], [0, 1, 2, 0]),
+        ("attribute", [float("nan"), "x", "y", "x"], [0, 1, 2, 1]),
+        ("attribute", objects("x", NA(), "y", "x"), [0, 1, 2, 0]),
+        ("attribute", [float("nan")] * 4, [0] * 4),
+    ],
+)
+def test_columns_of_other_libraries(name: str, given: Any, expected: Any) -> None:
+    if expected is None:
+        with pytest.raises(InputError, match=r"boxes.velocity_mps\[1\] must be 2 numbers, got \[<NA>, 0\]"):
+            truth(**{name: given})
+        return
+    np.testing.assert_array_equal(getattr(truth(**{name: given}), name), expected)
+
+
+def test_missing_attributes_are_none_also_where_a_table_is_given() -> None:
+    boxes = truth(attribute=["x", None, "x", NA()], attributes=["x"])
+    assert [boxes.attributes[code] for code in boxes.attribute] == ["x", "", "x", ""]  # type: ignore[union-attr]
+
+
+def test_free_columns_of_other_libraries() -> None:
+    given = {
+        "numbers": objects(1, NA(), 2.5, None),
+        "texts": objects("x", None, NA(), "y"),
+        "mixed": objects("x", 1, None, True),
+        "nothing": objects(None, None, None, None),
+        "long": objects(1 << 60, None, 1, 2),
+    }
+    found = truth(box_columns=given).box_columns
+    np.testing.assert_array_equal(found["numbers"], [1, np.nan, 2.5, np.nan])
+    assert found["texts"].tolist() == ["x", "", "", "y"]
+    assert found["mixed"].tolist() == ["x", "1", "", "True"]
+    assert found["nothing"].tolist() == [""] * 4
+    assert found["long"].tolist() == [str(1 << 60), "", "1", "2"]
+    (weather,) = truth(frame_columns={"weather": [None]}).frame_columns.values()
+    assert weather.tolist() == [""]
+
+
+def test_tensors() -> None:
+    torch = pytest.importorskip("torch")
+    boxes = truth(
+        center_m=torch.ones(4, 3, requires_grad=True),
+        score=torch.full((4,), 0.5, dtype=torch.bfloat16),
+        label=torch.arange(4),
+        box_columns={"logit": torch.ones(4, requires_grad=True)},
+    )
+    assert boxes.center_m.tolist() == [[1, 1, 1]] * 4
+    assert boxes.score.tolist() == [0.5] * 4  # type: ignore[union-attr]
+    assert boxes.label.tolist() == [0, 1, 2, 3]
+    assert boxes.box_columns["logit"].tolist() == [1] * 4
+    with pytest.raises(InputError, match=r"boxes.score must be an array.*requires grad"):
+        truth(score=[torch.ones((), requires_grad=True)] * 4)
+
+
+def test_frames_of_pandas() -> None:
+    pd = pytest.importorskip("pandas")
+    table = pd.DataFrame({"x": [1.0, 2], "y": pd.array([1, 2], "Int64"), "label": pd.Categorical(["car", "bus"])})
+    table["z"] = pd.array([1, None], "Float64")
+    given = {"center_m": table[["x", "y", "x"]], "label": table["label"], "num_points": table["z"]}
+    boxes = truth(**{**columns(2), **given})
+    assert boxes.labels == ("car", "bus")
+    np.testing.assert_array_equal(boxes.num_points, [1, np.nan])  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"boxes.center_m\[1\] must be finite, got \[2.0, 2.0, nan\]"):
+        truth(**{**columns(2), "center_m": table[["x", "y", "z"]], "label": table["label"]})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"center_m": [[1, 2, 3], [1, 2], [1, 2, 3], [1, 2, 3]]}, r"center_m\[1\] must be 3 numbers, got \[1, 2\]"),
+        ({"yaw_rad": [0, None, 0, 0]}, r"yaw_rad\[1\] must be finite, got nan"),
+        ({"score": np.ma.array(np.ones(4), mask=[0, 0, 1, 0])}, r"score\[2\] must be finite, got nan"),
+        ({"score": ["0.5", "high", "0", "1"]}, r"score\[1\] must be a number, got 'high'"),
+        ({"score": np.full(4, 0.5 + 1j)}, r"score must be numbers of shape \(4,\), got 'complex128'"),
+        ({"score": [0.5 + 1j] * 4}, r"score must be numbers of shape \(4,\), got 'complex128'"),
+        ({"yaw_rad": np.array(["2026-01-01"] * 4, "datetime64[ns]")}, r"yaw_rad must be numbers .*'datetime64\[ns\]'"),
+        ({"num_points": np.ones(4, "timedelta64[s]")}, r"num_points must be numbers .*'timedelta64\[s\]'"),
+        ({"score": (x for x in range(4))}, r"score must be numbers of shape \(4,\), got <generator"),
+        ({"yaw_rad": {0: 1}}, r"yaw_rad must be numbers of shape \(4,\), got \{0: 1\}"),
+        ({"place": [0, 1, 2.5, 3]}, r"place\[2\] must be a whole number, got 2.5"),
+        ({"place": objects(0, 1, 2.5, 3)}, r"place\[2\] must be a whole number, got 2.5"),
+        ({"place": [0, 1, None, 3]}, r"place\[2\] must be a whole number, got nan"),
+        ({"place": [10**30] * 4}, "place must be numbers"),
+        ({"frame_place": [0.5]}, r"frame_place\[0\] must be a whole number, got 0.5"),
+        ({"label": ["car", None, "car", "car"]}, r"label\[1\] must be a name \(str\) \(it is None\)"),
+        ({"label": [float("nan"), "car", "car", "car"]}, r"label\[0\] must be a name \(str\), got nan"),
+        ({"label": objects("car", NA(), "car", "car")}, r"label\[1\] must be a name \(str\), got <NA>"),
+        ({"label": objects(0, NA(), 1, 2)}, r"label\[1\] must be a name \(str\), got <NA>"),
+        ({"label": objects(["car"], "car", "car", "car")}, r"label\[0\] must be a name \(str\), got \['car'\]"),
+        ({"label": [0.0, 1.0, 0.0, 0.0]}, r"label\[0\] must be a name \(str\), got 0.0 \(codes are whole numbers"),
+        ({"frame": ["a", None, "a", "a"]}, r"frame\[1\] must be a name \(str\) \(it is None\)"),
+        ({"frames": "abc"}, "frames must be a sequence of names, got 'abc'"),
+        ({"frames": 4}, "frames must be a sequence of names, got 4"),
+        ({"box_columns": ["occlusion"]}, "box_columns must be a mapping of names"),
+        ({"frame_columns": "scene"}, "frame_columns must be a mapping of names, got 'scene'"),
+        ({"meta": "camera"}, "meta must be a mapping of names, got 'camera'"),
+    ],
+)
+def test_columns_that_cannot_be_taken_are_named(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=rf"^boxes.{message}"):
+        truth(**change)
