@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import detmetrics as dm
 from detmetrics.errors import InputError, unknown_name
 from detmetrics.exporting import to_arrow
 from detmetrics.gate import Gate
+from detmetrics.synth.memory import make_boxes
 
 
 def columns(n: int = 4, **more: Any) -> dict[str, Any]:
@@ -281,3 +283,109 @@ def test_frames_of_pandas() -> None:
 def test_columns_that_cannot_be_taken_are_named(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=rf"^boxes.{message}"):
         truth(**change)
+
+
+def heading_note(truth_rad: Any, pred_rad: Any, label: str = "car", rules: dm.Protocol = dm.NUSCENES) -> str:
+    """What first aid says of the headings of matches."""
+    n = len(truth_rad)
+    both = columns(n, center_m=np.c_[np.arange(n) * 0.05, np.zeros((n, 2))], label=[label] * n)
+    both["frame"] = [str(i // 100) for i in range(n)]
+    sides = (dm.Boxes(**{**both, "yaw_rad": truth_rad}), dm.Boxes(**{**both, "yaw_rad": pred_rad}, score=np.ones(n)))
+    found = [note for note in dm.match(*sides, rules).notes if "headings" in note]
+    assert len(found) <= 1
+    return found[0] if found else ""
+
+
+def headings(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Headings of truth, most of them along two streets, and what a detector makes of them."""
+    random = np.random.default_rng(seed)
+    streets = random.integers(0, 4, n) * np.pi / 2 + random.normal(0, 0.3, n)
+    truth_rad = np.where(random.random(n) < 0.3, random.uniform(-np.pi, np.pi, n), streets)
+    return truth_rad, truth_rad + random.normal(0, 0.1, n)
+
+
+@pytest.mark.parametrize("n", [10, 300])
+@pytest.mark.parametrize(
+    ("misread", "what"),
+    [
+        (lambda yaw: yaw + np.pi / 2, "turned by .90°: .* with 90° taken off"),
+        (lambda yaw: yaw - np.pi / 2, "turned by -90°: .* with 90° added"),
+        (lambda yaw: np.remainder(yaw + np.pi, 2 * np.pi), "turned by 180°: .* turned back"),
+        (lambda yaw: -yaw, "mirrored, clockwise in place of counter-clockwise: .* with the other sign"),
+        (lambda yaw: np.pi / 2 - yaw, "mirrored and turned, as of a compass"),
+        (lambda yaw: -yaw - np.pi / 2, "mirrored and turned, as rotation_y of KITTI"),
+        (np.degrees, "in degrees, not radians, in the predictions: .* as degrees"),
+    ],
+)
+def test_misread_headings_are_noticed(misread: Callable[[Any], Any], what: str, n: int) -> None:
+    truth_rad, pred_rad = headings(n)
+    if n == 10:  # so few on two streets may be mirrored and turned alike
+        truth_rad = np.arange(n) * 0.6 + 0.3
+        pred_rad = truth_rad + 0.1
+    note = heading_note(truth_rad, misread(pred_rad))
+    assert re.match(f"headings look {what}", note), note
+    before, after = (int(share) for share in re.findall(r"(\d+)% (?:of those|with|turned|as)", note))
+    assert before <= 25
+    assert after == 100
+    assert heading_note(truth_rad, pred_rad) == ""
+    assert heading_note(truth_rad[:9], misread(pred_rad[:9])) == "", "nine show nothing"
+
+
+def test_headings_in_degrees_on_the_other_side_or_on_both() -> None:
+    truth_rad, pred_rad = headings(300)
+    assert "radians, in truth" in heading_note(np.degrees(truth_rad), pred_rad)
+    assert "radians, on both sides" in heading_note(np.degrees(truth_rad), np.degrees(pred_rad))
+
+
+def test_classes_without_a_front_say_nothing_of_headings() -> None:
+    truth_rad, pred_rad = headings(300)
+    for label, rules in (("barrier", dm.NUSCENES), ("traffic_cone", dm.NUSCENES), ("car", symmetric())):
+        assert heading_note(truth_rad, pred_rad + np.pi, label, rules) == ""
+        assert heading_note(truth_rad, pred_rad + np.pi / 2, label, rules) == ""
+
+
+def symmetric() -> dm.Protocol:
+    """Rules by which front and back of a car look alike."""
+    tasks = [{"label": "car", "yaw_period_rad": np.pi}]
+    return dm.Protocol.from_dict({"extends": "nuscenes", "name": "mine", "tasks": tasks, "mapping": {}, "regions": {}})
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("n", [10, 30, 300])
+def test_the_faults_of_a_detector_are_not_taken_for_misread_headings(n: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    truth_rad, pred_rad = headings(n, seed)
+    turned = random.permutation(n) < 0.4 * n
+    assert heading_note(truth_rad, pred_rad + np.where(turned, np.pi, 0)) == ""
+    assert heading_note(truth_rad, pred_rad + np.where(turned, np.pi / 2, 0)) == ""
+    assert heading_note(truth_rad, random.uniform(-np.pi, np.pi, n)) == "", "headings at random"
+    assert heading_note(truth_rad, random.uniform(-500, 500, n)) == "", "degrees at random"
+    assert heading_note(truth_rad, pred_rad + random.integers(0, 4, n) * np.pi / 2) == "", "any of four"
+    assert heading_note(np.full(n, np.pi / 2), np.zeros(n)) == "", "a detector without headings"
+    assert heading_note(truth_rad, pred_rad + random.integers(-9, 9, n) * 2 * np.pi) == "", "whole turns"
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_predictions_of_the_made_up_world_get_no_note_on_headings(seed: int) -> None:
+    """Whatever the detector is worth, however few frames there are, and in each class alone."""
+    random = np.random.default_rng(seed)
+    sizes = {"n_frames": int(random.integers(1, 12)), "boxes_per_sample": int(random.integers(20, 200))}
+    sides = make_boxes(seed=seed, samples_per_scene=12, quality=float(random.uniform(0.2, 1)), **sizes)
+    labels = sides[1].labels or ()
+    for one in (sides, *((sides[0], only(sides[1], code)) for code in range(len(labels)))):
+        assert not [note for note in dm.match(*one, dm.NUSCENES).notes if "headings" in note]
+
+
+def test_misread_predictions_of_the_made_up_world_get_one() -> None:
+    sides = make_boxes(n_frames=10, boxes_per_sample=100)
+    for what, yaw_rad in {"turned by +90°": sides[1].yaw_rad + np.pi / 2, "mirrored, clock": -sides[1].yaw_rad}.items():
+        found = dm.match(sides[0], sides[1].replace(yaw_rad=yaw_rad), dm.NUSCENES).notes
+        assert [note for note in found if f"headings look {what}" in note]
+
+
+def only(boxes: dm.Boxes, code: int) -> dm.Boxes:
+    """The boxes of one class."""
+    rows = boxes.label == code
+    columns = ("center_m", "size_lwh_m", "yaw_rad", "label", "frame", "place", "score")
+    given = {name: getattr(boxes, name)[rows] for name in columns}
+    return dm.Boxes(**given, labels=boxes.labels, frames=boxes.frames)
