@@ -59,7 +59,9 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
     folded: dict[str, list[str]] = {}
     for one in known:
         folded.setdefault(one.lower(), []).append(one)
-    near = [one for key in difflib.get_close_matches(str(name).lower(), folded, n=3) for one in folded[key]]
+    asked = str(name).lower()
+    close = difflib.get_close_matches(asked, folded, n=3) or [key for key in folded if asked in key.split("/")]
+    near = [one for key in close for one in folded[key]]
     names = [one for same in folded.values() for one in same]
     return InputError(
         f"unknown {kind} {name!r}",

@@ -77,6 +77,12 @@ class Frames:
                 row["cost"] = float(self.cost[f])
             yield row
 
+    def __str__(self) -> str:
+        """Give the table of the ten worst frames."""
+        from detmetrics.reporting.table import as_plain, frames_table
+
+        return as_plain(frames_table(self, 10))
+
     def __repr__(self) -> str:
         """Say how many."""
         return f"<Frames {len(self)}: {self.tp.sum()} TP, {self.fp.sum()} FP, {self.fn.sum()} missed>"

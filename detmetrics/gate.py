@@ -103,6 +103,17 @@ class Verdict(NamedTuple):
         """Whether every rule is met."""
         return all(outcome.verdict == "ok" for outcome in self.outcomes)
 
+    def __str__(self) -> str:
+        """Give the table: one line a rule."""
+        from detmetrics.reporting.comparing import verdict_table
+        from detmetrics.reporting.table import as_plain
+
+        return as_plain(verdict_table(self))
+
+    def __repr__(self) -> str:
+        """Say the answer."""
+        return f"<Verdict: {self.words}>"
+
     @property
     def words(self) -> str:
         """The answer in words, and how many rules were broken."""

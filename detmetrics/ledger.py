@@ -36,7 +36,7 @@ class Fate(enum.IntEnum):
     OVER_CAP = 6
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Matches:
     """Matches in compressed rows: task ``k`` at threshold ``t`` has ``offsets[k * T + t]:offsets[k * T + t + 1]``.
 
@@ -54,6 +54,10 @@ class Matches:
     event: Ints
     truth: Ints
     errors: Floats
+
+    def __repr__(self) -> str:
+        """Say how many."""
+        return f"<Matches {len(self.event)} of all tasks and thresholds>"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -111,6 +111,11 @@ class OperatingPoints:
 
         return as_plain(operating_table(self))
 
+    def __repr__(self) -> str:
+        """Say what is found and what is wrong in all."""
+        tp, fp, fn = (sum(getattr(one, name) for one in self.chosen.values()) for name in ("tp", "fp", "fn"))
+        return f"<OperatingPoints within {self.threshold:g} m: {tp} TP, {fp} FP, {fn} missed>"
+
 
 @overload
 def operating_points(

@@ -295,6 +295,17 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         cap = self.cap_per_task
         _need(cap is None or cap > 0, "cap_per_task", "positive", cap)
 
+    def __str__(self) -> str:
+        """Give the rules in words, as ``detmetrics protocols NAME`` prints them."""
+        from detmetrics.reporting.rules import as_renderable
+        from detmetrics.reporting.table import as_plain
+
+        return as_plain(as_renderable(self))
+
+    def __repr__(self) -> str:
+        """Say its name, how many classes it has, and its composite."""
+        return f"<Protocol {self.name}: {len(self.tasks)} classes, {self.composite.name}>"
+
     @property
     def labels(self) -> tuple[str, ...]:
         """Class names in order."""

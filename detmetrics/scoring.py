@@ -21,7 +21,7 @@ from detmetrics.weights import Weights
 Absent = Literal["official", "omit"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CurveValues:
     """One curve, read at equidistant recalls.
 
@@ -36,6 +36,12 @@ class CurveValues:
     precision: Floats
     confidence: Floats
     errors: Mapping[str, Floats]
+
+    def __repr__(self) -> str:
+        """Say how far the curve goes."""
+        reached = self.recall[self.confidence > 0]
+        end = f"recall {reached[-1]:.2f}" if len(reached) else "nothing"
+        return f"<CurveValues at {len(self.recall)} recalls, reaches {end}, errors: {' '.join(self.errors)}>"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -80,6 +86,13 @@ class Scores:
     def signature(self) -> str:
         """Every choice that could move a number, in one line; the hashes are computed when it is first asked for."""
         return self.sign()
+
+    def __getitem__(self, name: str) -> float:
+        """Give a number by its name of :func:`detmetrics.scoring.metric_names`, e.g. ``"NDS"``, ``"AP/car"``."""
+        numbers = self.to_flat_dict()
+        if name not in numbers:
+            raise unknown_name("metric", name, numbers)
+        return numbers[name]
 
     @property
     def mean_ap(self) -> float:

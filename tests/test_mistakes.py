@@ -389,3 +389,47 @@ def only(boxes: dm.Boxes, code: int) -> dm.Boxes:
     columns = ("center_m", "size_lwh_m", "yaw_rad", "label", "frame", "place", "score")
     given = {name: getattr(boxes, name)[rows] for name in columns}
     return dm.Boxes(**given, labels=boxes.labels, frames=boxes.frames)
+
+
+def test_what_is_printed_is_short_and_a_table_where_there_is_one() -> None:
+    sides = make_boxes(n_frames=12, samples_per_scene=6, boxes_per_sample=60)
+    ledger = dm.match(*sides, dm.NUSCENES)
+    points = dm.operating_points(ledger)
+    verdict = Gate.from_dict({"rule": [{"metric": "NDS"}], "n": 20}).check(ledger, ledger)
+    for value, starts, in_table in (
+        (sides[0], "<Boxes 391 boxes in 12 frames", ""),
+        (ledger, "<Ledger nuscenes|", ""),
+        (dm.NUSCENES, "<Protocol nuscenes|detection_cvpr_2019: 10 classes, NDS>", "nearer than 0.5, 1, 2, 4 m"),
+        (dm.score(ledger), "<Scores nuscenes|", "construction_vehicle"),
+        (dm.frames(ledger), "<Frames 12: ", "NDS without it"),
+        (dm.slices(ledger, "range"), "<Slices by range: '0-10'", "20-30"),
+        (dm.bootstrap(ledger, 20), "<Bootstrap NDS ", "standard error"),
+        (dm.compare(ledger, ledger, 20), "<Comparison NDS +0.0000", "detectable"),
+        (dm.diagnose(ledger), "<Diagnosis: ", "what it means"),
+        (points, "<OperatingPoints within 2 m: 207 TP, 26 FP, 55 missed>", "truth in rows"),
+        (verdict, "<Verdict: passed, its one rule met>", "NDS: no significant drop"),
+        (ledger.matches, "<Matches 784 ", ""),
+        (dm.score(ledger).curve("car", 2.0), "<CurveValues at 101 recalls, reaches recall 0.81, errors: trans_err", ""),
+    ):
+        assert repr(value).startswith(starts), repr(value)
+        assert len(repr(value)) < 140
+        assert "\n" not in repr(value)
+        assert in_table in str(value)
+        assert max(map(len, str(value).splitlines())) < 200
+
+
+def test_scores_by_name() -> None:
+    scores = dm.score(LEDGER)
+    assert scores["NDS"] == scores.nds
+    assert scores["mAP"] == scores.mean_ap
+    assert scores["AP/car"] == scores.class_ap["car"]
+    assert np.isnan(scores["AOE/traffic_cone"])
+    for name, near in {
+        "nds": "'NDS'",
+        "map": "'mAP'",
+        "car": "'AP/car'",
+        "AP/Car": "'AP/car'",
+        "aoe/CAR": "'AOE/car'",
+    }.items():
+        with pytest.raises(InputError, match=f"unknown metric {name!r} .did you mean .*{near}"):
+            scores[name]
