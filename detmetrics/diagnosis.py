@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from detmetrics.curves import order_by_score
-from detmetrics.errors import InputError
+from detmetrics.errors import InputError, unknown_name
 from detmetrics.kernels import Floats, Ints, blame, group
 from detmetrics.ledger import Fate, Ledger, check_ledger
 from detmetrics.matching import measure
@@ -167,7 +167,8 @@ class Diagnosis:
         in_class = np.ones(len(self.ledger.truth), np.bool_)
         if label is not None:
             if label not in protocol.labels:
-                raise InputError("label", expected=f"one of {protocol.labels}", got=label)
+                near = unknown_name("class", label, protocol.labels).hint
+                raise InputError("label", expected=f"one of {protocol.labels}", got=label, hint=near)
             k = protocol.labels.index(label)
             events = slice(int(self.ledger.event_offsets[k]), int(self.ledger.event_offsets[k + 1]))
             in_class = self.ledger.truth_task == k

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from detmetrics.errors import InputError
+from detmetrics.errors import InputError, unknown_name
 
 
 def open_file(path: str | Path) -> BinaryIO:
@@ -37,6 +38,28 @@ def read_toml(path: str | Path) -> dict[str, Any]:
             raise InputError(f"{path} is not TOML: {error}") from None
 
 
+def near_key(error: object, kind: Any) -> str:
+    """Give a hint to what msgspec says of an unknown field or word of a struct: near names, or the known ones."""
+    import types
+    from typing import Literal, Union, get_args, get_origin
+
+    import msgspec
+
+    words = re.match(r"Object contains unknown field `(.+?)`|Invalid enum value '(.+?)'", str(error))
+    if words is None:
+        return ""
+    at = re.search(r" - at `\$(.*)`$", str(error))
+    for name in re.findall(r"\.(\w+)|\[", at[1] if at else ""):
+        if name:
+            kind = next(field.type for field in msgspec.structs.fields(kind) if field.encode_name == name)
+        else:  # of a sequence what it holds, of a mapping its values
+            kind = [one for one in get_args(kind) if one is not ...][-1]
+        if get_origin(kind) in (Union, types.UnionType):
+            kind = next(one for one in get_args(kind) if one is not type(None))
+    known = get_args(kind) if get_origin(kind) is Literal else [f.encode_name for f in msgspec.structs.fields(kind)]
+    return unknown_name("", words[1] or words[2], known).hint
+
+
 def check_output(path: str | Path, what: str = "output") -> Path:
     """Give the file that a path names, links followed, or raise an InputError where it cannot become our output.
 
@@ -53,6 +76,12 @@ def check_output(path: str | Path, what: str = "output") -> Path:
     if not os.access(target if target.exists() else target.parent, os.W_OK):
         raise InputError(what, expected="writable", got=str(path))
     return target
+
+
+def check_ending(path: Path, known: tuple[str, ...], what: str) -> None:
+    """Refuse a file whose ending says no format that can be written."""
+    if path.suffix not in known:
+        raise InputError(f"ending of {what}", expected=" or ".join(known), got=path.name)
 
 
 def _check_path(path: object, what: str) -> None:

@@ -11,9 +11,12 @@ import numpy as np
 from detmetrics.errors import listing
 
 if TYPE_CHECKING:
-    from detmetrics.kernels import Floats
+    from numpy.typing import NDArray
+
     from detmetrics.ledger import Ledger
     from detmetrics.protocol import Protocol, TpError
+
+    Floats = NDArray[np.float64]
 
 SAMPLE = 2000  # boxes looked at; a sample shows a systematic fault
 FEW_PAIRS = 10  # fewer show nothing
@@ -29,7 +32,7 @@ HEADINGS: tuple[tuple[str, str, Callable[[Floats], Floats]], ...] = (
     ("turned by 180°", "turned back", lambda yaw: yaw + math.pi),
     ("mirrored, clockwise in place of counter-clockwise", "with the other sign", np.negative),
     ("mirrored and turned, as of a compass", "as 90° less them", lambda yaw: math.pi / 2 - yaw),
-    ("mirrored and turned, as rotation_y of KITTI", "as -90° less them", lambda yaw: -math.pi / 2 - yaw),
+    ("mirrored and turned, as angles about a camera's y", "as -90° less them", lambda yaw: -math.pi / 2 - yaw),
 )
 
 

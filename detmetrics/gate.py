@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import msgspec
 
 from detmetrics.errors import InputError, unknown_name
-from detmetrics.files import read_toml
+from detmetrics.files import near_key, read_toml
 from detmetrics.ledger import Ledger, check_ledger
 from detmetrics.protocol import Protocol
 from detmetrics.resampling import check_draws, check_level, compare
@@ -168,10 +168,12 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         InputError
             Where they are no gate, naming the field.
         """
+        if not isinstance(values, Mapping):
+            raise InputError(source, expected="a mapping of the fields of a gate", got=values)
         try:
             return msgspec.convert(values, Gate)
         except msgspec.ValidationError as error:
-            raise InputError(f"{source}: {error}") from None
+            raise InputError(f"{source}: {error}", hint=near_key(error, Gate)) from None
 
     def check(
         self,

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from detmetrics.errors import InputError
-from detmetrics.files import read_toml
+from detmetrics.files import near_key, read_toml
 
 #: A ledger keeps the thresholds of a match as the bits of one number.
 MAX_THRESHOLDS = 62
@@ -338,7 +339,7 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return values
 
     @staticmethod
-    def from_dict(values: dict[str, Any], *, source: str = "protocol") -> Protocol:
+    def from_dict(values: Mapping[str, Any], *, source: str = "protocol") -> Protocol:
         """Make a protocol from plain values.
 
         Parameters
@@ -354,6 +355,8 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         InputError
             Naming the field.
         """
+        if not isinstance(values, Mapping):
+            raise InputError(source, expected="a mapping of the fields of a protocol", got=values)
         values = dict(values)
         base = values.pop("extends", None)
         if base is not None:
@@ -367,7 +370,9 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         try:
             return msgspec.convert(values, Protocol)
         except msgspec.ValidationError as error:
-            raise InputError(f"{source}: {error}") from None
+            is_short = base is None and "missing required" in str(error)
+            hint = 'extends = "nuscenes" takes what is not said from there' if is_short else near_key(error, Protocol)
+            raise InputError(f"{source}: {error}", hint=hint) from None
 
     @staticmethod
     def load(path: str | Path) -> Protocol:

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import detmetrics as dm
+from detmetrics import cli
 from detmetrics.errors import InputError, unknown_name
 from detmetrics.exporting import to_arrow
 from detmetrics.gate import Gate
@@ -313,7 +315,7 @@ def headings(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         (lambda yaw: np.remainder(yaw + np.pi, 2 * np.pi), "turned by 180°: .* turned back"),
         (lambda yaw: -yaw, "mirrored, clockwise in place of counter-clockwise: .* with the other sign"),
         (lambda yaw: np.pi / 2 - yaw, "mirrored and turned, as of a compass"),
-        (lambda yaw: -yaw - np.pi / 2, "mirrored and turned, as rotation_y of KITTI"),
+        (lambda yaw: -yaw - np.pi / 2, "mirrored and turned, as angles about a camera"),
         (np.degrees, "in degrees, not radians, in the predictions: .* as degrees"),
     ],
 )
@@ -433,3 +435,67 @@ def test_scores_by_name() -> None:
     }.items():
         with pytest.raises(InputError, match=f"unknown metric {name!r} .did you mean .*{near}"):
             scores[name]
+
+
+@pytest.mark.parametrize(
+    ("make", "values", "message"),
+    [
+        (dm.Protocol, {"extends": "nuscenes", "affinty": {}}, r"unknown field `affinty` \(did you mean 'affinity'\?\)"),
+        (
+            dm.Protocol,
+            {"extends": "nuscenes", "affinity": {"tresholds": [1]}},
+            r"affinity` \(did you mean 'thresholds'",
+        ),
+        (dm.Protocol, {"extends": "nuscenes", "tasks": [{"label": "car", "rang_m": 3}]}, r"did you mean 'range_m'\?"),
+        (dm.Protocol, {"extends": "nuscenes", "affinity": {"kind": "centre_xy"}}, "did you mean 'center_xy', 'cen"),
+        (dm.Protocol, {"extends": "nuscenes", "assignment": "nearest"}, r"'nearest' .*did you mean 'nearest_free'\?"),
+        (dm.Protocol, {"extends": "nuscenes", "regions": {"a": 3}}, r"Expected `array`, got `int` - at `\$.regions"),
+        (dm.Protocol, {"name": "mine"}, r"missing required field `tasks` \(extends = .nuscenes. takes"),
+        (dm.Protocol, "nuscenes", "protocol must be a mapping of the fields of a protocol, got 'nuscenes'"),
+        (dm.Protocol, None, "protocol must be a mapping of the fields of a protocol"),
+        (Gate, {"rules": []}, r"unknown field `rules` \(did you mean 'rule'\?\)"),
+        (Gate, {"rule": [{"metric": "NDS", "tolerence": 1}]}, r"did you mean 'tolerance'\?"),
+        (Gate, {"rule": [{"metric": "NDS", "label": "car"}]}, r"`label` .*\(known: 'metric', 'class', 'slice', 'tol"),
+        (Gate, {"rule": [{"metric": "NDS"}], "draws": 9}, r"`draws` \(known: 'rule', 'level', 'n', 'unit', 'seed'\)"),
+        (Gate, [], r"gate must be a mapping of the fields of a gate, got \[\]"),
+    ],
+)
+def test_unknown_keys_get_near_names(make: Any, values: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make.from_dict(values)
+
+
+def test_settings_of_a_server_get_near_names() -> None:
+    settings = pytest.importorskip("detmetrics_server.settings")
+    with pytest.raises(InputError, match=r"unknown field `max_wating` \(did you mean 'max_waiting'"):
+        settings.load({"storage": "x", "max_wating": "3"}, environment={})
+
+
+def command(*words: object) -> str:
+    """Run a command that must be refused, and give the sentence."""
+    done = CliRunner().invoke(cli.app, [str(word) for word in words])
+    assert isinstance(done.exception, InputError), (done.output, done.exception)
+    return str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("export", "run.ledger", "rows.csv"), "ending of the output must be .parquet, got 'rows.csv'"),
+        (("export", "run.ledger", "rows"), "ending of the output must be .parquet, got 'rows'"),
+        (("convert", "a.json", "b.csv"), "ending of the output must be .parquet or .json, got 'b.csv'"),
+        (("report", "run.ledger", "-o", "a.pdf"), "ending of --output must be .html or .htm, got 'a.pdf'"),
+        (
+            ("detector", "plain", "--data", ".", "--split", "val", "--out", "a.txt"),
+            "ending of --out must be .json or .parquet, got 'a.txt'",
+        ),
+    ],
+)
+def test_unknown_endings_are_refused_before_any_work(words: tuple[str, ...], message: str) -> None:
+    assert command(*words) == message
+
+
+def test_the_ending_of_predictions_is_refused_before_any_work() -> None:
+    pytest.importorskip("torch")
+    told = command("detector", "predict", "--data", "nowhere", "--split", "val", "--out", "a.txt")
+    assert told == "ending of --out must be .json or .parquet, got 'a.txt'"
