@@ -296,6 +296,8 @@ class Boxes:
         InputError
             On a frame that there is not, or that is asked for twice.
         """
+        if isinstance(frames, str) or not isinstance(frames, Iterable):
+            raise InputError("frames to take", expected="a sequence of names or codes", got=frames)
         wanted = list(frames)
         if any(isinstance(name, str) for name in wanted):
             missing = [name for name in wanted if name not in self.frame_index]
@@ -386,6 +388,9 @@ class Boxes:
         """
         if not parts:
             raise InputError("nothing to concatenate")
+        for i, part in enumerate(parts):
+            if not isinstance(part, Boxes):
+                raise InputError(f"parts[{i}]", expected="Boxes", got=part)
         if len(parts) == 1:
             return parts[0]
         names = [name for part in parts for name in part.frames]

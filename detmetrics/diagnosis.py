@@ -222,6 +222,8 @@ def diagnose(ledger: Ledger, rules: Rules | None = None, *, absent: Absent = "of
     Diagnosis
     """
     check_ledger(ledger)
+    if not isinstance(rules, Rules | None):
+        raise InputError("rules", expected="detmetrics.diagnosis.Rules(…)", got=rules)
     rules = rules or Rules()
     protocol = ledger.protocol
     n_thresholds = len(protocol.affinity.thresholds)

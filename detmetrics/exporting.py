@@ -43,6 +43,8 @@ def to_arrow(ledger: Ledger, by: By | Sequence[By] = ("range",)) -> pa.Table:
         Without pyarrow, or on an unknown attribute or a crossing.
     """
     check_ledger(ledger)
+    if not isinstance(by, str | Mapping | Sequence):
+        raise InputError("by", expected="a slicing or a sequence of them", got=by)
     with needs("parquet", "an Arrow table"):
         import pyarrow as pa
     protocol = ledger.protocol

@@ -16,7 +16,7 @@ from detmetrics.errors import InputError, unknown_name
 
 def open_file(path: str | Path) -> BinaryIO:
     """Open a file for reading bytes, or raise an InputError that says why not."""
-    _check_path(path, "what to read")
+    check_path(path, "what to read")
     try:
         if Path(path).is_dir():
             raise InputError(f"{path}", expected="a file", got="a folder")
@@ -65,7 +65,7 @@ def check_output(path: str | Path, what: str = "output") -> Path:
 
     A device or pipe is refused: a file that takes its place would destroy it.
     """
-    _check_path(path, what)
+    check_path(path, what)
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise InputError(what, expected="a file", got=f"the folder {path}")
@@ -84,7 +84,8 @@ def check_ending(path: Path, known: tuple[str, ...], what: str) -> None:
         raise InputError(f"ending of {what}", expected=" or ".join(known), got=path.name)
 
 
-def _check_path(path: object, what: str) -> None:
+def check_path(path: object, what: str) -> None:
+    """Refuse what is no path."""
     if not isinstance(path, str | os.PathLike) or "\0" in str(path):
         raise InputError(what, expected="a path", got=path)
 

@@ -23,6 +23,7 @@ FEW_PAIRS = 10  # fewer show nothing
 
 NEAR_RAD = math.pi / 6  # a heading within this is right, as a diagnosis has it; of random ones a sixth is
 MOST_RIGHT = 0.25  # where more headings are right as they are, they are the detector's own faults
+IN_DEGREES = 0.6  # as MOST_RIGHT where headings beyond two turns say that they are degrees: near zero they are right
 LEAST_MENDED = 0.6  # share that is right once mended; with few pairs more, see _headings
 
 #: What headings may be instead of ours, how that is mended, and ours from theirs.
@@ -166,6 +167,7 @@ def _headings(ledger: Ledger) -> list[str]:
         shares["in degrees, not radians, on both sides", "as degrees"] = right(*degrees)
     shares |= {(what, how): right(mend(pred), truth) for what, how, mend in HEADINGS}
     (what, how), mended = max(shares.items(), key=lambda item: round(item[1], 1))  # of about equals the plainer one
-    if as_is > MOST_RIGHT or mended < max(LEAST_MENDED, 0.5 + 1 / math.sqrt(len(pairs))):
+    most = IN_DEGREES if "degrees" in what else MOST_RIGHT
+    if as_is > most or mended < max(LEAST_MENDED, 0.5 + 1 / math.sqrt(len(pairs))):
         return []
     return [f"headings look {what}: {as_is:.0%} of those of matches are within 30° of truth, and {mended:.0%} {how}"]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from detmetrics import kernels
 from detmetrics.boxes import Boxes
 from detmetrics.curves import TIES, order_by_score
-from detmetrics.errors import InputError, listing, unknown_name
+from detmetrics.errors import InputError, check_whole, listing, unknown_name
 from detmetrics.firstaid import first_aid
 from detmetrics.geometry import rotation_matrices, rotation_of_yaw
 from detmetrics.kernels import Bytes, Codes, Floats, Ints
@@ -58,12 +58,16 @@ def match(truth: Boxes, pred: Boxes, protocol: Protocol, *, threads: int | None 
     score = pred.score
     if score is None:
         is_swapped = truth.score is not None
-        hint = "truth comes first, and its boxes have scores: are the two swapped?" if is_swapped else "give score="
+        hint = (
+            "truth comes first, and its boxes have scores: are the two swapped?"
+            if is_swapped
+            else "are they truth? predictions need score="
+        )
         raise InputError(f"{sides[1]}: these predictions have no scores", hint=hint)
     if threads is None:
         threads = os.cpu_count() or 1
-    elif threads < 1:
-        raise InputError("threads", expected="at least 1", got=threads)
+    else:
+        check_whole("threads", threads, 1)
     truth, pred = (_with_labels(*one, protocol) for one in zip((truth, pred), sides, strict=True))
     frame_map, n_extra = _align(truth, pred, sides)
     _check_predictions(pred, sides[1], frame_map, protocol)
@@ -190,14 +194,19 @@ def _align(truth: Boxes, pred: Boxes, sides: tuple[str, str]) -> tuple[Codes, in
     if len(extra) and not truth.partial:
         raise InputError(
             f"{pred_name} has {len(extra)} frame{'' if len(extra) == 1 else 's'} that {truth_name} does not have: "
-            + listing([pred.frames[i] for i in extra[:5]], total=len(extra))
+            + listing([pred.frames[i] for i in extra[:5]], total=len(extra)),
+            hint="they have none in common: is it another split, or another version?"
+            if len(extra) == pred.n_frames > 1
+            else "",
         )
     if pred.is_complete:
         missing = [name for name in truth.frames if name not in pred.frame_index]
         if missing:
             raise InputError(
                 f"{pred_name} lacks {len(missing)} of the {truth.n_frames} frames of {truth_name}: " + listing(missing),
-                hint="every frame needs an entry, an empty list where nothing was found",
+                hint="every frame needs an entry, an empty list where nothing was found"
+                if len(missing) < truth.n_frames
+                else "they have none in common: is it another split, or another version?",
             )
     return frame_map, len(extra)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 
 from detmetrics.diagnosis import Evidence
-from detmetrics.errors import InputError, unknown_name
+from detmetrics.errors import InputError, check_whole, unknown_name
 from detmetrics.kernels import Floats, Ints
 from detmetrics.ledger import Ledger, check_ledger
 from detmetrics.protocol import Protocol
@@ -168,8 +168,7 @@ def operating_points(
     thresholds = protocol.affinity.thresholds
     if threshold is not None and threshold not in thresholds:
         raise InputError("threshold", expected=f"one of {thresholds}", got=threshold)
-    if bins < 1:
-        raise InputError("bins", expected="at least 1", got=bins)
+    check_whole("bins", bins, 1)
     t = protocol.error_index if threshold is None else thresholds.index(threshold)
     cut = best_scores(ledger, t)
     for label, value in _given(protocol, score).items():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args, overload
 
 import numpy as np
 
-from detmetrics.errors import InputError, listing, unknown_name
+from detmetrics.errors import InputError, check_whole, listing, unknown_name
 from detmetrics.intervals import NORMAL, Method, critical, limits, p_value, spread
 from detmetrics.kernels import Floats, Ints
 from detmetrics.ledger import Ledger, check_ledger
@@ -693,8 +693,8 @@ def _resample(
     ledger: Ledger, draws: Draws, shards: Shards | None, absent: Absent, threads: int | None, done: _Counter
 ) -> tuple[Floats, Floats, Floats, Ints]:
     """Numbers of the whole (S, M), of the replicates (n, S, M), of the jackknife (J, S, M); units that bear on each."""
-    if threads is not None and threads < 1:
-        raise InputError("threads", expected="at least 1", got=threads)
+    if threads is not None:
+        check_whole("threads", threads, 1)
     plan = Plan(ledger, Weights(), shards)
     protocol = ledger.protocol
 

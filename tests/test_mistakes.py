@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -56,7 +58,7 @@ def test_near_names_whatever_their_capitals() -> None:
         ((truth(), pred(label=["Car"] * 4)), r"pred: unknown class 'Car' .*\(did you mean 'car'"),
         ((truth(), pred(label=[0, 1, 2, 11])), r"pred.label\[3\] must be a code into the 10 classes"),
         ((truth(label=[0, 1, 2, 11]), pred()), r"truth.label\[3\] must be a code into the 10 classes"),
-        ((truth(), truth()), r"pred: these predictions have no scores \(give score=\)"),
+        ((truth(), truth()), r"pred: these predictions have no scores \(are they truth\? predictions need score=\)"),
         ((pred(), truth()), "have no scores .truth comes first, and its boxes have scores: are the two swapped"),
     ],
 )
@@ -499,3 +501,81 @@ def test_the_ending_of_predictions_is_refused_before_any_work() -> None:
     pytest.importorskip("torch")
     told = command("detector", "predict", "--data", "nowhere", "--split", "val", "--out", "a.txt")
     assert told == "ending of --out must be .json or .parquet, got 'a.txt'"
+
+
+def test_headings_in_degrees_along_one_street_are_noticed_though_zero_is_right() -> None:
+    random = np.random.default_rng(0)
+    truth_rad = random.integers(0, 2, 300) * np.pi + random.normal(0, 0.02, 300)
+    assert "in degrees" in heading_note(truth_rad, np.degrees(truth_rad))
+    assert heading_note(truth_rad, truth_rad) == ""
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda: dm.match(truth(), pred(), dm.NUSCENES, threads="2"), "threads must be a whole number, got '2'"),  # type: ignore[arg-type]
+        (lambda: dm.match(truth(), pred(), dm.NUSCENES, threads=2.0), "threads must be a whole number, got 2.0"),  # type: ignore[arg-type]
+        (lambda: dm.bootstrap(LEDGER, 9, "frame", threads="2"), "to draw .frame. must be at least 2, got 1"),  # type: ignore[call-overload]
+        (lambda: dm.frames(LEDGER, threads="2"), "threads must be a whole number"),  # type: ignore[arg-type]
+        (lambda: dm.frames(LEDGER, among="3"), "among must be a whole number"),  # type: ignore[arg-type]
+        (lambda: dm.frames(LEDGER).worst("3"), "n must be a whole number"),  # type: ignore[arg-type]
+        (lambda: dm.frames(LEDGER).best(-1), "n must be zero or more, got -1"),
+        (lambda: dm.operating_points(LEDGER, bins=1.5), "bins must be a whole number"),  # type: ignore[call-overload]
+        (lambda: dm.diagnose(LEDGER, {"size": 1}), r"rules must be detmetrics.diagnosis.Rules\(…\), got \{'size': 1\}"),  # type: ignore[arg-type]
+        (lambda: dm.diagnose(LEDGER).counts("Car"), r"label must be one of .*\(did you mean 'car'\?\)"),
+        (lambda: pred().take("a"), "frames to take must be a sequence of names or codes, got 'a'"),
+        (lambda: pred().take(0), "frames to take must be a sequence of names or codes, got 0"),  # type: ignore[arg-type]
+        (lambda: dm.Boxes.concat([pred(), 3]), r"parts\[1\] must be Boxes, got 3"),  # type: ignore[list-item]
+        (lambda: dm.io.load_truth(None), "truth must be a path"),  # type: ignore[arg-type]
+        (lambda: dm.io.load_truth(".", split=["val"]), r"split must be one name, got \['val'\]"),  # type: ignore[arg-type]
+        (lambda: dm.io.load_truth(".", version=1), "version must be one name, got 1"),  # type: ignore[arg-type]
+        (lambda: dm.io.load_truth(".", scenes="scene-1"), "scenes must be a list of names, got 'scene-1'"),  # type: ignore[arg-type]
+        (lambda: dm.io.nuscenes.write_results(LEDGER, "x.json"), "what to write must be Boxes, got <Ledger"),  # type: ignore[arg-type]
+    ],
+)
+def test_odd_arguments(ask: Callable[[], object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ask()
+
+
+def test_odd_arguments_of_what_needs_extras(tmp_path: Path) -> None:
+    for package in ("jinja2", "pyarrow"):
+        pytest.importorskip(package)
+    with pytest.raises(InputError, match="names must be a list of texts, got 'v1'"):
+        dm.report([LEDGER], tmp_path / "x.html", names="v1")
+    with pytest.raises(InputError, match="by must be a list of texts, got 'range'"):
+        dm.report([LEDGER], tmp_path / "x.html", by="range")
+    with pytest.raises(InputError, match="number of replicates must be a whole number, got '1000'"):
+        dm.report([LEDGER], tmp_path / "x.html", n="1000")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="what to write must be Boxes, got <Ledger"):
+        dm.io.parquet.write(LEDGER, tmp_path / "x.parquet")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="by must be a slicing or a sequence of them"):
+        LEDGER.to_arrow(None)  # type: ignore[arg-type]
+
+
+def test_files_that_are_something_else(tmp_path: Path) -> None:
+    saved, packed, pickled, results = (tmp_path / name for name in ("a", "r.json.gz", "r.pkl", "r.json"))
+    LEDGER.save(saved)
+    packed.write_bytes(gzip.compress(b"{}"))
+    pickled.write_bytes(pickle.dumps({"results": {}}))
+    results.write_text('{"meta": {}, "results": {}}')
+    for read in (dm.io.load, dm.io.load_truth):
+        for path, told in {
+            saved: r"saved ledger or a zip \(detmetrics.Ledger.load",
+            packed: r"packed with gzip \(unpack it first",
+            pickled: "is a pickle, which could run any code",
+        }.items():
+            with pytest.raises(InputError, match=told):
+                read(path)
+    with pytest.raises(InputError, match=r"r.json is not a Parquet file \(truth is .* result files hold predictions\)"):
+        dm.io.load_truth(results)
+
+
+def test_another_split_is_noticed() -> None:
+    two = {"frame": ["x", "x", "y", "y"]}
+    for found in (pred(**two), pred(**two, frames=["x", "y"])):
+        with pytest.raises(InputError, match=r"they have none in common: is it another split, or another version\?"):
+            dm.evaluate(truth(), found, dm.NUSCENES)
+    part = truth(frames=["a", "z"], partial=True)
+    with pytest.raises(InputError, match=r"lacks 2 of the 2 frames of truth.*they have none in common"):
+        dm.evaluate(part, pred(**two, frames=["x", "y"]), dm.NUSCENES)

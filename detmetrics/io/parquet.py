@@ -56,6 +56,8 @@ def write(boxes: Boxes, path: str | Path) -> None:
         written.
     """
     pa, pq = import_pyarrow()
+    if not isinstance(boxes, Boxes):
+        raise InputError("what to write", expected="Boxes", got=boxes)
     if boxes.labels is None:
         raise InputError(f"{boxes.source} have label codes without labels=: a file needs class names")
     clash = sorted(_KNOWN & set(boxes.box_columns))

@@ -19,7 +19,7 @@ from detmetrics.files import check_output, open_file, whole_file
 from detmetrics.ledger import Ledger, check_ledger
 from detmetrics.reporting.contents import contents
 from detmetrics.reporting.runs import Progress, Run, Settings, compute, default_slicings
-from detmetrics.resampling import check_comparable
+from detmetrics.resampling import check_comparable, check_draws
 from detmetrics.scoring import Absent
 
 PLOTLY = "4.1.1"  # the version of the bundle in assets/plotly
@@ -97,6 +97,11 @@ def report(
     """
     check_output(path)
     environment()
+    for what, value in (("names", names), ("by", by)):
+        if isinstance(value, str):
+            raise InputError(what, expected="a list of texts", got=value)
+    if n:
+        check_draws(n, seed)
     given: list[Any] = list(ledgers) if isinstance(ledgers, list | tuple) else [ledgers]
     if not given:
         raise InputError("no run to report")
