@@ -63,6 +63,9 @@ def match(truth: Boxes, pred: Boxes, protocol: Protocol, *, threads: int | None 
             if is_swapped
             else "are they truth? predictions need score="
         )
+        alike = [name for name in pred.box_columns if "score" in name.lower() or "conf" in name.lower()]
+        if alike:
+            hint = f"predictions need score=, and {listing(alike)} is a column like any other"
         raise InputError(f"{sides[1]}: these predictions have no scores", hint=hint)
     if threads is None:
         threads = os.cpu_count() or 1

@@ -58,6 +58,10 @@ def test_near_names_whatever_their_capitals() -> None:
         ((truth(), pred(label=["Car"] * 4)), r"pred: unknown class 'Car' .*\(did you mean 'car'"),
         ((truth(), pred(label=[0, 1, 2, 11])), r"pred.label\[3\] must be a code into the 10 classes"),
         ((truth(label=[0, 1, 2, 11]), pred()), r"truth.label\[3\] must be a code into the 10 classes"),
+        (
+            (truth(), truth(box_columns={"Score": np.ones(4)})),
+            "have no scores .predictions need score=, and 'Score' is a",
+        ),
         ((truth(), truth()), r"pred: these predictions have no scores \(are they truth\? predictions need score=\)"),
         ((pred(), truth()), "have no scores .truth comes first, and its boxes have scores: are the two swapped"),
     ],
@@ -549,12 +553,20 @@ def test_odd_arguments_of_what_needs_extras(tmp_path: Path) -> None:
         dm.report([LEDGER], tmp_path / "x.html", n="1000")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="what to write must be Boxes, got <Ledger"):
         dm.io.parquet.write(LEDGER, tmp_path / "x.parquet")  # type: ignore[arg-type]
+    table = tmp_path / "x.parquet"
+    dm.io.parquet.write(pred(), table)
+    parquet = pytest.importorskip("pyarrow.parquet")
+    names = [{"yaw_rad": "yaw"}.get(name, name) for name in parquet.read_table(table).column_names]
+    parquet.write_table(parquet.read_table(table).rename_columns(names), table)
+    with pytest.raises(InputError, match=r"x.parquet lacks the columns 'yaw_rad' \(it has .*'yaw'\)"):
+        dm.io.load(table)
     with pytest.raises(InputError, match="by must be a slicing or a sequence of them"):
         LEDGER.to_arrow(None)  # type: ignore[arg-type]
 
 
 def test_files_that_are_something_else(tmp_path: Path) -> None:
-    saved, packed, pickled, results = (tmp_path / name for name in ("a", "r.json.gz", "r.pkl", "r.json"))
+    saved, packed, pickled, results, pointer = (tmp_path / name for name in ("a", "r.json.gz", "r.pkl", "r.json", "p"))
+    pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 3\n")
     LEDGER.save(saved)
     packed.write_bytes(gzip.compress(b"{}"))
     pickled.write_bytes(pickle.dumps({"results": {}}))
@@ -563,6 +575,7 @@ def test_files_that_are_something_else(tmp_path: Path) -> None:
         for path, told in {
             saved: r"saved ledger or a zip \(detmetrics.Ledger.load",
             packed: r"packed with gzip \(unpack it first",
+            pointer: r"is a pointer of Git LFS, not the file itself \(git lfs pull",
             pickled: "is a pickle, which could run any code",
         }.items():
             with pytest.raises(InputError, match=told):

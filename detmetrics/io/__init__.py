@@ -120,7 +120,10 @@ def _kind(path: str | Path) -> str:
     from detmetrics.files import open_file
 
     with open_file(path) as file:
-        start = file.read(4)
+        start = file.read(24)
+    if start == b"version https://git-lfs.":
+        raise InputError(f"{path} is a pointer of Git LFS, not the file itself", hint="git lfs pull fetches it")
+    start = start[:4]
     if start.startswith(b"\x1f\x8b"):
         raise InputError(f"{path} is packed with gzip", hint="unpack it first: gunzip -k FILE")
     if start == b"PK\x03\x04":
