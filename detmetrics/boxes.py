@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
     Codes = NDArray[np.int32]
 
+#: The source of boxes that nobody gave one; errors that know the side then say truth or pred instead.
+UNNAMED = "boxes"
 #: How Python, numpy and pandas write what is missing, where it is no text.
 NOTHING = ("None", "nan", "NaT", "<NA>")
 #: The columns with one value a box that may be absent.
@@ -143,8 +146,18 @@ class Boxes:
         frame_place: ArrayLike | None = None,
         partial: bool = False,
         meta: Mapping[str, object] | None = None,
-        source: str = "boxes",
+        source: str = UNNAMED,
     ) -> None:
+        yaw_rad, center_m, size_lwh_m, frame, label = (
+            _given(f"{source}.{name}", value)
+            for name, value in {
+                "yaw_rad": yaw_rad,
+                "center_m": center_m,
+                "size_lwh_m": size_lwh_m,
+                "frame": frame,
+                "label": label,
+            }.items()
+        )
         n_boxes = _number(yaw_rad, center_m, size_lwh_m, frame, label)
         rows = _Rows(source, n_boxes)
         frame_code, frame_names = rows.codes("frame", frame, frames, default="numbers")
@@ -164,7 +177,7 @@ class Boxes:
         columns["attribute"] = None
         if attribute is not None:
             columns["attribute"], attribute_names = rows.codes("attribute", attribute, attributes, default="refuse")
-        extra = {name: rows.free(f"box_columns[{name!r}]", v) for name, v in (box_columns or {}).items()}
+        extra = {name: rows.free(f"box_columns[{name!r}]", v) for name, v in rows.named("box_columns", box_columns)}
 
         if n_boxes and np.any(frame_code[1:] < frame_code[:-1]):
             order = np.argsort(frame_code, kind="stable")
@@ -185,14 +198,15 @@ class Boxes:
             "ego_xy_m": _frozen(np.zeros((n_frames, 2)) if ego_xy_m is None else cells.floats("ego_xy_m", ego_xy_m, 2)),
             "box_columns": {name: _frozen(column) for name, column in extra.items()},
             "frame_columns": {
-                name: _frozen(cells.free(f"frame_columns[{name!r}]", v)) for name, v in (frame_columns or {}).items()
+                name: _frozen(cells.free(f"frame_columns[{name!r}]", v))
+                for name, v in cells.named("frame_columns", frame_columns)
             },
             "frame_place": _frozen(
                 np.arange(n_frames) if frame_place is None else cells.array("frame_place", frame_place, np.int64)
             ),
             "is_complete": frames is not None,
             "partial": bool(partial),
-            "meta": dict(meta or {}),
+            "meta": dict(rows.named("meta", meta)),
             "source": source,
         }.items():
             object.__setattr__(self, name, value)
@@ -237,6 +251,10 @@ class Boxes:
         """Number of frames, empty ones included."""
         return len(self.frames)
 
+    def called(self, side: str) -> str:
+        """Give what errors call these boxes where their side is known: their source, or without one the side."""
+        return side if self.source == UNNAMED else self.source
+
     @cached_property
     def frame_index(self) -> dict[str, int]:
         """Code of each frame name."""
@@ -278,6 +296,8 @@ class Boxes:
         InputError
             On a frame that there is not, or that is asked for twice.
         """
+        if isinstance(frames, str) or not isinstance(frames, Iterable):
+            raise InputError("frames to take", expected="a sequence of names or codes", got=frames)
         wanted = list(frames)
         if any(isinstance(name, str) for name in wanted):
             missing = [name for name in wanted if name not in self.frame_index]
@@ -368,6 +388,9 @@ class Boxes:
         """
         if not parts:
             raise InputError("nothing to concatenate")
+        for i, part in enumerate(parts):
+            if not isinstance(part, Boxes):
+                raise InputError(f"parts[{i}]", expected="Boxes", got=part)
         if len(parts) == 1:
             return parts[0]
         names = [name for part in parts for name in part.frames]
@@ -421,9 +444,49 @@ class Boxes:
         return whole
 
 
-def _number(*columns: ArrayLike | Sequence[str]) -> int:
+def _given(name: str, value: Any) -> Any:
+    """Give a column as an array whatever library holds it, or a list of names as it is.
+
+    None, NaN and NA among texts stay what they are, and do not become texts.
+    """
+    if isinstance(value, list) and value and isinstance(value[0], str):
+        return value
+    try:
+        if hasattr(value, "detach"):  # a tensor of torch, on whatever device, and with its gradient
+            value = value.detach().cpu()
+            value = (value.double() if value.is_floating_point() else value).numpy()
+        if isinstance(value, np.ma.MaskedArray):
+            value = np.where(np.ma.getmaskarray(value), None, np.ma.getdata(value))  # type: ignore[call-overload]
+        try:
+            array = np.asarray(value)
+        except ValueError:  # rows of several lengths; which one is odd is said where their shape is checked
+            array = np.array(value, dtype=object)
+        if array.dtype.kind in "SU" and not isinstance(value, np.ndarray):
+            array = np.array(value, dtype=object)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise InputError(name, expected="an array, or what numpy makes one of", got=str(error)) from None
+    return array
+
+
+def _is_short_number(value: object) -> bool:
+    """Whether a value is a number that a double holds to the last digit."""
+    if isinstance(value, bool | np.bool_):
+        return False
+    return isinstance(value, float | np.floating) or (isinstance(value, int | np.integer) and abs(int(value)) < 1 << 53)
+
+
+def _is_nothing(value: object) -> bool:
+    return not isinstance(value, str) and str(value) in NOTHING
+
+
+def _nothing_of(array: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which of some objects stand for nothing."""
+    return np.asarray(np.frompyfunc(_is_nothing, 1, 1)(array), np.bool_)
+
+
+def _number(*columns: Any) -> int:
     """Give the length that most columns have, so that an error names the one that differs."""
-    lengths = [len(one) if isinstance(one, (list, tuple)) else len(np.atleast_1d(np.asarray(one))) for one in columns]
+    lengths = [len(one) if isinstance(one, list) else len(np.atleast_1d(one)) for one in columns]
     return Counter(lengths).most_common(1)[0][0]
 
 
@@ -433,20 +496,56 @@ class _Rows:
     def __init__(self, source: str, length: int, unit: str = "box") -> None:
         self.source, self.length, self.unit = source, length, unit
 
+    def named(self, name: str, given: Mapping[str, Any] | None) -> Iterable[tuple[str, Any]]:
+        """Give what a mapping holds, of which every key must be a name."""
+        if given is None:
+            return ()
+        if not hasattr(given, "items"):
+            raise InputError(f"{self.source}.{name}", expected="a mapping of names", got=given)
+        return tuple(given.items())
+
     def array(self, name: str, value: ArrayLike, dtype: type, width: int = 0) -> NDArray[Any]:
-        """Check the shape and give a contiguous array of the dtype."""
+        """Check the shape and give a contiguous array of the dtype; None and NA become NaN."""
         shape = (self.length, width) if width else (self.length,)
+        given = np.asarray(_given(f"{self.source}.{name}", value))
+        if given.dtype.kind in "cmMV":  # numpy would drop the imaginary part, and count nanoseconds
+            raise InputError(f"{self.source}.{name}", expected=f"numbers of shape {shape}", got=str(given.dtype))
+        if given.dtype == object:
+            is_nothing = _nothing_of(given)
+            if dtype is np.int64 and is_nothing.any():
+                row = int(np.flatnonzero(is_nothing)[0])
+                raise InputError(f"{self.source}.{name}[{row}]", expected="a whole number", got=math.nan)
+            given = np.where(is_nothing, math.nan, given)
         try:
-            array: NDArray[Any] = np.ascontiguousarray(value, dtype=dtype)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{self.source}.{name}", expected=f"numbers of shape {shape}", got=str(error)) from None
+            with np.errstate(invalid="ignore"):
+                array: NDArray[Any] = np.ascontiguousarray(
+                    given.tolist() if given.dtype == object else given, dtype=dtype
+                )
+        except (TypeError, ValueError, OverflowError) as error:
+            self._refuse_first(name, given.tolist(), shape)
+            got = str(error) if given.ndim else given.item()
+            raise InputError(f"{self.source}.{name}", expected=f"numbers of shape {shape}", got=got) from None
         if array.size == 0 and self.length == 0:
             array = array.reshape(shape)
         if array.shape != shape:
             raise InputError(
                 f"{self.source}.{name}", expected=f"of shape {shape} (one row a {self.unit})", got=array.shape
             )
+        if dtype is np.int64 and given.dtype.kind in "fuO" and np.any(wrong := array != given.astype(np.float64)):
+            row = int(np.flatnonzero(wrong)[0])
+            raise InputError(f"{self.source}.{name}[{row}]", expected="a whole number", got=given.tolist()[row])
         return array
+
+    def _refuse_first(self, name: str, values: Any, shape: tuple[int, ...]) -> None:
+        """Name the first row that is no number, or not as many as the others."""
+        for row, one in enumerate(values if isinstance(values, list) else ()):
+            try:
+                fine = np.array(one, np.float64).shape == shape[1:]
+            except (TypeError, ValueError, OverflowError):
+                fine = False
+            if not fine:
+                expected = f"{shape[1]} numbers" if len(shape) > 1 else "a number"
+                raise InputError(f"{self.source}.{name}[{row}]", expected=expected, got=one)
 
     def floats(self, name: str, value: ArrayLike, width: int = 0, nan: bool = False) -> Floats:
         """Check shape and finiteness and give float64."""
@@ -465,10 +564,13 @@ class _Rows:
 
     def free(self, name: str, value: ArrayLike) -> NDArray[Any]:
         """Check the length only; of Python objects take the text, and none of what stands for nothing."""
-        array = np.asarray(value)
+        array = np.asarray(_given(f"{self.source}.{name}", value))
         if array.dtype == object:
-            is_nothing = np.array([not isinstance(v, str) and str(v) in NOTHING for v in array.flat], np.bool_)
-            array = np.where(is_nothing.reshape(array.shape), "", array).astype(str)
+            is_nothing = _nothing_of(array)
+            if not is_nothing.all() and all(map(_is_short_number, array[~is_nothing].tolist())):
+                array = np.array(np.where(is_nothing, np.nan, array).tolist())  # a nullable column of pandas
+            else:
+                array = np.where(is_nothing, "", array).astype(str)
         if array.ndim == 0 or len(array) != self.length:
             raise InputError(f"{self.source}.{name}", expected=f"of length {self.length}", got=array.shape)
         return array
@@ -478,6 +580,8 @@ class _Rows:
     ) -> tuple[Codes, tuple[str, ...] | None]:
         """Give int32 codes and their table, from names or from codes."""
         tables = {"frame": "frames", "label": "labels", "attribute": "attributes"}[name]
+        if isinstance(table, str) or not (table is None or isinstance(table, Iterable)):
+            raise InputError(f"{self.source}.{tables}", expected="a sequence of names", got=table)
         names = None if table is None else tuple(table)
         if names is not None:
             strange = [entry for entry in names if not isinstance(entry, str)]
@@ -486,7 +590,7 @@ class _Rows:
             if len(set(names)) < len(names):
                 twice = [entry for entry, n in zip(*np.unique(names, return_counts=True), strict=True) if n > 1]
                 raise InputError(f"{self.source}.{tables}", expected="distinct", got=[str(one) for one in twice])
-        array = value if isinstance(value, list) and value and isinstance(value[0], str) else np.asarray(value)
+        array = _given(f"{self.source}.{name}", value)
         if np.ndim(array) != 1 or len(array) != self.length:
             raise InputError(f"{self.source}.{name}", expected=f"of shape ({self.length},)", got=np.shape(array))
         if len(array) == 0:
@@ -494,21 +598,34 @@ class _Rows:
         if isinstance(array, np.ndarray) and array.dtype.kind in "iu":
             return self._integer_codes(name, tables, array, names, default)
         values = array if isinstance(array, list) else array.tolist()
+        if isinstance(array, np.ndarray) and array.dtype == object and all(type(entry) is int for entry in values):
+            return self._integer_codes(name, tables, np.array(values), names, default)
+        if name == "attribute" and not all(isinstance(entry, str) for entry in values):
+            values = ["" if _is_nothing(entry) else entry for entry in values]
+            names = names if names is None or "" in names or "" not in values else (*names, "")
         known = {entry: code for code, entry in enumerate(names or ())}
-        if names is None:
-            for entry in values:
-                known.setdefault(entry, len(known))
         try:
+            if names is None:
+                for entry in values:
+                    known.setdefault(entry, len(known))
             codes = np.fromiter((known[entry] for entry in values), dtype=np.int32, count=len(values))
         except (KeyError, TypeError):
             row = next(i for i, entry in enumerate(values) if not isinstance(entry, str) or entry not in known)
-            raise InputError(f"{self.source}.{name}[{row}]", expected=f"one of {tables}", got=values[row]) from None
+            raise self._no_name(
+                name, row, values[row], "a name (str)" if names is None else f"one of {tables}"
+            ) from None
         strange = [entry for entry in known if not isinstance(entry, str)]
         if strange:
-            raise InputError(
-                f"{self.source}.{name}[{values.index(strange[0])}]", expected="a name (str)", got=strange[0]
-            )
+            worst = next((entry for entry in strange if _is_nothing(entry)), strange[0])
+            row = next(i for i, entry in enumerate(values) if entry is worst)
+            raise self._no_name(name, row, worst, "a name (str)")
         return codes, tuple(known)
+
+    def _no_name(self, name: str, row: int, got: object, expected: str) -> InputError:
+        hint = "it is None" if got is None else ""
+        if isinstance(got, float) and got.is_integer():
+            hint = "codes are whole numbers: give .astype(int)"
+        return InputError(f"{self.source}.{name}[{row}]", expected=expected, got=got, hint=hint)
 
     def _integer_codes(
         self, name: str, tables: str, array: NDArray[Any], names: tuple[str, ...] | None, default: str

@@ -20,7 +20,7 @@ import typer
 
 from detmetrics import __version__, extras
 from detmetrics.errors import DetmetricsError, InputError, listing
-from detmetrics.files import check_output, whole_file
+from detmetrics.files import check_ending, check_output, whole_file
 
 if TYPE_CHECKING:
     from detmetrics.boxes import Boxes
@@ -280,6 +280,7 @@ def report(
 ) -> None:
     """Write one HTML file to read and to forward: how good, where, why not better, how sure, what changed."""
     target = _writable(**{"--output": output})["--output"]
+    check_ending(output, (".html", ".htm"), "--output")
     _refuse_inputs({"--output": target}, *results, truth, protocol)
     _check_draws(n)
     from detmetrics import slicing
@@ -508,6 +509,7 @@ def export(
     """Write one row for every truth and prediction: outcome and match at every threshold, errors, cause, slices."""
     target = _writable(output=output)["output"]
     _refuse_inputs({"output": target}, results, truth, protocol)
+    check_ending(output, (".parquet",), "the output")
     extras.require("parquet", what="Parquet")
     from detmetrics.slicing import parse, text_of
 
@@ -573,8 +575,7 @@ def convert(
     if data is None and (stray := [option for option, value in given.items() if value]):
         raise InputError(f"{stray[0]} goes with --data, not with INPUT")
     output = paths[-1]
-    if output.suffix not in (".parquet", ".json"):
-        raise InputError("ending of the output", expected=".parquet or .json", got=output.name)
+    check_ending(output, (".parquet", ".json"), "the output")
     _refuse_inputs(_writable(output=output), *paths[:-1])
     if output.suffix == ".parquet":
         extras.require("parquet", what="Parquet")
@@ -993,6 +994,7 @@ def detector_plain(
 ) -> None:
     """Find objects without learning (cluster, fit, classify by size): what a detector has to beat."""
     target = check_output(out, "--out")
+    check_ending(target, (".json", ".parquet"), "--out")
     from detmetrics import io
     from detmetrics.detector import plain
 
@@ -1299,9 +1301,13 @@ def _predictions(path: Path, step: Step) -> Boxes:
 
 def _protocol(name: str) -> Protocol:
     from detmetrics.protocol import Protocol
-    from detmetrics.protocols import by_name
+    from detmetrics.protocols import PROTOCOLS, by_name
 
-    return Protocol.load(name) if name.endswith(".toml") else by_name(name)
+    if name.endswith(".toml"):
+        return Protocol.load(name)
+    if name not in PROTOCOLS and (Path(name).suffix or Path(name).exists()):
+        raise InputError("--protocol", expected="a bundled protocol or a file that ends in .toml", got=name)
+    return by_name(name)
 
 
 def _check_draws(n: int) -> None:

@@ -17,9 +17,9 @@ import msgspec
 import numpy as np
 
 from detmetrics.curves import order_by_score
-from detmetrics.errors import InputError
+from detmetrics.errors import InputError, unknown_name
 from detmetrics.kernels import Floats, Ints, blame, group
-from detmetrics.ledger import Fate, Ledger
+from detmetrics.ledger import Fate, Ledger, check_ledger
 from detmetrics.matching import measure
 from detmetrics.scoring import Absent, Plan, metric_values, official
 from detmetrics.slicing import name_of
@@ -167,7 +167,8 @@ class Diagnosis:
         in_class = np.ones(len(self.ledger.truth), np.bool_)
         if label is not None:
             if label not in protocol.labels:
-                raise InputError("label", expected=f"one of {protocol.labels}", got=label)
+                near = unknown_name("class", label, protocol.labels).hint
+                raise InputError("label", expected=f"one of {protocol.labels}", got=label, hint=near)
             k = protocol.labels.index(label)
             events = slice(int(self.ledger.event_offsets[k]), int(self.ledger.event_offsets[k + 1]))
             in_class = self.ledger.truth_task == k
@@ -220,6 +221,9 @@ def diagnose(ledger: Ledger, rules: Rules | None = None, *, absent: Absent = "of
     -------
     Diagnosis
     """
+    check_ledger(ledger)
+    if not isinstance(rules, Rules | None):
+        raise InputError("rules", expected="detmetrics.diagnosis.Rules(…)", got=rules)
     rules = rules or Rules()
     protocol = ledger.protocol
     n_thresholds = len(protocol.affinity.thresholds)
@@ -293,7 +297,9 @@ class Evidence:
         if "visibility" in truth.box_columns:
             column = truth.box_columns["visibility"]
             if column.ndim > 1:
-                raise InputError(f"column visibility of {truth.source}", expected="of one value each", got=column.shape)
+                raise InputError(
+                    f"column visibility of {truth.called('truth')}", expected="of one value each", got=column.shape
+                )
             kinds, kind = np.unique(column, return_inverse=True)
             is_occluded = np.array([name_of(one) in rules.occluded for one in kinds.tolist()], np.bool_)
             excuse[is_occluded[kind]] = CODE["occluded"]

@@ -38,6 +38,14 @@ class InputError(DetmetricsError, ValueError):
         super().__init__(text)
 
 
+def check_whole(what: str, value: object, least: int) -> None:
+    """Refuse what is no whole number, or a smaller one than ``least``."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise InputError(what, expected="a whole number", got=value)
+    if value.__index__() < least:
+        raise InputError(what, expected=f"at least {least}" if least else "zero or more", got=value)
+
+
 def shorten(value: object, limit: int = 120) -> str:
     """Give ``repr(value)`` cut to ``limit`` characters, with an ellipsis where something is left out."""
     text = repr(value)
@@ -50,3 +58,20 @@ def listing(names: Iterable[str] | Sequence[str], total: int | None = None, show
     total = len(names) if total is None else total
     text = ", ".join(repr(name) for name in names[:shown])
     return f"{text} and {total - shown} more" if total > shown else text
+
+
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
+    """Error for a name that is in no table, with near ones, whatever their capitals."""
+    import difflib
+
+    folded: dict[str, list[str]] = {}
+    for one in known:
+        folded.setdefault(one.lower(), []).append(one)
+    asked = str(name).lower()
+    close = difflib.get_close_matches(asked, folded, n=3) or [key for key in folded if asked in key.split("/")]
+    near = [one for key in close for one in folded[key]]
+    names = [one for same in folded.values() for one in same]
+    return InputError(
+        f"unknown {kind} {name!r}",
+        hint=f"did you mean {listing(near[:3])}?" if near else f"known: {listing(names, shown=20)}",
+    )

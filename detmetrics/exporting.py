@@ -10,7 +10,7 @@ import numpy as np
 from detmetrics.diagnosis import CAUSES, diagnose
 from detmetrics.errors import InputError
 from detmetrics.extras import needs
-from detmetrics.ledger import Fate, Ledger
+from detmetrics.ledger import Fate, Ledger, check_ledger
 from detmetrics.slicing import By, codes_by, parse, plain, text_of
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ def to_arrow(ledger: Ledger, by: By | Sequence[By] = ("range",)) -> pa.Table:
     InputError
         Without pyarrow, or on an unknown attribute or a crossing.
     """
+    check_ledger(ledger)
+    if not isinstance(by, str | Mapping | Sequence):
+        raise InputError("by", expected="a slicing or a sequence of them", got=by)
     with needs("parquet", "an Arrow table"):
         import pyarrow as pa
     protocol = ledger.protocol

@@ -11,10 +11,30 @@ import numpy as np
 from detmetrics.errors import listing
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from detmetrics.ledger import Ledger
     from detmetrics.protocol import Protocol, TpError
 
+    Floats = NDArray[np.float64]
+
 SAMPLE = 2000  # boxes looked at; a sample shows a systematic fault
+FEW_PAIRS = 10  # fewer show nothing
+
+NEAR_RAD = math.pi / 6  # a heading within this is right, as a diagnosis has it; of random ones a sixth is
+MOST_RIGHT = 0.25  # where more headings are right as they are, they are the detector's own faults
+IN_DEGREES = 0.6  # as MOST_RIGHT where headings beyond two turns say that they are degrees: near zero they are right
+LEAST_MENDED = 0.6  # share that is right once mended; with few pairs more, see _headings
+
+#: What headings may be instead of ours, how that is mended, and ours from theirs.
+HEADINGS: tuple[tuple[str, str, Callable[[Floats], Floats]], ...] = (
+    ("turned by +90°", "with 90° taken off", lambda yaw: yaw - math.pi / 2),
+    ("turned by -90°", "with 90° added", lambda yaw: yaw + math.pi / 2),
+    ("turned by 180°", "turned back", lambda yaw: yaw + math.pi),
+    ("mirrored, clockwise in place of counter-clockwise", "with the other sign", np.negative),
+    ("mirrored and turned, as of a compass", "as 90° less them", lambda yaw: math.pi / 2 - yaw),
+    ("mirrored and turned, as angles about a camera's y", "as -90° less them", lambda yaw: -math.pi / 2 - yaw),
+)
 
 
 def first_aid(ledger: Ledger) -> tuple[str, ...]:
@@ -24,7 +44,9 @@ def first_aid(ledger: Ledger) -> tuple[str, ...]:
         n, s = ledger.n_extra_frames, "" if ledger.n_extra_frames == 1 else "s"
         notes.append(f"predictions in {n} frame{s} outside this part of the data set are ignored")
     if len(ledger.truth) and len(ledger.pred):
-        notes += _nothing_matches(ledger) if not len(ledger.pair_event) else _swapped_sides(ledger)
+        notes += (
+            _nothing_matches(ledger) if not len(ledger.pair_event) else [*_swapped_sides(ledger), *_headings(ledger)]
+        )
     return tuple(notes)
 
 
@@ -111,3 +133,41 @@ def _swapped_sides(ledger: Ledger) -> list[str]:
     if len(size_p) >= 10 and swapped > as_is + 0.2:
         return [f"length and width look swapped: sizes overlap {as_is:.0%}, and {swapped:.0%} the other way round"]
     return []
+
+
+def _headings(ledger: Ledger) -> list[str]:
+    """Say where predicted headings are right but for one rule: turned, mirrored, or in degrees.
+
+    Classes that look alike from front and back say nothing, nor do those whose heading means nothing, nor predictions
+    that all have one heading. A detector that mixes up fronts has some right, however many it turns round.
+    """
+    measured = {error.name for error in ledger.protocol.errors if error.kind == "orientation"}
+    tells = [
+        task.yaw_period_rad > math.pi * 1.001 and bool(measured - set(task.undefined)) for task in ledger.protocol.tasks
+    ]
+    matched = ledger.pair_bits >> ledger.protocol.error_index & 1 == 1
+    pairs = np.flatnonzero(matched & np.array(tells)[ledger.truth_task[ledger.pair_truth]])
+    if len(pairs) < FEW_PAIRS:
+        return []
+    pairs = pairs[np.linspace(0, len(pairs) - 1, min(len(pairs), SAMPLE)).astype(np.int64)]
+    pred = ledger.pred.yaw_rad[ledger.event_pred[ledger.pair_event[pairs]]]
+    truth = ledger.truth.yaw_rad[ledger.pair_truth[pairs]]
+    if np.ptp(pred) == 0:
+        return []
+
+    def right(pred: Floats, truth: Floats) -> float:
+        return float((np.abs(np.remainder(pred - truth + math.pi, 2 * math.pi) - math.pi) < NEAR_RAD).mean())
+
+    as_is = right(pred, truth)
+    degrees = (np.radians(pred), np.radians(truth))
+    shares = {}
+    if np.abs(pred).max() > 4 * math.pi or np.abs(truth).max() > 4 * math.pi:  # no turn in radians
+        shares["in degrees, not radians, in the predictions", "as degrees"] = right(degrees[0], truth)
+        shares["in degrees, not radians, in truth", "as degrees"] = right(pred, degrees[1])
+        shares["in degrees, not radians, on both sides", "as degrees"] = right(*degrees)
+    shares |= {(what, how): right(mend(pred), truth) for what, how, mend in HEADINGS}
+    (what, how), mended = max(shares.items(), key=lambda item: round(item[1], 1))  # of about equals the plainer one
+    most = IN_DEGREES if "degrees" in what else MOST_RIGHT
+    if as_is > most or mended < max(LEAST_MENDED, 0.5 + 1 / math.sqrt(len(pairs))):
+        return []
+    return [f"headings look {what}: {as_is:.0%} of those of matches are within 30° of truth, and {mended:.0%} {how}"]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from detmetrics.errors import InputError
+from detmetrics.errors import check_whole
 from detmetrics.kernels import Floats, Ints
-from detmetrics.ledger import Ledger
+from detmetrics.ledger import Ledger, check_ledger
 from detmetrics.operating import best_scores
 from detmetrics.scoring import Absent, Plan, metric_values, official
 from detmetrics.weights import Weights
@@ -51,6 +51,7 @@ class Frames:
 
     def worst(self, n: int = 10) -> Ints:
         """Give the codes of the frames that cost most, dearest first; without costs, of those with most mistakes."""
+        check_whole("n", n, 0)
         key = (self.fp + self.fn).astype(np.float64) if self.cost is None else self.cost
         return np.lexsort((np.arange(len(self)), -key))[:n]
 
@@ -59,6 +60,7 @@ class Frames:
 
         Frames without a truth that counts are left out: where nothing was to be found, nothing was done well.
         """
+        check_whole("n", n, 0)
         key = (self.fp + self.fn).astype(np.float64) if self.cost is None else self.cost
         order = np.lexsort((np.arange(len(self)), -self.tp, key))
         return order[(self.tp + self.fn)[order] > 0][:n]
@@ -76,6 +78,12 @@ class Frames:
             if self.cost is not None:
                 row["cost"] = float(self.cost[f])
             yield row
+
+    def __str__(self) -> str:
+        """Give the table of the ten worst frames."""
+        from detmetrics.reporting.table import as_plain, frames_table
+
+        return as_plain(frames_table(self, 10))
 
     def __repr__(self) -> str:
         """Say how many."""
@@ -109,10 +117,11 @@ def frames(
     progress : callable, optional
         Called with (done, total).
     """
-    if threads is not None and threads < 1:
-        raise InputError("threads", expected="at least 1", got=threads)
-    if among is not None and among < 0:
-        raise InputError("among", expected="zero or more", got=among)
+    check_ledger(ledger)
+    if threads is not None:
+        check_whole("threads", threads, 1)
+    if among is not None:
+        check_whole("among", among, 0)
     protocol, n_frames = ledger.protocol, ledger.n_frames
     t = protocol.error_index
     made = ledger.event_score >= best_scores(ledger, t)[ledger.event_task]

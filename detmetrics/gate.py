@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
-from detmetrics.errors import InputError
-from detmetrics.files import read_toml
-from detmetrics.protocol import Protocol, unknown_name
+from detmetrics.errors import InputError, unknown_name
+from detmetrics.files import near_key, read_toml
+from detmetrics.ledger import Ledger, check_ledger
+from detmetrics.protocol import Protocol
 from detmetrics.resampling import check_draws, check_level, compare
 from detmetrics.scoring import metric_names
 from detmetrics.slicing import Term, check_terms, plain
 
 if TYPE_CHECKING:
-    from detmetrics.ledger import Ledger
     from detmetrics.resampling import Comparison, Difference, Progress
     from detmetrics.scoring import Absent
 
@@ -103,6 +103,17 @@ class Verdict(NamedTuple):
         """Whether every rule is met."""
         return all(outcome.verdict == "ok" for outcome in self.outcomes)
 
+    def __str__(self) -> str:
+        """Give the table: one line a rule."""
+        from detmetrics.reporting.comparing import verdict_table
+        from detmetrics.reporting.table import as_plain
+
+        return as_plain(verdict_table(self))
+
+    def __repr__(self) -> str:
+        """Say the answer."""
+        return f"<Verdict: {self.words}>"
+
     @property
     def words(self) -> str:
         """The answer in words, and how many rules were broken."""
@@ -157,10 +168,12 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         InputError
             Where they are no gate, naming the field.
         """
+        if not isinstance(values, Mapping):
+            raise InputError(source, expected="a mapping of the fields of a gate", got=values)
         try:
             return msgspec.convert(values, Gate)
         except msgspec.ValidationError as error:
-            raise InputError(f"{source}: {error}") from None
+            raise InputError(f"{source}: {error}", hint=near_key(error, Gate)) from None
 
     def check(
         self,
@@ -186,6 +199,8 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         InputError
             On a metric, class or slice that there is not, or ledgers that cannot be compared.
         """
+        check_ledger(baseline, "baseline")
+        check_ledger(candidate, "candidate")
         for rule in self.rules:
             _check_name(rule, baseline.protocol)
         slicings = list(dict.fromkeys(terms for terms, _ in self._slices() if terms))

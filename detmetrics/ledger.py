@@ -36,7 +36,7 @@ class Fate(enum.IntEnum):
     OVER_CAP = 6
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Matches:
     """Matches in compressed rows: task ``k`` at threshold ``t`` has ``offsets[k * T + t]:offsets[k * T + t + 1]``.
 
@@ -54,6 +54,10 @@ class Matches:
     event: Ints
     truth: Ints
     errors: Floats
+
+    def __repr__(self) -> str:
+        """Say how many."""
+        return f"<Matches {len(self.event)} of all tasks and thresholds>"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -222,6 +226,19 @@ class Ledger:
         return "|".join([*parts, f"detmetrics:{self.version}"])
 
 
+def check_ledger(value: object, what: str = "ledger") -> None:
+    """Refuse what is no ledger, and say what gives one.
+
+    Raises
+    ------
+    InputError
+        Naming ``what`` the value was given as.
+    """
+    if not isinstance(value, Ledger):
+        expected = "a Ledger, as detmetrics.match(truth, pred, protocol) gives it"
+        raise InputError(what, expected=expected, got=value, hint="detmetrics.Ledger.load(path) reads a saved one")
+
+
 def concat(ledgers: Sequence[Ledger]) -> Ledger:
     """Join ledgers of disjoint frames: the same bits as matching all frames at once, for any order of the parts.
 
@@ -235,8 +252,12 @@ def concat(ledgers: Sequence[Ledger]) -> Ledger:
     InputError
         Where the protocols differ or a frame occurs twice.
     """
+    if not isinstance(ledgers, Sequence):
+        raise InputError("ledgers", expected="a sequence of Ledger", got=ledgers)
     if not ledgers:
         raise InputError("no ledgers to concatenate")
+    for i, ledger in enumerate(ledgers):
+        check_ledger(ledger, f"ledgers[{i}]")
     if len(ledgers) == 1:
         return ledgers[0]
     first = ledgers[0]

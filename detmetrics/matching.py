@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from detmetrics import kernels
 from detmetrics.boxes import Boxes
 from detmetrics.curves import TIES, order_by_score
-from detmetrics.errors import InputError, listing
+from detmetrics.errors import InputError, check_whole, listing, unknown_name
 from detmetrics.firstaid import first_aid
 from detmetrics.geometry import rotation_matrices, rotation_of_yaw
 from detmetrics.kernels import Bytes, Codes, Floats, Ints
 from detmetrics.ledger import Fate, Ledger
-from detmetrics.protocol import Protocol, unknown_name
+from detmetrics.protocol import Protocol
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -54,16 +54,26 @@ def match(truth: Boxes, pred: Boxes, protocol: Protocol, *, threads: int | None 
     ):
         if not isinstance(value, Protocol if name == "protocol" else Boxes):
             raise InputError(name, expected=expected, got=value)
+    sides = _called(truth, pred)
     score = pred.score
     if score is None:
-        raise InputError(f"{pred.source} have no scores: predictions need score=")
+        is_swapped = truth.score is not None
+        hint = (
+            "truth comes first, and its boxes have scores: are the two swapped?"
+            if is_swapped
+            else "are they truth? predictions need score="
+        )
+        alike = [name for name in pred.box_columns if "score" in name.lower() or "conf" in name.lower()]
+        if alike:
+            hint = f"predictions need score=, and {listing(alike)} is a column like any other"
+        raise InputError(f"{sides[1]}: these predictions have no scores", hint=hint)
     if threads is None:
         threads = os.cpu_count() or 1
-    elif threads < 1:
-        raise InputError("threads", expected="at least 1", got=threads)
-    truth, pred = _with_labels(truth, protocol), _with_labels(pred, protocol)
-    frame_map, n_extra = _align(truth, pred)
-    _check_predictions(pred, frame_map, protocol)
+    else:
+        check_whole("threads", threads, 1)
+    truth, pred = (_with_labels(*one, protocol) for one in zip((truth, pred), sides, strict=True))
+    frame_map, n_extra = _align(truth, pred, sides)
+    _check_predictions(pred, sides[1], frame_map, protocol)
 
     tasks = [protocol.task_of(label) for label in truth.labels or ()]
     truth_task = _lookup(tasks, truth.label)
@@ -158,41 +168,53 @@ def _run(task: Callable[[A], B], parts: Sequence[A], threads: int) -> list[B]:
         return list(pool.map(task, parts))
 
 
-def _with_labels(boxes: Boxes, protocol: Protocol) -> Boxes:
+def _called(truth: Boxes, pred: Boxes) -> tuple[str, str]:
+    """What errors call the two sides: their sources, or where these say nothing or the same, truth and pred."""
+    if truth.source == pred.source:
+        return "truth", "pred"
+    return truth.called("truth"), pred.called("pred")
+
+
+def _with_labels(boxes: Boxes, called: str, protocol: Protocol) -> Boxes:
     """Give label codes without a table the protocol's class order."""
     if boxes.labels is not None:
         return boxes
     if len(boxes) and boxes.label.max() >= len(protocol.tasks):
         row = int(np.argmax(boxes.label))
         raise InputError(
-            f"{boxes.source}.label[{row}]",
+            f"{called}.label[{int(boxes.place[row])}]",
             expected=f"a code into the {len(protocol.tasks)} classes of {protocol.name}",
             got=int(boxes.label[row]),
         )
     return boxes.with_labels(protocol.labels)
 
 
-def _align(truth: Boxes, pred: Boxes) -> tuple[Codes, int]:
+def _align(truth: Boxes, pred: Boxes, sides: tuple[str, str]) -> tuple[Codes, int]:
     """Frame of truth for each frame of the predictions, -1 for frames to ignore, and the number of those."""
+    truth_name, pred_name = sides
     frame_map = np.fromiter((truth.frame_index.get(name, -1) for name in pred.frames), np.int32, pred.n_frames)
     extra = np.flatnonzero(frame_map < 0)
     if len(extra) and not truth.partial:
         raise InputError(
-            f"{pred.source} has {len(extra)} frame{'' if len(extra) == 1 else 's'} that {truth.source} does not have: "
-            + listing([pred.frames[i] for i in extra[:5]], total=len(extra))
+            f"{pred_name} has {len(extra)} frame{'' if len(extra) == 1 else 's'} that {truth_name} does not have: "
+            + listing([pred.frames[i] for i in extra[:5]], total=len(extra)),
+            hint="they have none in common: is it another split, or another version?"
+            if len(extra) == pred.n_frames > 1
+            else "",
         )
     if pred.is_complete:
         missing = [name for name in truth.frames if name not in pred.frame_index]
         if missing:
             raise InputError(
-                f"{pred.source} lacks {len(missing)} of the {truth.n_frames} frames of {truth.source}: "
-                + listing(missing),
-                hint="every frame needs an entry, an empty list where nothing was found",
+                f"{pred_name} lacks {len(missing)} of the {truth.n_frames} frames of {truth_name}: " + listing(missing),
+                hint="every frame needs an entry, an empty list where nothing was found"
+                if len(missing) < truth.n_frames
+                else "they have none in common: is it another split, or another version?",
             )
     return frame_map, len(extra)
 
 
-def _check_predictions(pred: Boxes, frame_map: Codes, protocol: Protocol) -> None:
+def _check_predictions(pred: Boxes, called: str, frame_map: Codes, protocol: Protocol) -> None:
     """Refuse unknown classes, unknown attributes, and too many boxes in a frame."""
     counted = np.ones(len(pred), dtype=np.bool_) if (frame_map >= 0).all() else (frame_map >= 0)[pred.frame]
     for kind, codes, names, known in (
@@ -209,7 +231,7 @@ def _check_predictions(pred: Boxes, frame_map: Codes, protocol: Protocol) -> Non
                 frame = int(pred.frame[row])
                 error = unknown_name(kind, name, known)
                 raise InputError(
-                    f"{pred.source}: unknown {kind} {name!r}",
+                    f"{called}: unknown {kind} {name!r}",
                     where=f"box {row - int(pred.offsets[frame])} of frame {pred.frames[frame]!r}"
                     + (f" and {len(rows) - 1} more boxes" if len(rows) > 1 else ""),
                     hint=error.hint,
@@ -220,7 +242,7 @@ def _check_predictions(pred: Boxes, frame_map: Codes, protocol: Protocol) -> Non
         if counts.size and counts.max() > limit:
             worst = int(counts.argmax())
             raise InputError(
-                f"{pred.source}: boxes in frame {pred.frames[worst]!r}",
+                f"{called}: boxes in frame {pred.frames[worst]!r}",
                 expected=f"at most {limit}",
                 got=int(counts[worst]),
                 hint=f"{int((counts > limit).sum())} frames have more",

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 
 from detmetrics.diagnosis import Evidence
-from detmetrics.errors import InputError
+from detmetrics.errors import InputError, check_whole, unknown_name
 from detmetrics.kernels import Floats, Ints
-from detmetrics.ledger import Ledger
-from detmetrics.protocol import Protocol, unknown_name
+from detmetrics.ledger import Ledger, check_ledger
+from detmetrics.protocol import Protocol
 from detmetrics.slicing import By, slices
 from detmetrics.weights import Weights
 
@@ -111,6 +111,11 @@ class OperatingPoints:
 
         return as_plain(operating_table(self))
 
+    def __repr__(self) -> str:
+        """Say what is found and what is wrong in all."""
+        tp, fp, fn = (sum(getattr(one, name) for one in self.chosen.values()) for name in ("tp", "fp", "fn"))
+        return f"<OperatingPoints within {self.threshold:g} m: {tp} TP, {fp} FP, {fn} missed>"
+
 
 @overload
 def operating_points(
@@ -158,12 +163,12 @@ def operating_points(
     InputError
         On an unknown class, threshold or slice, or a score that is no number.
     """
+    check_ledger(ledger)
     protocol = ledger.protocol
     thresholds = protocol.affinity.thresholds
     if threshold is not None and threshold not in thresholds:
         raise InputError("threshold", expected=f"one of {thresholds}", got=threshold)
-    if bins < 1:
-        raise InputError("bins", expected="at least 1", got=bins)
+    check_whole("bins", bins, 1)
     t = protocol.error_index if threshold is None else thresholds.index(threshold)
     cut = best_scores(ledger, t)
     for label, value in _given(protocol, score).items():

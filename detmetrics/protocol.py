@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from detmetrics.errors import InputError, listing
-from detmetrics.files import read_toml
+from detmetrics.errors import InputError
+from detmetrics.files import near_key, read_toml
 
 #: A ledger keeps the thresholds of a match as the bits of one number.
 MAX_THRESHOLDS = 62
@@ -295,6 +296,17 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         cap = self.cap_per_task
         _need(cap is None or cap > 0, "cap_per_task", "positive", cap)
 
+    def __str__(self) -> str:
+        """Give the rules in words, as ``detmetrics protocols NAME`` prints them."""
+        from detmetrics.reporting.rules import as_renderable
+        from detmetrics.reporting.table import as_plain
+
+        return as_plain(as_renderable(self))
+
+    def __repr__(self) -> str:
+        """Say its name, how many classes it has, and its composite."""
+        return f"<Protocol {self.name}: {len(self.tasks)} classes, {self.composite.name}>"
+
     @property
     def labels(self) -> tuple[str, ...]:
         """Class names in order."""
@@ -327,7 +339,7 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return values
 
     @staticmethod
-    def from_dict(values: dict[str, Any], *, source: str = "protocol") -> Protocol:
+    def from_dict(values: Mapping[str, Any], *, source: str = "protocol") -> Protocol:
         """Make a protocol from plain values.
 
         Parameters
@@ -343,6 +355,8 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         InputError
             Naming the field.
         """
+        if not isinstance(values, Mapping):
+            raise InputError(source, expected="a mapping of the fields of a protocol", got=values)
         values = dict(values)
         base = values.pop("extends", None)
         if base is not None:
@@ -356,7 +370,9 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         try:
             return msgspec.convert(values, Protocol)
         except msgspec.ValidationError as error:
-            raise InputError(f"{source}: {error}") from None
+            is_short = base is None and "missing required" in str(error)
+            hint = 'extends = "nuscenes" takes what is not said from there' if is_short else near_key(error, Protocol)
+            raise InputError(f"{source}: {error}", hint=hint) from None
 
     @staticmethod
     def load(path: str | Path) -> Protocol:
@@ -374,14 +390,3 @@ def _need(condition: bool, field: str, expected: str, got: object = None) -> Non
     """Raise InputError; when msgspec builds the value it puts the path of the field to it, as to any ValueError."""
     if not condition:
         raise InputError(f"protocol.{field}", expected=expected, got=got)
-
-
-def unknown_name(kind: str, name: str, known: tuple[str, ...]) -> InputError:
-    """Error for a name that is in no table, with near ones."""
-    import difflib
-
-    near = difflib.get_close_matches(name, known, n=3)
-    return InputError(
-        f"unknown {kind} {name!r}",
-        hint=f"did you mean {listing(near)}?" if near else f"known: {listing(known, shown=20)}",
-    )

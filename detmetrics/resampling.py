@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args, overload
 
 import numpy as np
 
-from detmetrics.errors import InputError, listing
+from detmetrics.errors import InputError, check_whole, listing, unknown_name
 from detmetrics.intervals import NORMAL, Method, critical, limits, p_value, spread
 from detmetrics.kernels import Floats, Ints
-from detmetrics.ledger import Ledger
-from detmetrics.protocol import Protocol, unknown_name
+from detmetrics.ledger import Ledger, check_ledger
+from detmetrics.protocol import Protocol
 from detmetrics.scoring import (
     Absent,
     Plan,
@@ -236,6 +236,7 @@ def bootstrap(
     InputError
         On an unknown unit, fewer than two of them, or options out of range.
     """
+    check_ledger(ledger)
     absent = absent or ("official" if by is None else "omit")
     level, method = _checked(level, method)
     groups = [None] if by is None else shards_by(ledger, parse(by))
@@ -569,6 +570,8 @@ def check_comparable(baseline: Ledger, candidate: Ledger, unit: str = "frame") -
     InputError
         Naming the field that differs and both values.
     """
+    check_ledger(baseline, "baseline")
+    check_ledger(candidate, "candidate")
     if baseline.protocol.digest != candidate.protocol.digest:
         names = [f"{ledger.protocol.name}#{ledger.protocol.digest[:6]}" for ledger in (baseline, candidate)]
         raise InputError("protocol of baseline and candidate", expected="the same", got=" and ".join(names))
@@ -609,7 +612,7 @@ def _unit_column(ledger: Ledger, unit: str) -> NDArray[Any]:
     if unit not in truth.frame_columns:
         raise InputError(
             f"unit {unit!r} to draw",
-            expected=f"'frame' or a column of the frames of {truth.source}, "
+            expected=f"'frame' or a column of the frames of {truth.called('truth')}, "
             f"which has {listing(truth.frame_columns) or 'none'}",
             hint="'frame' draws single frames; neighbouring frames are alike, so intervals come out too narrow",
         )
@@ -618,7 +621,7 @@ def _unit_column(ledger: Ledger, unit: str) -> NDArray[Any]:
         raise InputError(f"column {unit!r} to draw by", expected="of one value a frame", got=column.shape)
     nameless = column == "" if column.dtype.kind == "U" else column != column  # NaN
     if nameless.any():
-        raise InputError(f"{int(nameless.sum())} frames of {truth.source} have no {unit} to draw by")
+        raise InputError(f"{int(nameless.sum())} frames of {truth.called('truth')} have no {unit} to draw by")
     return column
 
 
@@ -690,8 +693,8 @@ def _resample(
     ledger: Ledger, draws: Draws, shards: Shards | None, absent: Absent, threads: int | None, done: _Counter
 ) -> tuple[Floats, Floats, Floats, Ints]:
     """Numbers of the whole (S, M), of the replicates (n, S, M), of the jackknife (J, S, M); units that bear on each."""
-    if threads is not None and threads < 1:
-        raise InputError("threads", expected="at least 1", got=threads)
+    if threads is not None:
+        check_whole("threads", threads, 1)
     plan = Plan(ledger, Weights(), shards)
     protocol = ledger.protocol
 
@@ -740,6 +743,9 @@ def _units(plan: Plan, draws: Draws) -> Ints:
 
 def check_draws(n: int, seed: int) -> None:
     """Refuse a number of replicates or a seed that cannot be."""
+    for what, value in (("number of replicates", n), ("seed", seed)):
+        if not isinstance(value, int | np.integer):
+            raise InputError(what, expected="a whole number", got=value)
     if not 2 <= n <= MAX_DRAWS:
         raise InputError("number of replicates", expected=f"at least 2 and at most {MAX_DRAWS}", got=n)
     if seed < 0:
@@ -748,7 +754,8 @@ def check_draws(n: int, seed: int) -> None:
 
 def check_level(level: float) -> None:
     """Refuse a confidence level that is none."""
-    if not (level > 0 and (1 + level) / 2 < 1):  # also less than half a digit below 1 is none
+    is_number = isinstance(level, int | float | np.floating)
+    if not (is_number and level > 0 and (1 + level) / 2 < 1):  # also less than half a digit below 1 is none
         raise InputError("level", expected="between 0 and 1", got=level)
 
 

@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detmetrics.curves import CURVE, ERROR_MEAN, average_precision, walk
-from detmetrics.errors import InputError
+from detmetrics.errors import InputError, unknown_name
 from detmetrics.kernels import ERROR, Floats, Ints, group
-from detmetrics.ledger import Ledger
-from detmetrics.protocol import Protocol, unknown_name
+from detmetrics.ledger import Ledger, check_ledger
+from detmetrics.protocol import Protocol
 from detmetrics.weights import Weights
 
 #: What a class without truth counts: the protocol's official value, or not at all.
 Absent = Literal["official", "omit"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CurveValues:
     """One curve, read at equidistant recalls.
 
@@ -36,6 +36,12 @@ class CurveValues:
     precision: Floats
     confidence: Floats
     errors: Mapping[str, Floats]
+
+    def __repr__(self) -> str:
+        """Say how far the curve goes."""
+        reached = self.recall[self.confidence > 0]
+        end = f"recall {reached[-1]:.2f}" if len(reached) else "nothing"
+        return f"<CurveValues at {len(self.recall)} recalls, reaches {end}, errors: {' '.join(self.errors)}>"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -80,6 +86,13 @@ class Scores:
     def signature(self) -> str:
         """Every choice that could move a number, in one line; the hashes are computed when it is first asked for."""
         return self.sign()
+
+    def __getitem__(self, name: str) -> float:
+        """Give a number by its name of :func:`detmetrics.scoring.metric_names`, e.g. ``"NDS"``, ``"AP/car"``."""
+        numbers = self.to_flat_dict()
+        if name not in numbers:
+            raise unknown_name("metric", name, numbers)
+        return numbers[name]
 
     @property
     def mean_ap(self) -> float:
@@ -209,7 +222,10 @@ def score(ledger: Ledger, weights: Weights | None = None, *, absent: Absent = "o
     InputError
         On weights of wrong shape, negative or fractional, and on another word for ``absent``.
     """
-    plan = Plan(ledger, weights or Weights())
+    check_ledger(ledger)
+    if not isinstance(weights, Weights | None):
+        raise InputError("weights", expected="Weights(frame=…, event=…, truth=…)", got=weights)
+    plan = Plan(ledger, Weights() if weights is None else weights)
     tables = plan.run(details=True)
     return plan.scores(tables, 0, absent)
 

@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from detmetrics.curves import EVERYWHERE, NOWHERE
-from detmetrics.errors import InputError, listing
+from detmetrics.errors import InputError, listing, unknown_name
 from detmetrics.kernels import Codes, Ints, bin_of, distance_to, length_xy, longest_side, only_shard
-from detmetrics.ledger import Ledger
-from detmetrics.protocol import unknown_name
+from detmetrics.ledger import Ledger, check_ledger
 from detmetrics.scoring import Absent, Plan, Scores, Shards, score
 from detmetrics.weights import Weights
 
@@ -154,6 +153,7 @@ def slices(ledger: Ledger, by: By, *, absent: Absent = "omit") -> Slices:
     InputError
         On an unknown attribute, edges that do not ascend, numbers that need edges.
     """
+    check_ledger(ledger)
     terms = parse(by)
     groups = shards_by(ledger, terms)
     whole = score(ledger, absent=absent)
@@ -182,6 +182,8 @@ def parse(by: By) -> tuple[Term, ...]:
     InputError
         Where it cannot be read.
     """
+    if not isinstance(by, str | Mapping):
+        raise InputError("what to slice by", expected="text as 'range=0,20,40' or a mapping of names to edges", got=by)
     if isinstance(by, str):
         terms = []
         for part in re.split(r"\+(?=\s*[^\W\d])", by):  # not the plus of 1e+06
@@ -437,7 +439,7 @@ def _attribute(ledger: Ledger, term: Term) -> Attribute:
             known = (*known, *DESCRIBED)
         raise unknown_name("attribute to slice by", term.name, known)
     if of_truth is None:
-        raise InputError(f"cannot slice by {term.name}: {truth.source} does not say it")
+        raise InputError(f"cannot slice by {term.name}: {truth.called('truth')} does not say it")
     if isinstance(of_truth, Coded) and isinstance(of_event, Coded):
         if edges is not None:
             raise InputError(f"{term.name} has no edges: it is a category", got=list(edges))

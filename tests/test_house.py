@@ -41,7 +41,7 @@ ALLOWED = {
     "kernels": set(),
     "curves": {"kernels"},
     "boxes": {"errors"},
-    "protocol": {"errors", "files", "protocols"},
+    "protocol": {"errors", "files", "protocols", "reporting"},
     "weights": {"errors"},
     "ledger": {"boxes", "curves", "errors", "kernels", "protocol", "io", "exporting"},
     "firstaid": {"errors", "ledger", "protocol"},
@@ -63,14 +63,14 @@ ALLOWED = {
     },
     "diagnosis": {"curves", "errors", "kernels", "ledger", "matching", "reporting", "scoring", "slicing", "weights"},
     "operating": {"diagnosis", "errors", "kernels", "ledger", "protocol", "reporting", "slicing", "weights"},
-    "framing": {"errors", "kernels", "ledger", "operating", "scoring", "weights"},
+    "framing": {"errors", "kernels", "ledger", "operating", "reporting", "scoring", "weights"},
     "exporting": {"boxes", "diagnosis", "errors", "extras", "ledger", "slicing"},
     "demo": {"errors", "extras", "files"},
     "gate": {"errors", "files", "ledger", "protocol", "reporting", "resampling", "scoring", "slicing"},
 }
 ROOMS = {
     "io": {"boxes", "errors", "extras", "files", "geometry", "io", "ledger", "protocol"},
-    "protocols": {"protocol", "protocols"},
+    "protocols": {"errors", "protocol", "protocols"},
     "detector": {
         "boxes",
         "detector",

@@ -47,7 +47,7 @@ def test_labels_by_code_follow_the_class_order() -> None:
     truth = dm.Boxes(**one_frame(label=[1] * 10))
     pred = dm.Boxes(**one_frame(label=["truck"] * 10, score=np.ones(10)))
     assert dm.evaluate(truth, pred, dm.NUSCENES).class_ap["truck"] == pytest.approx(1, abs=1e-12)
-    with pytest.raises(InputError, match=r"boxes.label\[0\] must be a code into the 10 classes of nuscenes.*got 12"):
+    with pytest.raises(InputError, match=r"truth.label\[0\] must be a code into the 10 classes of nuscenes.*got 12"):
         dm.evaluate(dm.Boxes(**one_frame(label=[12] * 10)), pred, dm.NUSCENES)
 
 
@@ -91,10 +91,10 @@ def test_bad_options_are_refused() -> None:
 def test_frames_must_agree() -> None:
     truth = dm.Boxes(**one_frame(frames=["f", "g"]))
     extra = dm.Boxes(**one_frame(frame=["f"] * 9 + ["z"], score=np.ones(10), source="r.json"))
-    with pytest.raises(InputError, match=r"r.json has 1 frame that boxes does not have: 'z'"):
+    with pytest.raises(InputError, match=r"r.json has 1 frame that truth does not have: 'z'"):
         dm.match(truth, extra, dm.NUSCENES)
     fewer = dm.Boxes(**one_frame(frames=["f"], score=np.ones(10), source="r.json"))
-    with pytest.raises(InputError, match=r"r.json lacks 1 of the 2 frames of boxes: 'g'"):
+    with pytest.raises(InputError, match=r"r.json lacks 1 of the 2 frames of truth: 'g'"):
         dm.match(truth, fewer, dm.NUSCENES)
     arrays = dm.Boxes(**one_frame(score=np.ones(10)))  # without a list of frames, empty ones need not be named
     assert dm.match(truth, arrays, dm.NUSCENES).n_frames == 2

@@ -15,8 +15,8 @@ from detmetrics.detector.predicting import device_named, predict
 from detmetrics.detector.samples import Samples
 from detmetrics.detector.training import Progress, Say, train
 from detmetrics.errors import InputError
-from detmetrics.extras import needs
-from detmetrics.files import check_output
+from detmetrics.extras import needs, require
+from detmetrics.files import check_ending, check_output
 
 with needs("detector"):
     import torch
@@ -112,6 +112,9 @@ def run_prediction(
 ) -> str:
     """Predict a split and write a result file; give a line about it."""
     target = check_output(out, "--out")
+    check_ending(target, (".json", ".parquet"), "--out")
+    if target.suffix == ".parquet":
+        require("parquet", what="Parquet")
     model, _note = checkpoint.load_model(weights)
     where = device_named(device)
     config = model.config if sweeps is None else replace(model.config, n_sweeps=sweeps)

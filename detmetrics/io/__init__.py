@@ -87,8 +87,15 @@ def load_truth(
         See the readers; or an option that this kind of truth does not have.
     """
     from detmetrics.errors import InputError
+    from detmetrics.files import check_path
     from detmetrics.io import argoverse2, nuscenes, parquet, truckscenes
 
+    check_path(path, "truth")
+    for name, value in (("version", version), ("split", split)):
+        if not isinstance(value, str | None):
+            raise InputError(name, expected="one name", got=value)
+    if isinstance(scenes, str):
+        raise InputError("scenes", expected="a list of names", got=scenes)
     path = Path(path)
     is_logs = path.is_dir() and any(any(path.glob(f"{place}annotations.feather")) for place in ("", "*/"))
     if (path.is_dir() or not (path.exists() or path.suffix)) and not is_logs:
@@ -96,19 +103,33 @@ def load_truth(
         return reader(path, version=version, split=split, scenes=scenes, cache=cache, progress=progress, notice=notice)
     if version or split:
         raise InputError(f"truth {path} has no {'version' if version else 'split'} to choose")
-    if is_logs or (path.is_file() and _kind(path) == "feather"):
+    kind = _kind(path) if path.is_file() else ""
+    if is_logs or kind == "feather":
         return argoverse2.load_truth(path, logs=scenes, progress=progress)
     if scenes:
         raise InputError(f"truth {path} has no scenes to choose")
+    if path.is_file() and not kind:
+        hint = "truth is the folder of a data set, or a file in Parquet or feather; result files hold predictions"
+        raise InputError(f"{path} is not a Parquet file", hint=hint)
     return parquet.read(path, progress=progress)
 
 
 def _kind(path: str | Path) -> str:
-    """What the first bytes of a file say that it is."""
+    """What the first bytes of a file say that it is; what is neither truth nor predictions is refused."""
+    from detmetrics.errors import InputError
     from detmetrics.files import open_file
 
     with open_file(path) as file:
-        start = file.read(4)
+        start = file.read(24)
+    if start == b"version https://git-lfs.":
+        raise InputError(f"{path} is a pointer of Git LFS, not the file itself", hint="git lfs pull fetches it")
+    start = start[:4]
+    if start.startswith(b"\x1f\x8b"):
+        raise InputError(f"{path} is packed with gzip", hint="unpack it first: gunzip -k FILE")
+    if start == b"PK\x03\x04":
+        raise InputError(f"{path} is a saved ledger or a zip", hint="detmetrics.Ledger.load(path) reads ledgers")
+    if start.startswith(b"\x80"):
+        raise InputError(f"{path} is a pickle, which could run any code", hint="write it as result JSON or as Parquet")
     return {b"PAR1": "parquet", b"ARRO": "feather", b"FEA1": "feather"}.get(start, "")
 
 

@@ -549,7 +549,12 @@ def _scene_names(root: Root, split: str | None, scenes: list[str] | None, splits
     if split in splits.version:
         ending = splits.version[split]
         if not root.version.endswith(ending):
-            raise InputError(f"version for split {split!r}", expected=f"one that ends in {ending!r}", got=root.version)
+            raise InputError(
+                f"version for split {split!r}",
+                expected=f"one that ends in {ending!r}",
+                got=root.version,
+                hint=f"it has the splits {listing(custom)}" if custom else "",
+            )
         return set(splits.scenes_of(split)), True
     if split not in custom:
         known = [*(name for name, ending in splits.version.items() if root.version.endswith(ending)), *custom]

@@ -21,7 +21,7 @@ from detmetrics.boxes import OPTIONAL, Boxes
 from detmetrics.errors import InputError, listing
 from detmetrics.files import open_file, whole_file
 from detmetrics.io._json import text_of
-from detmetrics.ledger import Fate, Ledger
+from detmetrics.ledger import Fate, Ledger, check_ledger
 from detmetrics.protocol import Protocol
 
 FORMAT = 1
@@ -62,6 +62,7 @@ def save(ledger: Ledger, path: str | Path) -> None:
     InputError
         Where the file cannot be written.
     """
+    check_ledger(ledger)
     arrays: dict[str, Any] = {name: getattr(ledger, name) for name in _COLUMNS}
     header: dict[str, Any] = {
         "format": FORMAT,

@@ -204,6 +204,8 @@ def write_results(boxes: Boxes, path: str | Path) -> None:
     InputError
         Without scores, with ``meta`` that is not plain, or where the file cannot be written.
     """
+    if not isinstance(boxes, Boxes):
+        raise InputError("what to write", expected="Boxes", got=boxes)
     if boxes.score is None:
         raise InputError(f"{boxes.source} have no scores: only predictions can be written as a result file")
     labels = boxes.labels

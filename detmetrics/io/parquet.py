@@ -56,6 +56,8 @@ def write(boxes: Boxes, path: str | Path) -> None:
         written.
     """
     pa, pq = import_pyarrow()
+    if not isinstance(boxes, Boxes):
+        raise InputError("what to write", expected="Boxes", got=boxes)
     if boxes.labels is None:
         raise InputError(f"{boxes.source} have label codes without labels=: a file needs class names")
     clash = sorted(_KNOWN & set(boxes.box_columns))
@@ -126,7 +128,9 @@ def read(path: str | Path, *, progress: Callable[[int, int], None] | None = None
             raise InputError(f"cannot read {path}: {str(error).splitlines()[0]}") from None
     missing = [name for name in _NEEDED if name not in there]
     if missing:
-        raise InputError(f"{path} lacks the columns {listing(missing, shown=len(missing))}")
+        others = sorted(name for name in there if name not in _NEEDED)
+        hint = f"it has {listing(others, shown=20)}" if others else ""
+        raise InputError(f"{path} lacks the columns {listing(missing, shown=len(missing))}", hint=hint)
     told = _told(table.schema.metadata, path)
     given: dict[str, Any] = {}
     for name, parts in _NUMBERS.items():

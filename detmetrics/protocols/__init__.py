@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from detmetrics.protocol import Protocol, unknown_name
+from detmetrics.errors import unknown_name
+from detmetrics.protocol import Protocol
 from detmetrics.protocols.argoverse2 import ARGOVERSE2
 from detmetrics.protocols.nuscenes import NUSCENES
 from detmetrics.protocols.truckscenes import TRUCKSCENES

@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 from detmetrics.errors import InputError, listing
 from detmetrics.extras import needs
 from detmetrics.files import check_output, open_file, whole_file
-from detmetrics.ledger import Ledger
+from detmetrics.ledger import Ledger, check_ledger
 from detmetrics.reporting.contents import contents
 from detmetrics.reporting.runs import Progress, Run, Settings, compute, default_slicings
-from detmetrics.resampling import check_comparable
+from detmetrics.resampling import check_comparable, check_draws
 from detmetrics.scoring import Absent
 
 PLOTLY = "4.1.1"  # the version of the bundle in assets/plotly
@@ -97,9 +97,17 @@ def report(
     """
     check_output(path)
     environment()
-    given = [ledgers] if isinstance(ledgers, Ledger | str | Path) else list(ledgers)
+    for what, value in (("names", names), ("by", by)):
+        if isinstance(value, str):
+            raise InputError(what, expected="a list of texts", got=value)
+    if n:
+        check_draws(n, seed)
+    given: list[Any] = list(ledgers) if isinstance(ledgers, list | tuple) else [ledgers]
     if not given:
         raise InputError("no run to report")
+    for one in given:
+        if not isinstance(one, str | Path):
+            check_ledger(one, "what to report")
     called = named([one.pred.source if isinstance(one, Ledger) else str(one) for one in given], names)
     shown = _for_each("images", images, len(given))
     addresses = [_links(one) for one in _for_each("links", links, len(given))]

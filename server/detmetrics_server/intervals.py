@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from detmetrics.errors import InputError
+from detmetrics.errors import InputError, unknown_name
 from detmetrics.gate import Gate, Outcome, Verdict
 from detmetrics.intervals import Method
-from detmetrics.protocol import Protocol, unknown_name
+from detmetrics.protocol import Protocol
 from detmetrics.resampling import Bootstrap, Comparison, Difference, Interval
 from detmetrics_server import convert, messages
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from detmetrics.errors import InputError
-from detmetrics.files import read_toml
+from detmetrics.files import near_key, read_toml
 
 PREFIX = "DETMETRICS_SERVER_"
 MIB = 1 << 20
@@ -201,4 +201,4 @@ def load(
             raise cause from None
         if "storage" not in values:
             raise InputError("--storage DIR", expected="given: the folder of database and blobs") from None
-        raise InputError(f"settings: {error}") from None
+        raise InputError(f"settings: {error}", hint=near_key(error, Settings)) from None
