@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
@@ -19,6 +19,9 @@ import naive
 from detmetrics.errors import InputError
 from detmetrics.framing import first_order
 from detmetrics.operating import best_scores
+from detmetrics.protocol import CompositeKind
+from detmetrics.protocols import by_name
+from detmetrics.scoring import COMPOSITE, SLOPE
 
 NUSCENES = dm.NUSCENES
 
@@ -212,6 +215,65 @@ def test_the_first_order_is_the_slope_of_precision_times_recall(protocol: str, c
         more, less = ([1.0 + sign * step * (g == f) for g in range(6)] for sign in (1, -1))
         assert found[f] == pytest.approx((surrogate(less) - surrogate(more)) / (2 * step), abs=1e-8)
     assert np.abs(found).max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", get_args(CompositeKind))
+@pytest.mark.parametrize("base", ["nuscenes", "argoverse2"])
+@settings(max_examples=6, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_the_first_order_is_the_slope_of_every_composite(base: str, kind: str, seed: int) -> None:
+    """Slowly: frames weighted by a hair less; scores of errors away from 0 for means, at 0 too for products."""
+    errors = [msgspec.to_builtins(error) for error in by_name(base).errors]
+    if kind == "weighted_mean":
+        errors = [{**error, "scale": 20 + i} for i, error in enumerate(errors)]
+    composite = {"kind": kind, "error_weights": {error["name"]: 1 + i for i, error in enumerate(errors)}}
+    rules = dm.Protocol.from_dict({"extends": base, "name": "mine", "errors": errors, "composite": composite})
+    if base == "nuscenes":
+        truth, pred = make.scene(seed, n_frames=5, n_truth=14, classes=("car", "pedestrian", "barrier"), nan_velocity=0)
+    else:
+        truth, pred = make.sweeps(seed, n_frames=5, n_truth=14, classes=("BUS", "DOG", "BOLLARD"))
+    ledger = dm.match(truth, pred, rules)
+    cuts = [best_scores(ledger, t) for t in range(len(rules.affinity.thresholds))]
+
+    def surrogate(weight: np.ndarray) -> float:
+        ap = np.full((len(rules.tasks), len(cuts)), np.nan)
+        means = np.full((len(rules.tasks), len(rules.errors)), np.nan)
+        for k in np.flatnonzero(ledger.truth_counts.sum(axis=0)):
+            means[k] = [error.worst for error in rules.errors]
+            for t, cut in enumerate(cuts):
+                made = (ledger.event_task == k) & (ledger.event_score >= cut[k])
+                pairs = np.flatnonzero((ledger.pair_bits >> t & 1 == 1) & made[ledger.pair_event])
+                of_pair = weight[ledger.event_frame[ledger.pair_event[pairs]]]
+                tp, said = of_pair.sum(), weight[ledger.event_frame[made]].sum()
+                ap[k, t] = tp / (weight @ ledger.truth_counts[:, k]) * tp / said if len(pairs) else 0
+                for e in range(len(rules.errors)):
+                    values = ledger.pair_errors[pairs, e]
+                    known = ~np.isnan(values)
+                    if t == rules.error_index and known.any():
+                        means[k, e] = of_pair[known] @ values[known] / of_pair[known].sum()
+            for name in rules.tasks[k].undefined:
+                means[k, rules.error_names.index(name)] = np.nan
+        return float(COMPOSITE[kind](rules, ap, means))
+
+    found, step, ones = first_order(ledger), 1e-6, np.ones(5)
+    if math.isnan(surrogate(ones)):
+        return  # an error that is defined nowhere: there is no composite
+    for f in range(5):
+        hair = step * (np.arange(5) == f)
+        slope = (surrogate(ones - hair) - surrogate(ones + hair)) / (2 * step)
+        assert found[f] == pytest.approx(slope, abs=1e-7)
+
+
+def test_the_first_order_finds_the_dear_frames_of_a_product() -> None:
+    truth, pred = make.sweeps(0, n_frames=60, n_truth=20, classes=("BUS", "DOG", "BOLLARD", "PEDESTRIAN"))
+    ledger = dm.match(truth, pred, dm.ARGOVERSE2)
+    cost = dm.frames(ledger).cost
+    assert cost is not None
+    assert np.corrcoef(first_order(ledger), cost)[0, 1] > 0.8
+
+
+def test_every_composite_has_a_slope() -> None:
+    assert set(SLOPE) == set(COMPOSITE) == set(get_args(CompositeKind))
 
 
 def test_the_best_frames_are_the_other_end_of_the_worst() -> None:
