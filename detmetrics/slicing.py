@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from detmetrics.curves import EVERYWHERE, NOWHERE
-from detmetrics.errors import InputError, listing
+from detmetrics.errors import InputError, Words, listing
 from detmetrics.kernels import Codes, Ints, bin_of, distance_to, length_xy, longest_side, only_shard
 from detmetrics.ledger import Ledger
 from detmetrics.protocol import unknown_name
@@ -263,7 +263,7 @@ def shards_by(ledger: Ledger, terms: Sequence[Term]) -> list[Shards]:
         raise InputError(
             f"slices by {text_of(terms)}",
             expected=f"at most {MAX_SHARDS}",
-            got=f"{len(first.names)} x {len(second.names)}",
+            got=Words(f"{len(first.names)} x {len(second.names)}"),
         )
     if (first.event is None) == (second.event is None):
         groups = [_shards(ledger, _crossed(first, second))]
