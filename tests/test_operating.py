@@ -21,7 +21,7 @@ from detmetrics.framing import first_order
 from detmetrics.operating import best_scores
 from detmetrics.protocol import CompositeKind
 from detmetrics.protocols import by_name
-from detmetrics.scoring import COMPOSITE, SLOPE
+from detmetrics.scoring import COMPOSITE
 
 NUSCENES = dm.NUSCENES
 
@@ -89,6 +89,19 @@ def test_confusion_sees_a_swap() -> None:
     assert below.confusion[:, truck].sum() == 0
 
 
+def test_what_is_not_made_neither_finds_nor_takes_a_truth() -> None:
+    """A truck on a car: what else lies there is below its score, once the right class, once another wrong one."""
+    one: dict[str, Any] = {"size_lwh_m": [[4, 2, 1.5]], "yaw_rad": [0], "frame": ["f"]}
+    two = {name: value * 2 for name, value in one.items()}
+    truth = dm.Boxes(center_m=[[0, 0, 0]], label=["car"], **one)
+    for label, score in (("car", 0.2), ("bus", 0.95)):
+        pred = dm.Boxes(center_m=np.zeros((2, 3)), label=["truck", label], score=[0.9, score], **two)
+        points = dm.operating_points(dm.match(truth, pred, NUSCENES), {"truck": 0.9, label: score + 0.01})
+        expected = np.zeros((11, 11), int)
+        expected[NUSCENES.labels.index("car"), NUSCENES.labels.index("truck")] = 1
+        np.testing.assert_array_equal(points.confusion, expected)
+
+
 def test_reliability() -> None:
     n = 1000
     rng = np.random.default_rng(0)
@@ -131,6 +144,46 @@ def test_slices_have_points_of_their_own() -> None:
     np.testing.assert_array_equal(sum(part.confusion for part in parts.values()), whole.confusion)
     assert "truth in rows" in str(whole)
     assert len(whole.to_rows()) == 10
+
+
+@pytest.mark.parametrize("by", ["range=0,15", "visibility"])
+def test_points_of_slices_against_counting(by: str) -> None:
+    """At every threshold: which slice a prediction is in depends on what it matches there."""
+    truth, pred = scene(3, n_frames=8, n_truth=30, score_digits=2, noise_m=1.5)
+    truth = truth.replace(box_columns={"visibility": np.array(["1", "2"])[np.arange(len(truth)) % 2]})
+    ledger = dm.match(truth, pred, NUSCENES)
+    slices = dm.slices(ledger, by)
+    for t, threshold in enumerate(NUSCENES.affinity.thresholds):
+        parts = dm.operating_points(ledger, 0.4, threshold=threshold, by=by)
+        if by != "visibility":  # what only truth has makes no partition of the predictions
+            whole = dm.operating_points(ledger, 0.4, threshold=threshold)
+            np.testing.assert_array_equal(sum(part.confusion for part in parts.values()), whole.confusion)
+        matched = np.zeros(len(ledger.event_pred), bool)
+        matched[ledger.pair_event[ledger.pair_bits >> t & 1 == 1]] = True
+        for name, part in parts.items():
+            weights = slices.weights(name)
+            assert weights.event is not None
+            assert weights.truth is not None
+            for k, label in enumerate(NUSCENES.labels):
+                here = (weights.event[t] == 1) & (ledger.event_task == k)
+                score, right = ledger.event_score[here], matched[here]
+                n_truth = int(weights.truth[ledger.truth_task == k].sum())
+                one, best, fit = part.chosen[label], part.best[label], part.reliability[label]
+                tp = int((right & (score >= 0.4)).sum())
+                assert (one.tp, one.fp, one.fn) == (tp, int((score >= 0.4).sum()) - tp, n_truth - tp)
+                made = [(cut, int((score >= cut).sum()), int((right & (score >= cut)).sum())) for cut in set(score)]
+                f1 = {cut: 2 * n_right / (n_made + n_truth) for cut, n_made, n_right in made if n_right}
+                if not f1:
+                    assert math.isnan(best.score)
+                else:
+                    assert best.f1 == pytest.approx(max(f1.values()), abs=1e-12)
+                    assert best.score == max(cut for cut in f1 if f1[cut] == pytest.approx(best.f1, abs=1e-12))
+                for b in range(10):
+                    mine = np.clip(np.floor(np.round(score * 100) / 10), 0, 9) == b
+                    assert fit.count[b] == mine.sum()
+                    if mine.any():
+                        assert fit.score[b] == pytest.approx(score[mine].mean())
+                        assert fit.precision[b] == pytest.approx(right[mine].mean())
 
 
 def test_bad_input() -> None:
@@ -272,10 +325,6 @@ def test_the_first_order_finds_the_dear_frames_of_a_product() -> None:
     assert np.corrcoef(first_order(ledger), cost)[0, 1] > 0.8
 
 
-def test_every_composite_has_a_slope() -> None:
-    assert set(SLOPE) == set(COMPOSITE) == set(get_args(CompositeKind))
-
-
 def test_the_best_frames_are_the_other_end_of_the_worst() -> None:
     truth, pred = scene(3, n_frames=12, empty=0.3)
     frames = dm.frames(dm.match(truth, pred, NUSCENES), cost=False)
@@ -371,6 +420,9 @@ def row(x: list[float], score: list[float] | None = None, frame: str = "f", **co
 def test_a_bin_of_scores_holds_its_lower_edge() -> None:
     found = dm.operating_points(dm.match(row([0, 9]), row([0, 9, 20], [0.5, 1.0, 0.0]), NUSCENES))
     assert found.reliability["car"].count.tolist() == [1, 0, 0, 0, 0, 1, 0, 0, 0, 1]
+    tenths = [i / 10 for i in range(11)]
+    found = dm.operating_points(dm.match(row([0]), row(tenths, tenths), NUSCENES))
+    assert found.reliability["car"].count.tolist() == [1] * 9 + [2]
 
 
 def test_a_frame_of_nothing_costs_nothing() -> None:
