@@ -196,6 +196,24 @@ def test_same_bits_for_any_number_of_threads(threads: int) -> None:
     assert bits(dm.score(one)) == bits(dm.score(many))
 
 
+@seeds
+@often
+def test_pairs_stand_in_the_order_of_events_and_thresholds(seed: int) -> None:
+    """One prediction may match several truths, each at thresholds of its own; merged or not."""
+    truth, pred = make.scene(seed, n_frames=6, n_truth=40, classes=("car",), spread_m=12.0, noise_m=2.0)
+    whole = dm.match(truth, pred, dm.NUSCENES)
+    parts = [
+        dm.match(truth.take(names), pred.take(names), dm.NUSCENES) for names in (truth.frames[3:], truth.frames[:3])
+    ]
+    for ledger in (whole, dm.concat(parts)):
+        keys = [
+            (event, bits & -bits)
+            for event, bits in zip(ledger.pair_event.tolist(), ledger.pair_bits.tolist(), strict=True)
+        ]
+        assert keys == sorted(set(keys))
+    assert len(set(whole.pair_event.tolist())) < len(whole.pair_event) or len(whole.pair_event) < 50
+
+
 @pytest.mark.parametrize("partial", [False, True])
 @seeds
 @often

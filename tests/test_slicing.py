@@ -16,7 +16,7 @@ import make
 import naive
 from detmetrics.curves import EVERYWHERE
 from detmetrics.errors import InputError
-from detmetrics.slicing import DESCRIBED, parse, text_of
+from detmetrics.slicing import DESCRIBED, MAX_NUMBERS, parse, text_of
 
 seeds = given(seed=st.integers(0, 2**32 - 1))
 some = settings(max_examples=15, deadline=None)
@@ -455,3 +455,33 @@ def test_a_crossing_that_holds_predictions_alone_is_a_slice() -> None:
     for by, name in (("range=0,20+visibility", "0-20+1"), ("visibility+range=0,20", "1+0-20")):
         found = dm.slices(dm.match(truth, pred, dm.NUSCENES), by)
         assert (found[name].n_truth.sum(), found[name].n_pred.sum()) == (0, 1)
+
+
+def test_as_many_slices_and_numbers_as_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, pred = scene(0, n_truth=60)
+    ledger = dm.match(truth, pred, dm.NUSCENES)
+    monkeypatch.setattr("detmetrics.slicing.MAX_SHARDS", 9)
+    assert 0 < len(dm.slices(ledger, "scene+weather")) <= 9  # 3 x 3
+    monkeypatch.setattr("detmetrics.slicing.MAX_SHARDS", 3)
+    assert len(dm.slices(ledger, "scene")) == 3
+    monkeypatch.undo()
+    kept = np.cumsum(ledger.truth_fate == dm.Fate.KEPT)
+    for n, is_allowed in ((MAX_NUMBERS, True), (MAX_NUMBERS + 1, False)):
+        numbers = dm.match(truth.replace(box_columns={"number": kept % n}), pred, dm.NUSCENES)
+        if is_allowed:
+            assert len(dm.slices(numbers, "number")) == n
+            continue
+        with pytest.raises(InputError, match=f"number has {n} distinct numbers: give edges"):
+            dm.slices(numbers, "number")
+
+
+def test_a_class_with_one_truth_is_not_absent() -> None:
+    car: dict[str, Any] = {
+        "center_m": [(5, 0, 0)],
+        "size_lwh_m": [(4, 2, 1)],
+        "yaw_rad": [0],
+        "label": ["car"],
+        "frame": ["f"],
+    }
+    ledger = dm.match(dm.Boxes(**car), dm.Boxes(**car, score=[0.5]), dm.NUSCENES)
+    assert [row["n_absent"] for row in dm.slices(ledger, "class").to_rows()] == [9, 9]
