@@ -14,7 +14,7 @@ from detmetrics.errors import InputError
 from detmetrics.kernels import Floats, Ints
 from detmetrics.ledger import Ledger
 from detmetrics.operating import best_scores
-from detmetrics.scoring import SLOPE, Absent, Plan, metric_values, official
+from detmetrics.scoring import SLOPE, Absent, Plan, official
 from detmetrics.weights import Weights
 
 if TYPE_CHECKING:
@@ -185,14 +185,8 @@ def _costs(
     ledger: Ledger, listed: Ints, absent: Absent, threads: int, progress: Callable[[int, int], None] | None
 ) -> Floats:
     """Gain of the composite without each of some frames; exactly zero for frames in which nothing counts."""
-    plan, protocol = Plan(ledger, Weights()), ledger.protocol
-
-    def composite(weight: Ints | None) -> float:
-        tables = plan.run(weight)
-        values = official(protocol, tables.ap, tables.errors, tables.n_truth, absent)
-        return float(metric_values(protocol, *values)[0, 0])
-
-    whole = composite(None)
+    plan = Plan(ledger, Weights())
+    whole = plan.numbers(absent)[0, 0]  # the composite stands first
     is_busy: NDArray[np.bool_] = ledger.truth_counts.sum(axis=1) > 0
     is_busy[ledger.event_frame] = True
     busy = listed[is_busy[listed]]
@@ -202,7 +196,7 @@ def _costs(
     def one(f: int) -> None:
         weight = np.ones(ledger.n_frames, np.int64)
         weight[f] = 0
-        costs[f] = composite(weight) - whole
+        costs[f] = plan.numbers(absent, weight)[0, 0] - whole
 
     with ThreadPoolExecutor(threads) as pool:
         for done, _ in enumerate(pool.map(one, busy.tolist()), 1):

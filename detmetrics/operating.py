@@ -82,7 +82,7 @@ class OperatingPoints:
     best : dict of str to OperatingPoint
         For each class, the score of the best F1 (the highest such score).
     chosen : dict of str to OperatingPoint
-        For each class, the score that was asked for; ``best`` where none was.
+        For each class, the score that was asked for; where none was, the best one, in slices that of the whole.
     confusion : int64 (K + 1, K + 1)
         Rows are classes of truth, columns classes of predictions, at the chosen scores. The last column counts truths
         that nothing found, the last row predictions that found nothing.

@@ -27,8 +27,6 @@ from detmetrics.scoring import (
     higher_is_better,
     metric_names,
     metric_range,
-    metric_values,
-    official,
 )
 from detmetrics.slicing import By, parse, shards_by, text_of
 from detmetrics.weights import Weights
@@ -693,19 +691,13 @@ def _resample(
     if threads is not None and threads < 1:
         raise InputError("threads", expected="at least 1", got=threads)
     plan = Plan(ledger, Weights(), shards)
-    protocol = ledger.protocol
-
-    def numbers(weight: Ints | None) -> Floats:
-        tables = plan.run(weight)
-        return metric_values(protocol, *official(protocol, tables.ap, tables.errors, tables.n_truth, absent))
-
-    value = numbers(None)
+    value = plan.numbers(absent)
     done.step()
     n, n_left_out = len(draws.counts), len(draws.left_out)
     out = np.empty((n + n_left_out, *value.shape))
 
     def one(i: int) -> None:
-        out[i] = numbers(draws.weights(i) if i < n else draws.without(i - n))
+        out[i] = plan.numbers(absent, draws.weights(i) if i < n else draws.without(i - n))
 
     threads = threads or os.cpu_count() or 1
     with ThreadPoolExecutor(threads) as pool:

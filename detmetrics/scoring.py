@@ -59,6 +59,12 @@ class Scores:
         What the reader should know.
     eval_time_s : float
         Seconds that matching and scoring took; NaN where not measured.
+    meta : dict
+        What the file of the predictions says of itself.
+    nan_velocity_share : float
+        Share of the counted predictions whose velocity is unknown; NaN without predictions.
+    sign : callable
+        Makes the signature.
     """
 
     protocol: Protocol
@@ -99,8 +105,8 @@ class Scores:
     @property
     def tp_scores(self) -> dict[str, float]:
         """``max(0, 1 - error / scale)`` of each error by name."""
-        means = self.tp_errors
-        return {error.name: float(max(1 - means[error.name] / error.scale, 0)) for error in self.protocol.errors}
+        scores = _error_scores(self.protocol, mean_of_defined(self.class_errors.T))
+        return dict(zip(self.protocol.error_names, scores.tolist(), strict=True))
 
     @property
     def class_composite(self) -> dict[str, float]:
@@ -410,6 +416,11 @@ class Plan:
                     tables.errors[at[:2]] = mean(curves, confidence, errors, own[rows], rule.first_sample, worst)
         tables.ap[:] = average_precision(tables.precision, rule.first_sample, rule.min_precision)
         return tables
+
+    def numbers(self, absent: Absent, frame_weight: Ints | None = None) -> Floats:
+        """Give the numbers of :func:`metric_names` of each shard (S, M), under frame weights (F,) if given."""
+        protocol, tables = self.ledger.protocol, self.run(frame_weight)
+        return metric_values(protocol, *official(protocol, tables.ap, tables.errors, tables.n_truth, absent))
 
     def scores(self, tables: Tables, shard: int, absent: Absent) -> Scores:
         """Make the scores of one shard."""

@@ -64,6 +64,8 @@ class Slices:
         All of it, with the same rule for classes without truth.
     scores : tuple of Scores
         One a slice.
+    groups : tuple of Shards
+        The slices as they were scored, those of a group in one walk.
     """
 
     by: str
