@@ -186,6 +186,16 @@ def test_points_of_slices_against_counting(by: str) -> None:
                         assert fit.precision[b] == pytest.approx(right[mine].mean())
 
 
+def test_a_lost_prediction_is_in_the_slice_that_it_is_in_at_this_threshold() -> None:
+    """At 0.5 m it finds the truth beyond 15 m; at 2 m a better one does, and it is lost where it lies itself."""
+    ledger = dm.match(row([15.05]), row([16, 14.95], [0.9, 0.5]), NUSCENES)
+    car, nothing = 0, len(NUSCENES.labels)
+    for threshold, expected in ((0.5, {">=15": 1, "0-15": 0}), (2.0, {">=15": 0, "0-15": 1})):
+        parts = dm.operating_points(ledger, 0.1, threshold=threshold, by="range=0,15")
+        assert {name: part.confusion[nothing, car] for name, part in parts.items()} == expected
+        assert parts[">=15"].confusion[car, car] == 1
+
+
 def test_bad_input() -> None:
     truth, pred = scene(0)
     ledger = dm.match(truth, pred, NUSCENES)

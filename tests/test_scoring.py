@@ -309,10 +309,13 @@ def test_tables_can_be_scored_under_both_rules() -> None:
     ledger = dm.match(truth, pred, dm.NUSCENES)
     plan = Plan(ledger, dm.Weights())
     tables = plan.run(details=True)
+    before = [values.copy() for values in tables]
     for absent in ("omit", "official", "omit"):
         again, once = plan.scores(tables, 0, absent), dm.score(ledger, absent=absent)  # type: ignore[arg-type]
         np.testing.assert_array_equal(again.ap, once.ap)
         np.testing.assert_array_equal(again.class_errors, once.class_errors)
+    for values, copy in zip(tables, before, strict=True):
+        np.testing.assert_array_equal(values, copy)
 
 
 def test_truth_values_are_weights() -> None:
