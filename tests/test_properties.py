@@ -233,6 +233,18 @@ def test_same_bits_for_any_chunking_and_order(partial: bool, seed: int) -> None:
         assert dm.score(merged).signature == dm.score(whole).signature
 
 
+def test_parts_of_several_files_merge_in_any_order() -> None:
+    """Places begin anew in each file, so that equal scores have equal places."""
+    ledgers = []
+    for seed in range(3):
+        truth, pred = make.scene(seed, n_frames=4, n_truth=30, n_false=30, classes=("car",), score_digits=1)
+        sides = (side.replace(frames=[f"{seed}-{name}" for name in side.frames]) for side in (truth, pred))
+        ledgers.append(dm.match(*sides, dm.NUSCENES))
+    merged, turned = dm.concat(ledgers), dm.concat(ledgers[::-1])
+    assert merged.event_pred.tobytes() == turned.event_pred.tobytes()
+    assert bits(dm.score(merged)) == bits(dm.score(turned))
+
+
 def test_ledgers_that_do_not_fit() -> None:
     truth, pred = make.scene(0)
     ledger = dm.match(truth, pred, dm.NUSCENES)
