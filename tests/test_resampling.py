@@ -642,3 +642,9 @@ def test_the_p_value_where_no_draw_lies_beyond_zero(sign: int) -> None:
 def test_the_number_itself_is_never_cut_off_below() -> None:
     below = -1e-15
     assert limits(below, np.array([-0.2, below, 0.1]), np.zeros(0), 3, 0.95, "expanded", (0.0, 1.0))[0] == below
+
+
+def test_a_p_value_of_just_what_the_level_leaves_is_not_significant() -> None:
+    one = Difference(0.5, 0.6, 0.1, 0.01, 0.2, 1 - 0.95, 0.1, higher_is_better=True, level=0.95)
+    assert not one.is_significant
+    assert one._replace(p_value=math.nextafter(1 - 0.95, 0)).is_significant
