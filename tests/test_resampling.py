@@ -648,3 +648,20 @@ def test_a_p_value_of_just_what_the_level_leaves_is_not_significant() -> None:
     one = Difference(0.5, 0.6, 0.1, 0.01, 0.2, 1 - 0.95, 0.1, higher_is_better=True, level=0.95)
     assert not one.is_significant
     assert one._replace(p_value=math.nextafter(1 - 0.95, 0)).is_significant
+
+
+def test_one_known_replicate_makes_no_interval() -> None:
+    one = np.array([1.0, math.nan])
+    for method in ("expanded", "percentile", "bca"):
+        assert all(math.isnan(end) for end in limits(1.0, one, np.arange(5.0), 5, 0.95, method))
+
+
+def test_replicates_that_equal_the_estimate_count_half() -> None:
+    """As where a class is found in few scenes."""
+    replicates, left_out = np.repeat([0.0, 0.5, 1.0, 2.0], [30, 60, 50, 20]), np.array([0.2, 0.6, 0.5, 0.9, 1.4])
+    expected = naive.bca(0.5, replicates.tolist(), left_out.tolist(), 0.6)
+    assert limits(0.5, replicates, left_out, 5, 0.6, "bca") == pytest.approx(expected)
+    doubled = np.repeat(replicates, 2) + np.tile([-1e-9, 1e-9], 160)  # half of the equals just below, half above
+    assert p_value(0.5, replicates, left_out, 5, "bca") == pytest.approx(
+        p_value(0.5, doubled, left_out, 5, "bca"), abs=0.01
+    )
