@@ -485,3 +485,14 @@ def test_a_class_with_one_truth_is_not_absent() -> None:
     }
     ledger = dm.match(dm.Boxes(**car), dm.Boxes(**car, score=[0.5]), dm.NUSCENES)
     assert [row["n_absent"] for row in dm.slices(ledger, "class").to_rows()] == [9, 9]
+
+
+def test_the_curve_of_a_slice_ends_with_the_last_prediction_that_counts_in_it() -> None:
+    """Also with one that counts in every slice."""
+    n = {"size_lwh_m": np.ones((3, 3)), "yaw_rad": np.zeros(3), "label": ["car"] * 3, "frame": ["f"] * 3}
+    two = {name: value[:2] for name, value in n.items()}
+    truth = dm.Boxes(center_m=[(0, 0, 0), (30, 0, 0)], box_columns={"visibility": ["1", "2"]}, **two)
+    pred = dm.Boxes(center_m=[(0, 0, 0), (30, 0, 0), (-20, 0, 0)], score=[0.9, 0.8, 0.5], **n)
+    for _, scores in dm.slices(dm.match(truth, pred, dm.NUSCENES), "visibility"):
+        assert scores.curve("car", 2.0).confidence[-1] == 0.5
+        assert scores.curve("car", 2.0).precision[-1] == 0.5
