@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from detmetrics.errors import InputError, listing
+from detmetrics.errors import InputError, Words, listing
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -311,7 +311,7 @@ class Boxes:
         if np.any(outside := (codes < 0) | (codes >= self.n_frames)):
             raise InputError("frames to take", expected=f"codes below {self.n_frames}", got=int(codes[outside][0]))
         if len(np.unique(codes)) != len(codes):
-            raise InputError("frames to take", expected="distinct", got=f"{len(codes)} with repeats")
+            raise InputError("frames to take", expected="distinct", got=Words(f"{len(codes)} with repeats"))
         rows, code = _rows_of(self.offsets, codes)
         return self._pick(rows, code, codes)
 
@@ -396,7 +396,9 @@ class Boxes:
         names = [name for part in parts for name in part.frames]
         if len(set(names)) < len(names):
             twice = sorted({name for name in names if names.count(name) > 1}) if len(names) < 10_000 else []
-            raise InputError("frames to concatenate", expected="distinct", got=listing(twice) if twice else "repeats")
+            raise InputError(
+                "frames to concatenate", expected="distinct", got=Words(listing(twice) if twice else "repeats")
+            )
         first = parts[0]
         for name in OPTIONAL:
             if len({getattr(part, name) is None for part in parts}) > 1:

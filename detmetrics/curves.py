@@ -333,27 +333,32 @@ def average_precision(precision: Floats, first: int, min_precision: float) -> Fl
 def mean_over_recall(
     curves: Floats, confidence: Floats, errors: Floats, weight: Ints, first: int, worst: Floats
 ) -> Floats:
-    """Mean of each error curve from a least recall to the last recall reached; ``worst`` where that is empty.
+    """Mean of each error curve over what is known of it from a least recall to the last one reached; else ``worst``.
 
     Parameters
     ----------
     curves, confidence : float64 (n_errors, S), float64 (S,)
-        Curves at S equidistant recalls; the last recall reached is the last one with a confidence other than 0.
+        Curves at S equidistant recalls, NaN where unknown; the last recall reached is the last one with a confidence
+        other than 0.
     errors, weight : float64 (M, n_errors), int64 (M,)
         Errors of each match and how often it counts; not used here.
     first : int
         Index of the first recall that counts.
     worst : float64 (n_errors,)
-        Values where no recall that counts is reached.
+        Values where no recall that counts is reached, or nothing is known up to there.
 
     Notes
     -----
-    nuscenes-devkit ``eval/detection/algo.py: calc_tp``.
+    nuscenes-devkit ``eval/detection/algo.py: calc_tp``, whose curves are known everywhere; those of
+    :func:`envelope_curve` are not where the best matches have no velocity, say.
     """
     reached = np.flatnonzero(confidence)
     if not len(reached) or reached[-1] < first:
         return worst
-    mean: Floats = curves[:, first : reached[-1] + 1].mean(axis=1)
+    counted = curves[:, first : reached[-1] + 1]
+    known = ~np.isnan(counted)
+    count = known.sum(axis=1)
+    mean: Floats = np.where(count > 0, np.where(known, counted, 0).sum(axis=1) / np.maximum(count, 1), worst)
     return mean
 
 

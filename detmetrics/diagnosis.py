@@ -21,7 +21,7 @@ from detmetrics.errors import InputError, unknown_name
 from detmetrics.kernels import Floats, Ints, blame, group
 from detmetrics.ledger import Fate, Ledger, check_ledger
 from detmetrics.matching import measure
-from detmetrics.scoring import Absent, Plan, metric_values, official
+from detmetrics.scoring import Absent, Plan
 from detmetrics.slicing import name_of
 from detmetrics.weights import Weights
 
@@ -237,7 +237,7 @@ def diagnose(ledger: Ledger, rules: Rules | None = None, *, absent: Absent = "of
     _faults_of_matches(ledger, rules, event_cause[protocol.error_index])
 
     names = (protocol.composite.name, "mAP")
-    plain = _numbers(ledger, Weights(), absent)
+    plain = Plan(ledger, Weights()).numbers(absent)[0, :2]  # composite and mAP stand first
     value = dict(zip(names, plain, strict=True))
     prices = {}
     for code, cause in enumerate(CAUSES):
@@ -410,15 +410,6 @@ def _column(ledger: Ledger, name: str) -> int | None:
     return columns[0] if columns else None
 
 
-def _numbers(ledger: Ledger, weights: Weights, absent: Absent) -> Floats:
-    """Composite and mAP."""
-    protocol = ledger.protocol
-    tables = Plan(ledger, weights).run()
-    ap, errors = official(protocol, tables.ap, tables.errors, tables.n_truth, absent)
-    values: Floats = metric_values(protocol, ap, errors)[0, :2]  # composite and mAP stand first
-    return values
-
-
 class _Edits(NamedTuple):
     """Events and pairs to add, as columns."""
 
@@ -451,7 +442,7 @@ def _repaired(
     found = _found(ledger, np.isin(truth_cause, list(codes)) & ~partnered, event_cause)
     edits = _Edits(*(np.concatenate(columns) for columns in zip(moved, found, strict=True)))
     changed, weights = _edited(ledger, edits, pairs, pair_errors, keep)
-    return _numbers(changed, weights, absent)
+    return Plan(changed, weights).numbers(absent)[0, :2]
 
 
 def _without_faults(ledger: Ledger, wanted: NDArray[np.bool_], event_cause: Causes) -> Floats:

@@ -19,7 +19,7 @@ class InputError(DetmetricsError, ValueError):
     expected : str, optional
         Completes the sentence "*what* must be …", e.g. ``"positive"``; without it ``what`` is the whole sentence.
     got : object, optional
-        What came instead, printed shortened.
+        What came instead, printed shortened: a text that was given in quotes, :class:`Words` of ours without.
     where : str, optional
         File, frame or row in which it was found, e.g. ``"frame 'n015-…'"``.
     hint : str, optional
@@ -44,6 +44,13 @@ def check_whole(what: str, value: object, least: int) -> None:
         raise InputError(what, expected="a whole number", got=value)
     if value.__index__() < least:
         raise InputError(what, expected=f"at least {least}" if least else "zero or more", got=value)
+
+
+class Words(str):
+    """What came, in words of ours (``a folder``, ``12 and 13``): printed as they are, not in quotes like given text."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
 
 
 def shorten(value: object, limit: int = 120) -> str:

@@ -11,7 +11,7 @@ from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from detmetrics.errors import InputError, unknown_name
+from detmetrics.errors import InputError, Words, unknown_name
 
 
 def open_file(path: str | Path) -> BinaryIO:
@@ -19,9 +19,9 @@ def open_file(path: str | Path) -> BinaryIO:
     check_path(path, "what to read")
     try:
         if Path(path).is_dir():
-            raise InputError(f"{path}", expected="a file", got="a folder")
+            raise InputError(f"{path}", expected="a file", got=Words("a folder"))
         if Path(path).exists() and not Path(path).is_file():  # opening a pipe may wait for ever; none can be read twice
-            raise InputError(f"{path}", expected="a file on disk", got="a pipe or device")
+            raise InputError(f"{path}", expected="a file on disk", got=Words("a pipe or device"))
         return open(path, "rb")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}", hint=_home(path)) from None
@@ -68,9 +68,9 @@ def check_output(path: str | Path, what: str = "output") -> Path:
     check_path(path, what)
     target = Path(os.path.realpath(path))
     if target.is_dir():
-        raise InputError(what, expected="a file", got=f"the folder {path}")
+        raise InputError(what, expected="a file", got=Words(f"the folder {path}"))
     if target.exists() and not target.is_file():
-        raise InputError(what, expected="a file on disk", got=f"the pipe or device {path}")
+        raise InputError(what, expected="a file on disk", got=Words(f"the pipe or device {path}"))
     if not target.parent.is_dir():
         raise InputError(what, expected="in a folder that exists", got=str(path), hint=_home(path))
     if not os.access(target if target.exists() else target.parent, os.W_OK):

@@ -79,15 +79,14 @@ def _missing(ledger: Ledger) -> list[str]:
 
 
 def _of_nothing_known(protocol: Protocol) -> Callable[[TpError], float]:
-    """What an error is in a class with matches of which it is known of none; NaN: undefined."""
-    if protocol.curve.error_mean == "plain":
-        return lambda error: error.worst
-    return lambda _: 1 if protocol.curve.kind == "linear" else math.nan
+    """What an error is in a class with matches of which it is known of none."""
+    is_one = protocol.curve.kind == "linear" and protocol.curve.error_mean == "over_recall"  # as nuScenes has it
+    return lambda error: 1 if is_one else error.worst
 
 
 def _is(error: TpError, value: float) -> str:
     """Say what an error is in a class with matches, and in one with too few where that is something else."""
-    says = f"{error.name} is {'undefined' if math.isnan(value) else f'{value:g}'}"
+    says = f"{error.name} is {value:g}"
     return says if value == error.worst else f"{says}, and {error.worst:g} where too little is found"
 
 

@@ -53,7 +53,7 @@ class Reliability:
     Attributes
     ----------
     edges : float64 (B + 1,)
-        Bins of the score; the last one holds its upper edge and all above.
+        Bins of the score; each holds its lower edge, the last one its upper edge and all above, too.
     count : int64 (B,)
         Predictions in each bin.
     score, precision : float64 (B,)
@@ -82,7 +82,7 @@ class OperatingPoints:
     best : dict of str to OperatingPoint
         For each class, the score of the best F1 (the highest such score).
     chosen : dict of str to OperatingPoint
-        For each class, the score that was asked for; ``best`` where none was.
+        For each class, the score that was asked for; where none was, the best one, in slices that of the whole.
     confusion : int64 (K + 1, K + 1)
         Rows are classes of truth, columns classes of predictions, at the chosen scores. The last column counts truths
         that nothing found, the last row predictions that found nothing.
@@ -271,7 +271,7 @@ def _points(seen: _Seen, weights: Weights, bins: int) -> OperatingPoints:
 
 
 def _reliability(right: NDArray[np.bool_], score: Floats, weight: Ints, bins: int) -> Reliability:
-    edges = np.linspace(0, 1, bins + 1)
+    edges = np.arange(bins + 1) / bins  # 0.3 and not 0.30000000000000004, as linspace has it
     which = np.clip(np.searchsorted(edges, score, side="right") - 1, 0, bins - 1)
     count = np.bincount(which, weight, minlength=bins).astype(np.int64)
     some = np.where(count, count, np.nan)

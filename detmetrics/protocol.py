@@ -96,7 +96,8 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     min_precision : float
         What lies at or below does not count; the rest is stretched back to 0…1.
     error_mean : str
-        ``over_recall``: running means of the errors, averaged over the recalls that count and are reached (nuScenes).
+        ``over_recall``: running means of the errors, averaged over the recalls that count, are reached and have a match
+        of which the error is known (nuScenes).
         ``plain``: mean over all matches (Argoverse 2).
     """
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args, overload
 
 import numpy as np
 
-from detmetrics.errors import InputError, check_whole, listing, unknown_name
+from detmetrics.errors import InputError, Words, check_whole, listing, unknown_name
 from detmetrics.intervals import NORMAL, Method, critical, limits, p_value, spread
 from detmetrics.kernels import Floats, Ints
 from detmetrics.ledger import Ledger, check_ledger
@@ -27,8 +27,6 @@ from detmetrics.scoring import (
     higher_is_better,
     metric_names,
     metric_range,
-    metric_values,
-    official,
 )
 from detmetrics.slicing import By, parse, shards_by, text_of
 from detmetrics.weights import Weights
@@ -557,7 +555,7 @@ def _check_slices(groups: Sequence[Sequence[Shards | None]]) -> None:
         raise InputError(
             f"truths of slice {differ[0]!r} of baseline and candidate",
             expected="the same number",
-            got=f"{counts[0].get(differ[0], 0)} and {counts[1].get(differ[0], 0)}",
+            got=Words(f"{counts[0].get(differ[0], 0)} and {counts[1].get(differ[0], 0)}"),
             hint="the two ledgers have other columns",
         )
 
@@ -574,14 +572,14 @@ def check_comparable(baseline: Ledger, candidate: Ledger, unit: str = "frame") -
     check_ledger(candidate, "candidate")
     if baseline.protocol.digest != candidate.protocol.digest:
         names = [f"{ledger.protocol.name}#{ledger.protocol.digest[:6]}" for ledger in (baseline, candidate)]
-        raise InputError("protocol of baseline and candidate", expected="the same", got=" and ".join(names))
+        raise InputError("protocol of baseline and candidate", expected="the same", got=Words(" and ".join(names)))
     frames = [set(ledger.truth.frames) for ledger in (baseline, candidate)]
     if frames[0] != frames[1]:
         only = [sorted(frames[0] - frames[1]), sorted(frames[1] - frames[0])]
         raise InputError(
             "frames of baseline and candidate",
             expected="the same",
-            got=f"{len(frames[0])} and {len(frames[1])}",
+            got=Words(f"{len(frames[0])} and {len(frames[1])}"),
             hint="; ".join(
                 f"only in the {side}: {listing(names)}"
                 for side, names in zip(("baseline", "candidate"), only, strict=True)
@@ -590,7 +588,7 @@ def check_comparable(baseline: Ledger, candidate: Ledger, unit: str = "frame") -
         )
     digests = [ledger.truth.digest[:12] for ledger in (baseline, candidate)]
     if digests[0] != digests[1]:
-        raise InputError("truth of baseline and candidate", expected="the same", got=" and ".join(digests))
+        raise InputError("truth of baseline and candidate", expected="the same", got=Words(" and ".join(digests)))
     first, second = (
         dict(zip(one.truth.frames, _unit_column(one, unit).tolist(), strict=True)) for one in (baseline, candidate)
     )
@@ -599,7 +597,7 @@ def check_comparable(baseline: Ledger, candidate: Ledger, unit: str = "frame") -
         raise InputError(
             f"{unit} of the frames of baseline and candidate",
             expected="the same",
-            got=f"{len(differ)} that differ",
+            got=Words(f"{len(differ)} that differ"),
             hint=f"frame {differ[0]!r}: {first[differ[0]]!r} and {second[differ[0]]!r}",
         )
 
@@ -696,19 +694,13 @@ def _resample(
     if threads is not None:
         check_whole("threads", threads, 1)
     plan = Plan(ledger, Weights(), shards)
-    protocol = ledger.protocol
-
-    def numbers(weight: Ints | None) -> Floats:
-        tables = plan.run(weight)
-        return metric_values(protocol, *official(protocol, tables.ap, tables.errors, tables.n_truth, absent))
-
-    value = numbers(None)
+    value = plan.numbers(absent)
     done.step()
     n, n_left_out = len(draws.counts), len(draws.left_out)
     out = np.empty((n + n_left_out, *value.shape))
 
     def one(i: int) -> None:
-        out[i] = numbers(draws.weights(i) if i < n else draws.without(i - n))
+        out[i] = plan.numbers(absent, draws.weights(i) if i < n else draws.without(i - n))
 
     threads = threads or os.cpu_count() or 1
     with ThreadPoolExecutor(threads) as pool:

@@ -65,6 +65,12 @@ class Scores:
         What the reader should know.
     eval_time_s : float
         Seconds that matching and scoring took; NaN where not measured.
+    meta : dict
+        What the file of the predictions says of itself.
+    nan_velocity_share : float
+        Share of the counted predictions whose velocity is unknown; NaN without predictions.
+    sign : callable
+        Makes the signature.
     """
 
     protocol: Protocol
@@ -112,8 +118,8 @@ class Scores:
     @property
     def tp_scores(self) -> dict[str, float]:
         """``max(0, 1 - error / scale)`` of each error by name."""
-        means = self.tp_errors
-        return {error.name: float(max(1 - means[error.name] / error.scale, 0)) for error in self.protocol.errors}
+        scores = _error_scores(self.protocol, mean_of_defined(self.class_errors.T))
+        return dict(zip(self.protocol.error_names, scores.tolist(), strict=True))
 
     @property
     def class_composite(self) -> dict[str, float]:
@@ -427,6 +433,11 @@ class Plan:
         tables.ap[:] = average_precision(tables.precision, rule.first_sample, rule.min_precision)
         return tables
 
+    def numbers(self, absent: Absent, frame_weight: Ints | None = None) -> Floats:
+        """Give the numbers of :func:`metric_names` of each shard (S, M), under frame weights (F,) if given."""
+        protocol, tables = self.ledger.protocol, self.run(frame_weight)
+        return metric_values(protocol, *official(protocol, tables.ap, tables.errors, tables.n_truth, absent))
+
     def scores(self, tables: Tables, shard: int, absent: Absent) -> Scores:
         """Make the scores of one shard."""
         ledger = self.ledger
@@ -494,8 +505,7 @@ def _weighted_mean(protocol: Protocol, ap: Floats, errors: Floats) -> Floats:
 
 def _class_product(protocol: Protocol, ap: Floats, errors: Floats) -> Floats:
     """AP of each class times the weighted mean of the scores of those of its errors that mean something."""
-    weights = np.array([protocol.composite.error_weights.get(name, 0) for name in protocol.error_names])
-    scores = _error_scores(protocol, errors)
+    weights, scores = _error_weights(protocol), _error_scores(protocol, errors)
     defined = ~np.isnan(scores)
     total = (defined * weights).sum(axis=-1)
     mean: Floats = (np.where(defined, scores, 0) * weights).sum(axis=-1) / np.where(total > 0, total, np.nan)
@@ -506,6 +516,11 @@ def _class_product(protocol: Protocol, ap: Floats, errors: Floats) -> Floats:
 def _mean_class_product(protocol: Protocol, ap: Floats, errors: Floats) -> Floats:
     """Mean over classes of the products."""
     return mean_of_defined(_class_product(protocol, ap, errors))
+
+
+def _error_weights(protocol: Protocol) -> Floats:
+    """Weight of each error in the composite (n_errors,), in the order of the protocol."""
+    return np.array([protocol.composite.error_weights.get(name, 0.0) for name in protocol.error_names])
 
 
 def _error_scores(protocol: Protocol, errors: Floats) -> Floats:
@@ -521,6 +536,34 @@ COMPOSITE: dict[str, Callable[[Protocol, Floats, Floats], Floats]] = {
 }
 #: The same for each class (..., K), where the composite has such parts.
 CLASS_COMPOSITE: dict[str, Callable[[Protocol, Floats, Floats], Floats]] = {"class_product": _class_product}
+
+
+def _weighted_mean_slope(protocol: Protocol, ap: Floats, errors: Floats) -> tuple[Floats, Floats]:
+    """Slope of the weighted mean, as if the scores of the errors could fall below 0."""
+    weights, map_weight = _error_weights(protocol), protocol.composite.map_weight
+    counts, known = ~np.isnan(ap), ~np.isnan(errors)
+    total = map_weight + weights.sum()
+    per_error = weights / np.array([error.scale for error in protocol.errors]) / np.maximum(known.sum(axis=0), 1)
+    return map_weight * counts / max(counts.sum(), 1) / total, -per_error * known / total
+
+
+def _class_product_slope(protocol: Protocol, ap: Floats, errors: Floats) -> tuple[Floats, Floats]:
+    """Slope of the mean of the products; a score that is 0 stays 0."""
+    scores = _error_scores(protocol, errors)
+    weights = _error_weights(protocol) * ~np.isnan(scores)
+    total = weights.sum(axis=-1)
+    counts = ~np.isnan(ap) & (total > 0)
+    share = weights / np.where(counts, total, np.inf)[:, None] / max(counts.sum(), 1)
+    per_error = np.where(scores > 0, share / np.array([error.scale for error in protocol.errors]), 0)
+    return (share * np.nan_to_num(scores)).sum(axis=-1), -np.nan_to_num(ap)[:, None] * per_error
+
+
+#: How fast the composite rises with the AP of each class (K,) and with its errors (K, n_errors), from ap (K,), the mean
+#: over thresholds, and errors (K, n_errors), NaN where they do not count; 0 there.
+SLOPE: dict[str, Callable[[Protocol, Floats, Floats], tuple[Floats, Floats]]] = {
+    "weighted_mean": _weighted_mean_slope,
+    "class_product": _class_product_slope,
+}
 
 
 def headline_names(protocol: Protocol) -> tuple[str, ...]:

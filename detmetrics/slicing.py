@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from detmetrics.curves import EVERYWHERE, NOWHERE
-from detmetrics.errors import InputError, listing, unknown_name
+from detmetrics.errors import InputError, Words, listing, unknown_name
 from detmetrics.kernels import Codes, Ints, bin_of, distance_to, length_xy, longest_side, only_shard
 from detmetrics.ledger import Ledger, check_ledger
 from detmetrics.scoring import Absent, Plan, Scores, Shards, score
@@ -63,6 +63,8 @@ class Slices:
         All of it, with the same rule for classes without truth.
     scores : tuple of Scores
         One a slice.
+    groups : tuple of Shards
+        The slices as they were scored, those of a group in one walk.
     """
 
     by: str
@@ -265,7 +267,7 @@ def shards_by(ledger: Ledger, terms: Sequence[Term]) -> list[Shards]:
         raise InputError(
             f"slices by {text_of(terms)}",
             expected=f"at most {MAX_SHARDS}",
-            got=f"{len(first.names)} x {len(second.names)}",
+            got=Words(f"{len(first.names)} x {len(second.names)}"),
         )
     if (first.event is None) == (second.event is None):
         groups = [_shards(ledger, _crossed(first, second))]

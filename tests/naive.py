@@ -369,17 +369,15 @@ def plain_mean_error(events: list[Event], i: int, worst: float) -> float:
 
 
 def mean_error(curve: Curve, key: str, worst: float, protocol: Protocol) -> float:
-    """Mean of an error from the least recall to the last recall that is reached."""
+    """Mean of what is known of an error from the least recall to the last recall that is reached."""
     rules = protocol.curve
     first = 0 if rules.min_recall is None else round((rules.n_samples - 1) * rules.min_recall) + 1
     last = -1
     for i, confidence in enumerate(curve.confidence.tolist()):
         if confidence != 0:
             last = i
-    if last < first:
-        return worst
-    counted = curve.errors[key][first : last + 1].tolist()
-    return sum(counted) / len(counted)
+    mean = known_mean(curve.errors[key][first : last + 1].tolist())
+    return worst if math.isnan(mean) else mean
 
 
 def score_of(error: TpError, mean: float) -> float:

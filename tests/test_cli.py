@@ -95,8 +95,8 @@ def test_a_protocol_of_ones_own(data: Path, tmp_path: Path) -> None:
         (["evaluate", "{results}"], "give either --data DATAROOT or --truth FILE"),
         (["evaluate", "{results}", "--data", "{data}", "--truth", "x"], "not both"),
         (["evaluate", "nowhere.json", "--data", "{data}"], "cannot read nowhere.json: No such file"),
-        (["evaluate", "{data}", "--data", "{data}"], "must be a file, got 'a folder'"),
-        (["evaluate", "{results}", "--data", "nowhere"], "data set nowhere must be a folder, got 'nothing'"),
+        (["evaluate", "{data}", "--data", "{data}"], "must be a file, got a folder"),
+        (["evaluate", "{results}", "--data", "nowhere"], "data set nowhere must be a folder, got nothing"),
         (["evaluate", "{results}", "--data", "{data}", "--split", "val"], "version for split 'val' must be one that ends"),
         (["evaluate", "{results}", "--data", "{data}", "--split", "synth_vale"], "has no split 'synth_vale'"),
         (["evaluate", "{results}", "--data", "{data}", "--split", "synth_train"], "lacks 8 of the 8 frames"),
@@ -148,7 +148,7 @@ def test_pipes_are_not_replaced_and_links_are_followed(data: Path, tmp_path: Pat
     command = ("evaluate", data / "results_synth_val.json", "--data", data, "--no-cache", "--json")
     os.mkfifo(tmp_path / "pipe")
     done = run(*command, tmp_path / "pipe", code=2)
-    assert "--json must be a file on disk, got 'the pipe or device" in done.stderr
+    assert "--json must be a file on disk, got the pipe or device" in done.stderr
     assert (tmp_path / "pipe").is_fifo()
     (tmp_path / "real.json").write_text("old")
     (tmp_path / "link.json").symlink_to(tmp_path / "real.json")

@@ -823,7 +823,7 @@ def _broken(copy: Path, change: Any) -> None:
     ("change", "message"),
     [
         (lambda path: path.unlink(), r"cannot read .*LIDAR_TOP.*pcd\.bin: No such file"),
-        (lambda path: path.write_bytes(b""), "must be a cloud, got 'an empty file'"),
+        (lambda path: path.write_bytes(b""), "must be a cloud, got an empty file"),
         (lambda path: path.write_bytes(path.read_bytes()[:-8]), r"must be 5 float32 \(20 bytes\) a point"),
         (lambda path: path.write_bytes(np.full((3, 5), np.nan, "<f4").tobytes()), "point 0 must be finite numbers"),
     ],

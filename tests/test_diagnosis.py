@@ -343,3 +343,81 @@ def test_a_found_truth_has_the_median_score() -> None:
     assert diagnosis.counts()["missed"] == (0, 1)
     better = dm.evaluate(truth, data([0, 1, 2, 3], [0.9, 0.5, 0.7, 0.6]), dm.NUSCENES, absent="omit")
     assert diagnosis.value["mAP"] + diagnosis.prices["missed"]["mAP"] == pytest.approx(better.mean_ap, abs=1e-12)
+
+
+def causes(truth: dm.Boxes, pred: dm.Boxes, protocol: dm.Protocol = dm.NUSCENES, **options: Any) -> dict[str, Any]:
+    counts = dm.diagnose(dm.match(truth, pred, protocol)).counts(**options)
+    return {name: pair for name, pair in counts.items() if pair != (0, 0)}
+
+
+def cars(center: list[Any], score: list[float] | None = None, **columns: Any) -> dm.Boxes:
+    """Cars (4, 2, 2) m that head along x, in one frame."""
+    n = len(center)
+    plain: dict[str, Any] = {
+        "size_lwh_m": [(4, 2, 2)] * n,
+        "yaw_rad": [0] * n,
+        "label": ["car"] * n,
+        "frame": ["f"] * n,
+    }
+    return dm.Boxes(center_m=np.reshape(center, (n, 3)), frames=["f"], score=score, **(plain | columns))
+
+
+NOTHING = cars([], [])
+
+
+def test_borders_belong_to_the_better_side() -> None:
+    """Exactly at three quarters of the range nothing is far, six points are not few, half a height is not wrong."""
+    ego = {"ego_xy_m": [(100, 0)]}
+    at, beyond = [(100 + 22.5, 30, 0)], [(100 + 22.5, 30 + 1e-9, 0)]  # 37.5 m of 50
+    assert causes(cars(at, **ego), NOTHING) == {"missed": (0, 1)}
+    assert causes(cars(beyond, **ego), NOTHING) == {"far": (0, 1)}
+    assert causes(cars([(0, 0, 0)], num_points=[6]), NOTHING) == {"missed": (0, 1)}
+    assert causes(cars([(0, 0, 0)], num_points=[5]), NOTHING) == {"few_points": (0, 1)}
+    assert causes(cars(beyond, **ego, num_points=[5]), NOTHING) == {"few_points": (0, 1)}
+    truth = cars([(0, 0, 0)])
+    assert causes(truth, cars([(0, 0, 1)], [0.9])) == {}
+    assert causes(truth, cars([(0, 0, 0)], [0.9], size_lwh_m=[(2, 2, 2)])) == {}  # IoU 0.5
+    assert causes(truth, cars([(0, 0, 0)], [0.9], size_lwh_m=[(1.99, 2, 2)])) == {"size": (1, 0)}
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_offsets_count_whatever_their_sign(sign: int) -> None:
+    truth = cars([(0, 0, 0)])
+    assert causes(truth, cars([(0, 0, sign * 1.01)], [0.9])) == {"vertical": (1, 0)}
+    assert causes(truth, cars([(sign * 3, -sign * 0.1, 0)], [0.9])) == {"longitudinal": (1, 1)}
+    assert causes(truth, cars([(sign * 0.1, -sign * 3, 0)], [0.9])) == {"lateral": (1, 1)}
+    bus = {"label": ["BUS"]}
+    high = cars([(sign * 0.1, sign * 0.1, -sign * 3)], [0.9], **bus)
+    assert causes(cars([(0, 0, 0)], **bus), high, dm.ARGOVERSE2) == {"vertical": (1, 1)}
+
+
+def test_at_a_tight_threshold_a_prediction_means_truths_as_far_as_the_loosest() -> None:
+    one = cars([(0, 0, 0)]), cars([(3.9, 0, 0)], [0.9])
+    assert causes(*one, threshold=0.5) == {"longitudinal": (1, 1)}
+    assert causes(one[0], cars([(4, 0, 0)], [0.9]), threshold=0.5) == {"background": (1, 0), "missed": (0, 1)}
+
+
+def test_what_lies_beside_the_range() -> None:
+    """Nearer than the threshold, strictly, by the distance that the protocol matches by."""
+    truth = cars([(49, 0, 0)])
+    assert causes(truth, cars([(51, 0, 0)], [0.9])) == {"far": (0, 1)}
+    assert causes(truth, cars([(np.nextafter(51, 50), 0, 0)], [0.9])) == {"out_of_range": (0, 1)}
+    assert causes(truth, cars([(50.5, 0, 9)], [0.9])) == {"out_of_range": (0, 1)}
+    assert causes(truth, cars([(50.5, 0, 0)], [0.9], label=["bus"])) == {"far": (0, 1)}
+    bus = {"label": ["BUS"]}
+    truth = cars([(149, 0, 0)], **bus)
+    assert causes(truth, cars([(150.5, 0, 0)], [0.9], **bus), dm.ARGOVERSE2) == {"out_of_range": (0, 1)}
+    assert causes(truth, cars([(150.5, 0, 3)], [0.9], **bus), dm.ARGOVERSE2) == {"far": (0, 1)}
+
+
+def test_a_found_truth_has_the_median_score_of_its_threshold() -> None:
+    """At 0.5 m of 0.8 and 0.1, at the others of 0.9, 0.8 and 0.1: the median, neither their mean nor all of them."""
+    truth = cars([(0, 0, 0), (12, 0, 0), (24, 0, 0), (36, 0, 0)])
+    at, score = [(0.7, 0, 0), (12, 0, 0), (24, 0, 0), (-20, 0, 0), (-30, 0, 0)], [0.9, 0.8, 0.1, 0.7, 0.3]
+    diagnosis = dm.diagnose(dm.match(truth, cars(at, score), dm.NUSCENES), absent="omit")
+    expected = []
+    for t, median in enumerate((0.45, 0.8, 0.8, 0.8)):
+        better = cars([*at, (36, 0, 0)], [*score, median])
+        expected.append(dm.evaluate(truth, better, dm.NUSCENES).ap[0, t])
+    gained = diagnosis.value["mAP"] + diagnosis.prices["missed"]["mAP"]
+    assert gained == pytest.approx(sum(expected) / 4, abs=1e-12)

@@ -212,3 +212,42 @@ def test_a_slice_of_one_side_only_is_named() -> None:
         assert f"> {note}" in comparing.as_markdown(whole, None, parts, ("x", "y"))
         (outcome,) = Gate(rules=(Rule(metric="NDS", slice="kind=b"),), n=10).check(*sides).outcomes
         assert outcome.verdict == "nothing"
+
+
+def test_the_comparison_is_done_as_the_gate_says() -> None:
+    baseline, worse = two()
+    rules = (Rule(metric="NDS"), Rule(metric="NDS", slice="weather=rain"))
+    options = {"n": 7, "unit": "frame", "seed": 3, "level": 0.8}
+    verdict = Gate(rules=rules, **options).check(baseline, worse)
+    whole = dm.compare(baseline, worse, **options)
+    found = verdict.comparison
+    assert (found.unit, found.seed, found.level) == (whole.unit, whole.seed, whole.level) == ("frame", 3, 0.8)
+    assert found.replicates.tobytes() == whole.replicates.tobytes()
+    rain = dm.compare(baseline, worse, by="weather", **options)["rain"]
+    assert verdict.outcomes[1].difference == rain["NDS"]
+
+
+def test_classes_without_truth_count_as_asked_in_the_whole_and_never_in_slices() -> None:
+    baseline, worse = two()
+    gate = Gate(rules=(Rule(metric="mAP"), Rule(metric="mAP", slice="weather=rain")), n=3)
+    left_out = dm.compare(baseline, worse, n=3, by="weather")["rain"]["mAP"]
+    for absent in ("official", "omit"):
+        whole, rain = gate.check(baseline, worse, absent=absent).outcomes  # type: ignore[arg-type]
+        assert whole.difference.baseline == dm.score(baseline, absent=absent).mean_ap  # type: ignore[arg-type]
+        assert rain.difference == left_out
+    assert dm.score(baseline).mean_ap < dm.score(baseline, absent="omit").mean_ap
+
+
+@pytest.mark.parametrize("tolerance", [math.inf, math.nan, -1e-9])
+def test_a_tolerance_is_a_finite_number(tolerance: float) -> None:
+    with pytest.raises(InputError, match="tolerance of a gate's rule must be zero or more, got"):
+        Rule(metric="NDS", tolerance=tolerance)
+
+
+def test_a_candidate_that_finds_nothing_is_judged_by_the_truth_that_there_is() -> None:
+    """No match, so no scene bears on the error: it is the worst one all the same."""
+    baseline, _ = two()
+    nothing = dm.match(baseline.truth, baseline.pred.replace(center_m=baseline.pred.center_m + 500), dm.NUSCENES)
+    (outcome,) = Gate(rules=(Rule(metric="ATE", label="car"),), n=3).check(baseline, nothing).outcomes
+    assert outcome.difference.candidate == 1 > outcome.difference.baseline
+    assert outcome.verdict == "worse"

@@ -11,6 +11,7 @@ from typing import get_args
 import pytest
 
 import detmetrics as dm
+from detmetrics.errors import InputError, Words, shorten
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = sorted(path for path in (ROOT / "detmetrics").rglob("*.py") if "v1" not in path.parts)  # v1 is generated
@@ -238,6 +239,7 @@ def test_every_word_of_a_protocol_has_its_function() -> None:
         (protocol.CurveKind, curves.CURVE),
         (protocol.ErrorMeanKind, curves.ERROR_MEAN),
         (protocol.CompositeKind, scoring.COMPOSITE),
+        (protocol.CompositeKind, scoring.SLOPE),
     ):
         assert set(get_args(kinds)) == set(table)
 
@@ -267,3 +269,24 @@ def test_kernels_compile_once() -> None:
                 found += 1
                 assert len(function.nopython_signatures) <= 1, (name, function.nopython_signatures)
     assert found >= 12
+
+
+@pytest.mark.parametrize("path", LIBRARY + SERVER + VIZ, ids=lambda path: path.name)
+def test_what_came_is_not_our_own_words_in_quotes(path: Path) -> None:
+    """``got=`` is printed as it was given, a text in quotes; what we say of it is ``Words``."""
+
+    def is_ours(node: ast.expr) -> bool:
+        if isinstance(node, ast.IfExp):
+            return is_ours(node.body) or is_ours(node.orelse)
+        return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            said = [one.value.lineno for one in node.keywords if one.arg == "got" and is_ours(one.value)]
+            assert not said, f"{path.name}:{said[0]}: got=Words(…)"
+
+
+def test_words_of_ours_are_printed_without_quotes() -> None:
+    assert str(InputError("x", expected="a file", got=Words("a folder"))) == "x must be a file, got a folder"
+    assert str(InputError("x", expected="a file", got="a folder")) == "x must be a file, got 'a folder'"
+    assert len(shorten(Words("long " * 100))) == 120

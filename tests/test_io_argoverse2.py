@@ -103,7 +103,7 @@ def test_folders_of_logs(pair: tuple[dm.Boxes, dm.Boxes], tmp_path: Path) -> Non
     with pytest.raises(InputError, match=r"holds no annotations\.feather"):
         dm.io.argoverse2.load_truth(tmp_path)
     with pytest.raises(
-        InputError, match="must be a feather file, the folder of a log or a folder of logs, got 'nothing'"
+        InputError, match="must be a feather file, the folder of a log or a folder of logs, got nothing"
     ):
         dm.io.argoverse2.load_truth(tmp_path / "nowhere")
 
@@ -115,7 +115,7 @@ def test_folders_of_logs(pair: tuple[dm.Boxes, dm.Boxes], tmp_path: Path) -> Non
         ({"score": DROP}, "lacks the columns 'score'"),
         ({"timestamp_ns": lambda n: [0.5] * n}, "column timestamp_ns must be whole numbers, none missing, got 'double'"),
         ({"tx_m": lambda n: ["far"] * n}, "column tx_m must be numbers, got 'string'"),
-        ({"score": lambda n: [None] + [0.5] * (n - 1)}, "column score must be without missing values, got '1'"),
+        ({"score": lambda n: [None] + [0.5] * (n - 1)}, "column score must be without missing values, got 1"),
         ({"category": lambda n: [3] * n}, "column category must be text, got 'int64'"),
         ({"height_m": lambda n: [1.0] * (n - 1) + [0.0]}, r"length_m, width_m, height_m of row \d+ must be positive, got"),
         ({"score": lambda n: [0.5] * (n - 1) + [-1.0]}, r"score of row \d+ must be zero or more, got -1.0"),

@@ -190,7 +190,7 @@ def test_bad_results_and_paths(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("R0_rect", "R9_rect", r"R0_rect must be 9 numbers, got 'no such line'"),
+        ("R0_rect", "R9_rect", r"R0_rect must be 9 numbers, got no such line"),
         ("P2: 0.0 1.0", "P2: 0.0", r"P2 must be 12 numbers"),
         ("P2: 0.0", "P2: zero", r"P2 must be 12 numbers"),
         ("P2: 0.0", "P2: nan", r"P2 must be 12 numbers"),

@@ -87,7 +87,7 @@ def test_files_of_other_programs(tmp_path: Path) -> None:
     [
         ({"yaw_rad": None, "label": None}, r"x.parquet lacks the columns 'label', 'yaw_rad'"),
         ({"center_x_m": ["a", "b", "c"]}, r"x.parquet: column center_x_m must be numbers, got 'string'"),
-        ({"center_x_m": [1.0, None, 2.0]}, r"column center_x_m must be without missing values, got '1'"),
+        ({"center_x_m": [1.0, None, 2.0]}, r"column center_x_m must be without missing values, got 1"),
         ({"label": ["car", None, "car"]}, r"column label must be without missing values"),
         ({"label": [1, 2, 3]}, r"column label must be text, got 'int64'"),
         ({"velocity_x_mps": [1.0, 2.0, 3.0]}, r"has 'velocity_x_mps' but lacks 'velocity_y_mps'"),
@@ -106,7 +106,7 @@ def test_bad_columns(tmp_path: Path, changes: dict[str, Any], message: str) -> N
 def test_bad_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot read .*none.parquet: No such file"):
         parquet.read(tmp_path / "none.parquet")
-    with pytest.raises(InputError, match="must be a file, got 'a folder'"):
+    with pytest.raises(InputError, match="must be a file, got a folder"):
         parquet.read(tmp_path)
     (tmp_path / "x.parquet").write_bytes(b"{}")
     with pytest.raises(InputError, match=r"x.parquet is not a Parquet file"):
@@ -210,9 +210,9 @@ def test_times_of_frames_come_back(tmp_path: Path) -> None:
         ),
         (
             {"frame_columns": {"a": 1j}},
-            "meta and frame columns of pred must be plain JSON values to be saved, got 'Obj",
+            "meta and frame columns of pred must be plain JSON values to be saved, got Obj",
         ),
-        ({"meta": {"a": {1}}}, "meta and frame columns of pred must be plain JSON values to be saved, got 'Object of"),
+        ({"meta": {"a": {1}}}, "meta and frame columns of pred must be plain JSON values to be saved, got Object of"),
     ],
 )
 def test_what_a_file_cannot_hold_is_refused_by_name(tmp_path: Path, change: dict[str, Any], message: str) -> None:

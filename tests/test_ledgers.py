@@ -56,7 +56,7 @@ def test_everything_comes_back(knobs: dict[str, Any], tmp_path: Path) -> None:
 def test_meta_that_is_not_plain_is_refused(tmp_path: Path) -> None:
     truth, pred = make.scene(0)
     for meta in ({"a": np.int64(1)}, {"a": {1}}):
-        with pytest.raises(InputError, match="meta of the boxes must be plain JSON values to be saved, got 'Object of"):
+        with pytest.raises(InputError, match="meta of the boxes must be plain JSON values to be saved, got Object of"):
             dm.match(truth, pred.replace(meta=meta), dm.NUSCENES).save(tmp_path / "a.ledger")
     assert not list(tmp_path.iterdir())
 

@@ -60,6 +60,39 @@ def test_everything(seed: int, knobs: dict[str, Any]) -> None:
     )
 
 
+@pytest.mark.parametrize("error_mean", ["over_recall", "plain"])
+@pytest.mark.parametrize("kind", ["linear", "envelope"])
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_every_curve_with_every_mean_where_errors_are_unknown(kind: str, error_mean: str, seed: int) -> None:
+    """Every mean of errors has a value in a class with truth, also where nothing is known of the best matches."""
+    curve = {"kind": kind, "error_mean": error_mean}
+    protocol = dm.Protocol.from_dict({"extends": "nuscenes", "name": "mixed", "curve": curve})
+    unknown = {"nan_velocity": 0.6, "nan_first": True, "no_attribute": 0.6}
+    truth, pred = make.scene(seed, n_truth=20, classes=("car", "pedestrian"), **unknown)
+    scores, expected = dm.evaluate(truth, pred, protocol), naive.evaluate(truth, pred, protocol)
+    assert not naive.apart(
+        {k: scores.to_summary()[k] for k in naive.NUMBERS}, naive.numbers(naive.summary(expected, protocol))
+    )
+    assert not naive.apart(scores.to_details(), naive.details(expected))
+    assert not np.isnan(scores.class_errors[:2]).any()
+
+
+def test_an_envelope_leaves_out_the_recalls_at_which_an_error_is_unknown() -> None:
+    """Four cars; of the best nothing is known, then errors of 1, 2 and 3 m/s: running means 1, 1.5 and 2."""
+    columns: dict[str, Any] = {
+        "center_m": [(x, 0, 0) for x in range(0, 40, 10)], "size_lwh_m": np.ones((4, 3)), "yaw_rad": np.zeros(4),
+        "label": ["car"] * 4, "frame": ["f"] * 4,
+    }  # fmt: skip
+    truth = dm.Boxes(**columns, velocity_mps=np.zeros((4, 2)))
+    curve = {"kind": "envelope", "n_samples": 5, "min_recall": None, "min_precision": 0}
+    rules = dm.Protocol.from_dict({"extends": "nuscenes", "name": "mine", "curve": curve})
+    for speeds, expected in (((np.nan, 1, 2, 3), (1 + 1.5 + 2) / 3), ((np.nan,) * 4, 1.0)):
+        pred = dm.Boxes(**columns, velocity_mps=[(v, 0) for v in speeds], score=[0.9, 0.8, 0.7, 0.6])
+        scores = dm.evaluate(truth, pred, rules)
+        assert scores.class_errors[0, rules.error_names.index("AVE")] == pytest.approx(expected, abs=1e-15)
+
+
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_weights_are_repetitions(seed: int) -> None:

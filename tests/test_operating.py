@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
@@ -19,6 +19,9 @@ import naive
 from detmetrics.errors import InputError
 from detmetrics.framing import first_order
 from detmetrics.operating import best_scores
+from detmetrics.protocol import CompositeKind
+from detmetrics.protocols import by_name
+from detmetrics.scoring import COMPOSITE
 
 NUSCENES = dm.NUSCENES
 
@@ -86,6 +89,19 @@ def test_confusion_sees_a_swap() -> None:
     assert below.confusion[:, truck].sum() == 0
 
 
+def test_what_is_not_made_neither_finds_nor_takes_a_truth() -> None:
+    """A truck on a car: what else lies there is below its score, once the right class, once another wrong one."""
+    one: dict[str, Any] = {"size_lwh_m": [[4, 2, 1.5]], "yaw_rad": [0], "frame": ["f"]}
+    two = {name: value * 2 for name, value in one.items()}
+    truth = dm.Boxes(center_m=[[0, 0, 0]], label=["car"], **one)
+    for label, score in (("car", 0.2), ("bus", 0.95)):
+        pred = dm.Boxes(center_m=np.zeros((2, 3)), label=["truck", label], score=[0.9, score], **two)
+        points = dm.operating_points(dm.match(truth, pred, NUSCENES), {"truck": 0.9, label: score + 0.01})
+        expected = np.zeros((11, 11), int)
+        expected[NUSCENES.labels.index("car"), NUSCENES.labels.index("truck")] = 1
+        np.testing.assert_array_equal(points.confusion, expected)
+
+
 def test_reliability() -> None:
     n = 1000
     rng = np.random.default_rng(0)
@@ -128,6 +144,56 @@ def test_slices_have_points_of_their_own() -> None:
     np.testing.assert_array_equal(sum(part.confusion for part in parts.values()), whole.confusion)
     assert "truth in rows" in str(whole)
     assert len(whole.to_rows()) == 10
+
+
+@pytest.mark.parametrize("by", ["range=0,15", "visibility"])
+def test_points_of_slices_against_counting(by: str) -> None:
+    """At every threshold: which slice a prediction is in depends on what it matches there."""
+    truth, pred = scene(3, n_frames=8, n_truth=30, score_digits=2, noise_m=1.5)
+    truth = truth.replace(box_columns={"visibility": np.array(["1", "2"])[np.arange(len(truth)) % 2]})
+    ledger = dm.match(truth, pred, NUSCENES)
+    slices = dm.slices(ledger, by)
+    for t, threshold in enumerate(NUSCENES.affinity.thresholds):
+        parts = dm.operating_points(ledger, 0.4, threshold=threshold, by=by)
+        if by != "visibility":  # what only truth has makes no partition of the predictions
+            whole = dm.operating_points(ledger, 0.4, threshold=threshold)
+            np.testing.assert_array_equal(sum(part.confusion for part in parts.values()), whole.confusion)
+        matched = np.zeros(len(ledger.event_pred), bool)
+        matched[ledger.pair_event[ledger.pair_bits >> t & 1 == 1]] = True
+        for name, part in parts.items():
+            weights = slices.weights(name)
+            assert weights.event is not None
+            assert weights.truth is not None
+            for k, label in enumerate(NUSCENES.labels):
+                here = (weights.event[t] == 1) & (ledger.event_task == k)
+                score, right = ledger.event_score[here], matched[here]
+                n_truth = int(weights.truth[ledger.truth_task == k].sum())
+                one, best, fit = part.chosen[label], part.best[label], part.reliability[label]
+                tp = int((right & (score >= 0.4)).sum())
+                assert (one.tp, one.fp, one.fn) == (tp, int((score >= 0.4).sum()) - tp, n_truth - tp)
+                made = [(cut, int((score >= cut).sum()), int((right & (score >= cut)).sum())) for cut in set(score)]
+                f1 = {cut: 2 * n_right / (n_made + n_truth) for cut, n_made, n_right in made if n_right}
+                if not f1:
+                    assert math.isnan(best.score)
+                else:
+                    assert best.f1 == pytest.approx(max(f1.values()), abs=1e-12)
+                    assert best.score == max(cut for cut in f1 if f1[cut] == pytest.approx(best.f1, abs=1e-12))
+                for b in range(10):
+                    mine = np.clip(np.floor(np.round(score * 100) / 10), 0, 9) == b
+                    assert fit.count[b] == mine.sum()
+                    if mine.any():
+                        assert fit.score[b] == pytest.approx(score[mine].mean())
+                        assert fit.precision[b] == pytest.approx(right[mine].mean())
+
+
+def test_a_lost_prediction_is_in_the_slice_that_it_is_in_at_this_threshold() -> None:
+    """At 0.5 m it finds the truth beyond 15 m; at 2 m a better one does, and it is lost where it lies itself."""
+    ledger = dm.match(row([15.05]), row([16, 14.95], [0.9, 0.5]), NUSCENES)
+    car, nothing = 0, len(NUSCENES.labels)
+    for threshold, expected in ((0.5, {">=15": 1, "0-15": 0}), (2.0, {">=15": 0, "0-15": 1})):
+        parts = dm.operating_points(ledger, 0.1, threshold=threshold, by="range=0,15")
+        assert {name: part.confusion[nothing, car] for name, part in parts.items()} == expected
+        assert parts[">=15"].confusion[car, car] == 1
 
 
 def test_bad_input() -> None:
@@ -212,6 +278,61 @@ def test_the_first_order_is_the_slope_of_precision_times_recall(protocol: str, c
         more, less = ([1.0 + sign * step * (g == f) for g in range(6)] for sign in (1, -1))
         assert found[f] == pytest.approx((surrogate(less) - surrogate(more)) / (2 * step), abs=1e-8)
     assert np.abs(found).max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", get_args(CompositeKind))
+@pytest.mark.parametrize("base", ["nuscenes", "argoverse2"])
+@settings(max_examples=6, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_the_first_order_is_the_slope_of_every_composite(base: str, kind: str, seed: int) -> None:
+    """Slowly: frames weighted by a hair less; scores of errors away from 0 for means, at 0 too for products."""
+    errors = [msgspec.to_builtins(error) for error in by_name(base).errors]
+    if kind == "weighted_mean":
+        errors = [{**error, "scale": 20 + i} for i, error in enumerate(errors)]
+    composite = {"kind": kind, "error_weights": {error["name"]: 1 + i for i, error in enumerate(errors)}}
+    rules = dm.Protocol.from_dict({"extends": base, "name": "mine", "errors": errors, "composite": composite})
+    if base == "nuscenes":
+        truth, pred = make.scene(seed, n_frames=5, n_truth=14, classes=("car", "pedestrian", "barrier"), nan_velocity=0)
+    else:
+        truth, pred = make.sweeps(seed, n_frames=5, n_truth=14, classes=("BUS", "DOG", "BOLLARD"))
+    ledger = dm.match(truth, pred, rules)
+    cuts = [best_scores(ledger, t) for t in range(len(rules.affinity.thresholds))]
+
+    def surrogate(weight: np.ndarray) -> float:
+        ap = np.full((len(rules.tasks), len(cuts)), np.nan)
+        means = np.full((len(rules.tasks), len(rules.errors)), np.nan)
+        for k in np.flatnonzero(ledger.truth_counts.sum(axis=0)):
+            means[k] = [error.worst for error in rules.errors]
+            for t, cut in enumerate(cuts):
+                made = (ledger.event_task == k) & (ledger.event_score >= cut[k])
+                pairs = np.flatnonzero((ledger.pair_bits >> t & 1 == 1) & made[ledger.pair_event])
+                of_pair = weight[ledger.event_frame[ledger.pair_event[pairs]]]
+                tp, said = of_pair.sum(), weight[ledger.event_frame[made]].sum()
+                ap[k, t] = tp / (weight @ ledger.truth_counts[:, k]) * tp / said if len(pairs) else 0
+                for e in range(len(rules.errors)):
+                    values = ledger.pair_errors[pairs, e]
+                    known = ~np.isnan(values)
+                    if t == rules.error_index and known.any():
+                        means[k, e] = of_pair[known] @ values[known] / of_pair[known].sum()
+            for name in rules.tasks[k].undefined:
+                means[k, rules.error_names.index(name)] = np.nan
+        return float(COMPOSITE[kind](rules, ap, means))
+
+    found, step, ones = first_order(ledger), 1e-6, np.ones(5)
+    if math.isnan(surrogate(ones)):
+        return  # an error that is defined nowhere: there is no composite
+    for f in range(5):
+        hair = step * (np.arange(5) == f)
+        slope = (surrogate(ones - hair) - surrogate(ones + hair)) / (2 * step)
+        assert found[f] == pytest.approx(slope, abs=1e-7)
+
+
+def test_the_first_order_finds_the_dear_frames_of_a_product() -> None:
+    truth, pred = make.sweeps(0, n_frames=60, n_truth=20, classes=("BUS", "DOG", "BOLLARD", "PEDESTRIAN"))
+    ledger = dm.match(truth, pred, dm.ARGOVERSE2)
+    cost = dm.frames(ledger).cost
+    assert cost is not None
+    assert np.corrcoef(first_order(ledger), cost)[0, 1] > 0.8
 
 
 def test_the_best_frames_are_the_other_end_of_the_worst() -> None:
@@ -309,6 +430,9 @@ def row(x: list[float], score: list[float] | None = None, frame: str = "f", **co
 def test_a_bin_of_scores_holds_its_lower_edge() -> None:
     found = dm.operating_points(dm.match(row([0, 9]), row([0, 9, 20], [0.5, 1.0, 0.0]), NUSCENES))
     assert found.reliability["car"].count.tolist() == [1, 0, 0, 0, 0, 1, 0, 0, 0, 1]
+    tenths = [i / 10 for i in range(11)]
+    found = dm.operating_points(dm.match(row([0]), row(tenths, tenths), NUSCENES))
+    assert found.reliability["car"].count.tolist() == [1] * 9 + [2]
 
 
 def test_a_frame_of_nothing_costs_nothing() -> None:

@@ -196,6 +196,24 @@ def test_same_bits_for_any_number_of_threads(threads: int) -> None:
     assert bits(dm.score(one)) == bits(dm.score(many))
 
 
+@seeds
+@often
+def test_pairs_stand_in_the_order_of_events_and_thresholds(seed: int) -> None:
+    """One prediction may match several truths, each at thresholds of its own; merged or not."""
+    truth, pred = make.scene(seed, n_frames=6, n_truth=40, classes=("car",), spread_m=12.0, noise_m=2.0)
+    whole = dm.match(truth, pred, dm.NUSCENES)
+    parts = [
+        dm.match(truth.take(names), pred.take(names), dm.NUSCENES) for names in (truth.frames[3:], truth.frames[:3])
+    ]
+    for ledger in (whole, dm.concat(parts)):
+        keys = [
+            (event, bits & -bits)
+            for event, bits in zip(ledger.pair_event.tolist(), ledger.pair_bits.tolist(), strict=True)
+        ]
+        assert keys == sorted(set(keys))
+    assert len(set(whole.pair_event.tolist())) < len(whole.pair_event) or len(whole.pair_event) < 50
+
+
 @pytest.mark.parametrize("partial", [False, True])
 @seeds
 @often
@@ -213,6 +231,18 @@ def test_same_bits_for_any_chunking_and_order(partial: bool, seed: int) -> None:
     for merged in (dm.concat(ledgers), left, dm.concat(ledgers[::-1])):
         assert bits(dm.score(merged)) == bits(dm.score(whole))
         assert dm.score(merged).signature == dm.score(whole).signature
+
+
+def test_parts_of_several_files_merge_in_any_order() -> None:
+    """Places begin anew in each file, so that equal scores have equal places."""
+    ledgers = []
+    for seed in range(3):
+        truth, pred = make.scene(seed, n_frames=4, n_truth=30, n_false=30, classes=("car",), score_digits=1)
+        sides = (side.replace(frames=[f"{seed}-{name}" for name in side.frames]) for side in (truth, pred))
+        ledgers.append(dm.match(*sides, dm.NUSCENES))
+    merged, turned = dm.concat(ledgers), dm.concat(ledgers[::-1])
+    assert merged.event_pred.tobytes() == turned.event_pred.tobytes()
+    assert bits(dm.score(merged)) == bits(dm.score(turned))
 
 
 def test_ledgers_that_do_not_fit() -> None:

@@ -15,7 +15,7 @@ import detmetrics as dm
 import make
 import naive
 from detmetrics.errors import InputError
-from detmetrics.intervals import limits, p_value, student_quantile, student_tail
+from detmetrics.intervals import limits, p_value, spread, student_quantile, student_tail
 from detmetrics.resampling import MAX_LEFT_OUT, Difference, Draws, _few
 from detmetrics.scoring import metric_names, metric_range
 from detmetrics.slicing import parse, shards_by
@@ -334,9 +334,7 @@ def test_what_cannot_be_compared() -> None:
         pred.replace(frames=[dict(zip(truth.frames, named, strict=True))[name] for name in pred.frames]),
         dm.NUSCENES,
     )
-    with pytest.raises(
-        InputError, match=r"frames of baseline and candidate must be the same, got '12 and 12'.*only in"
-    ):
+    with pytest.raises(InputError, match=r"frames of baseline and candidate must be the same, got 12 and 12.*only in"):
         dm.compare(ledger, other)
     moved = dm.match(truth.replace(yaw_rad=truth.yaw_rad + 1e-9), pred, dm.NUSCENES)
     with pytest.raises(InputError, match="truth of baseline and candidate must be the same"):
@@ -595,3 +593,75 @@ def test_a_worst_value_of_ones_own_widens_the_range() -> None:
         }
     )
     assert metric_range("ASE", rules) == (0, 5)
+
+
+def test_as_many_units_as_are_left_out_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("detmetrics.resampling.MAX_LEFT_OUT", 12)
+    truth, pred = scene(0)
+    draws = Draws(dm.match(truth, pred, dm.NUSCENES), 3, "frame", 0)
+    assert [group.tolist() for group in draws.left_out] == [[i] for i in range(12)]
+
+
+def test_a_level_less_than_a_digit_below_one_is_none() -> None:
+    truth, pred = scene(0)
+    with pytest.raises(InputError, match=r"level must be between 0 and 1, got 0\.99999"):
+        dm.bootstrap(dm.match(truth, pred, dm.NUSCENES), n=2, level=math.nextafter(1, 0))
+
+
+def test_a_comparison_keeps_its_seed_and_its_jackknife() -> None:
+    truth, pred = scene(4)
+    worse = pred.replace(center_m=np.add(pred.center_m, [1.5, 0, 0]))
+    a, b = (dm.match(truth, one, dm.NUSCENES) for one in (pred, worse))
+    first, second = (dm.bootstrap(one, n=3, seed=5) for one in (a, b))
+    found = dm.compare(a, b, n=3, seed=5)
+    assert found.seed == 5
+    np.testing.assert_array_equal(found.left_out, second.left_out - first.left_out)
+    assert np.nanmax(np.abs(found.left_out)) > 0
+
+
+def test_undefined_replicates_are_left_out() -> None:
+    known = np.random.default_rng(0).normal(0.1, size=30)
+    some = np.insert(known, [3, 20], math.nan)
+    none = np.zeros(0)
+    assert spread(some) == spread(known) == pytest.approx(known.std(ddof=1))
+    assert math.isnan(spread(np.array([1.0, math.nan])))
+    for method in ("expanded", "percentile"):
+        assert p_value(0.1, some, none, 9, method) == p_value(0.1, known, none, 9, method)
+        assert limits(0.1, some, none, 9, 0.9, method) == limits(0.1, known, none, 9, 0.9, method)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_p_value_where_no_draw_lies_beyond_zero(sign: int) -> None:
+    """By Student's t of one degree, whose tail is an arcus tangent, and the unbiased spread of the draws."""
+    replicates = sign * np.array([1.0, 2.0, 3.0, 4.0])
+    t = 2.5 / math.sqrt(5 / 3) * math.sqrt(1 / 2)
+    expected = 1 - 2 * math.atan(t) / math.pi
+    assert p_value(sign * 2.5, replicates, np.zeros(0), 2, "expanded") == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_number_itself_is_never_cut_off_below() -> None:
+    below = -1e-15
+    assert limits(below, np.array([-0.2, below, 0.1]), np.zeros(0), 3, 0.95, "expanded", (0.0, 1.0))[0] == below
+
+
+def test_a_p_value_of_just_what_the_level_leaves_is_not_significant() -> None:
+    one = Difference(0.5, 0.6, 0.1, 0.01, 0.2, 1 - 0.95, 0.1, higher_is_better=True, level=0.95)
+    assert not one.is_significant
+    assert one._replace(p_value=math.nextafter(1 - 0.95, 0)).is_significant
+
+
+def test_one_known_replicate_makes_no_interval() -> None:
+    one = np.array([1.0, math.nan])
+    for method in ("expanded", "percentile", "bca"):
+        assert all(math.isnan(end) for end in limits(1.0, one, np.arange(5.0), 5, 0.95, method))
+
+
+def test_replicates_that_equal_the_estimate_count_half() -> None:
+    """As where a class is found in few scenes."""
+    replicates, left_out = np.repeat([0.0, 0.5, 1.0, 2.0], [30, 60, 50, 20]), np.array([0.2, 0.6, 0.5, 0.9, 1.4])
+    expected = naive.bca(0.5, replicates.tolist(), left_out.tolist(), 0.6)
+    assert limits(0.5, replicates, left_out, 5, 0.6, "bca") == pytest.approx(expected)
+    doubled = np.repeat(replicates, 2) + np.tile([-1e-9, 1e-9], 160)  # half of the equals just below, half above
+    assert p_value(0.5, replicates, left_out, 5, "bca") == pytest.approx(
+        p_value(0.5, doubled, left_out, 5, "bca"), abs=0.01
+    )

@@ -14,7 +14,7 @@ import detmetrics as dm
 import make
 from detmetrics.errors import InputError
 from detmetrics.reporting.official import without_nan
-from detmetrics.scoring import Plan
+from detmetrics.scoring import Plan, higher_is_better
 
 
 def one_frame(**changes: Any) -> dict[str, Any]:
@@ -302,3 +302,49 @@ def test_what_is_no_boxes_and_no_protocol(place: int, value: object, message: st
     given[place] = value
     with pytest.raises(InputError, match=message):
         dm.evaluate(*given)
+
+
+def test_tables_can_be_scored_under_both_rules() -> None:
+    truth, pred = make.scene(3, absent=("bus",))
+    ledger = dm.match(truth, pred, dm.NUSCENES)
+    plan = Plan(ledger, dm.Weights())
+    tables = plan.run(details=True)
+    before = [values.copy() for values in tables]
+    for absent in ("omit", "official", "omit"):
+        again, once = plan.scores(tables, 0, absent), dm.score(ledger, absent=absent)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(again.ap, once.ap)
+        np.testing.assert_array_equal(again.class_errors, once.class_errors)
+    for values, copy in zip(tables, before, strict=True):
+        np.testing.assert_array_equal(values, copy)
+
+
+def test_truth_values_are_weights() -> None:
+    truth, pred = make.scene(2, n_frames=6)
+    ledger = dm.match(truth, pred, dm.NUSCENES)
+    some = np.array([True, False, True, True, False, True])
+    np.testing.assert_array_equal(
+        dm.score(ledger, dm.Weights(frame=some)).ap, dm.score(ledger, dm.Weights(frame=some.astype(int))).ap
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("ATE", False), ("ATE/BUS", False), ("CDS", True), ("CDS/BUS", True), ("AP/BUS", True), ("mAP", True)],
+)
+def test_which_way_a_number_is_better(name: str, expected: bool) -> None:
+    assert higher_is_better(name, dm.ARGOVERSE2) == expected
+
+
+def test_the_share_of_unknown_velocities_is_that_of_the_counted_predictions() -> None:
+    """Unknown where one of the two components is; nothing is said where all are known."""
+    velocity = np.zeros((10, 2))
+    velocity[0, 0] = velocity[1, 1] = velocity[2] = np.nan
+    center = np.c_[np.arange(10) * 3.0, np.zeros((10, 2))]
+    center[2, 0] = 60  # out of range
+    pred = dm.Boxes(**one_frame(score=np.ones(10), velocity_mps=velocity, center_m=center))
+    truth = dm.Boxes(**one_frame(velocity_mps=np.zeros((10, 2))))
+    assert dm.evaluate(truth, pred, dm.NUSCENES).nan_velocity_share == pytest.approx(2 / 9)
+    known = pred.replace(velocity_mps=np.where(np.arange(10)[:, None] == 2, np.nan, np.zeros((10, 2))))
+    scores = dm.evaluate(truth, known, dm.NUSCENES)
+    assert scores.nan_velocity_share == 0
+    assert "nan-velocity" not in scores.signature

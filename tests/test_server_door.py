@@ -394,7 +394,7 @@ def test_a_request_in_millions_of_pieces(open_server: Running, channel: Any) -> 
 def test_as_many_fields_as_are_allowed_are_let_pass() -> None:
     field = b"\x08\x00"
     messages.check_fields("EvaluateRequest", field * messages.MAX_FIELDS)
-    with pytest.raises(InputError, match=r"at most 1,000 fields, got 'more'"):
+    with pytest.raises(InputError, match=r"at most 1,000 fields, got more"):
         messages.check_fields("EvaluateRequest", field * (messages.MAX_FIELDS + 1))
 
 

@@ -16,7 +16,7 @@ import make
 import naive
 from detmetrics.curves import EVERYWHERE
 from detmetrics.errors import InputError
-from detmetrics.slicing import DESCRIBED, parse, text_of
+from detmetrics.slicing import DESCRIBED, MAX_NUMBERS, parse, text_of
 
 seeds = given(seed=st.integers(0, 2**32 - 1))
 some = settings(max_examples=15, deadline=None)
@@ -363,7 +363,7 @@ def test_what_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         named = truth.replace(box_columns={"area": np.array([f"a{i}" for i in range(len(truth))])})
         with pytest.raises(InputError, match=r"slices by area must be at most 5, got \d+"):
             dm.slices(dm.match(named, pred, dm.NUSCENES), "area")
-        with pytest.raises(InputError, match=r"slices by scene\+weather must be at most 5, got '3 x 3'"):
+        with pytest.raises(InputError, match=r"slices by scene\+weather must be at most 5, got 3 x 3"):
             dm.slices(dm.match(truth, pred, dm.NUSCENES), "scene+weather")
     two = truth.replace(box_columns={"area": np.zeros((len(truth), 2))})
     with pytest.raises(InputError, match="column area to slice by must be of one value each"):
@@ -455,3 +455,44 @@ def test_a_crossing_that_holds_predictions_alone_is_a_slice() -> None:
     for by, name in (("range=0,20+visibility", "0-20+1"), ("visibility+range=0,20", "1+0-20")):
         found = dm.slices(dm.match(truth, pred, dm.NUSCENES), by)
         assert (found[name].n_truth.sum(), found[name].n_pred.sum()) == (0, 1)
+
+
+def test_as_many_slices_and_numbers_as_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, pred = scene(0, n_truth=60)
+    ledger = dm.match(truth, pred, dm.NUSCENES)
+    monkeypatch.setattr("detmetrics.slicing.MAX_SHARDS", 9)
+    assert 0 < len(dm.slices(ledger, "scene+weather")) <= 9  # 3 x 3
+    monkeypatch.setattr("detmetrics.slicing.MAX_SHARDS", 3)
+    assert len(dm.slices(ledger, "scene")) == 3
+    monkeypatch.undo()
+    kept = np.cumsum(ledger.truth_fate == dm.Fate.KEPT)
+    for n, is_allowed in ((MAX_NUMBERS, True), (MAX_NUMBERS + 1, False)):
+        numbers = dm.match(truth.replace(box_columns={"number": kept % n}), pred, dm.NUSCENES)
+        if is_allowed:
+            assert len(dm.slices(numbers, "number")) == n
+            continue
+        with pytest.raises(InputError, match=f"number has {n} distinct numbers: give edges"):
+            dm.slices(numbers, "number")
+
+
+def test_a_class_with_one_truth_is_not_absent() -> None:
+    car: dict[str, Any] = {
+        "center_m": [(5, 0, 0)],
+        "size_lwh_m": [(4, 2, 1)],
+        "yaw_rad": [0],
+        "label": ["car"],
+        "frame": ["f"],
+    }
+    ledger = dm.match(dm.Boxes(**car), dm.Boxes(**car, score=[0.5]), dm.NUSCENES)
+    assert [row["n_absent"] for row in dm.slices(ledger, "class").to_rows()] == [9, 9]
+
+
+def test_the_curve_of_a_slice_ends_with_the_last_prediction_that_counts_in_it() -> None:
+    """Also with one that counts in every slice."""
+    n = {"size_lwh_m": np.ones((3, 3)), "yaw_rad": np.zeros(3), "label": ["car"] * 3, "frame": ["f"] * 3}
+    two = {name: value[:2] for name, value in n.items()}
+    truth = dm.Boxes(center_m=[(0, 0, 0), (30, 0, 0)], box_columns={"visibility": ["1", "2"]}, **two)
+    pred = dm.Boxes(center_m=[(0, 0, 0), (30, 0, 0), (-20, 0, 0)], score=[0.9, 0.8, 0.5], **n)
+    for _, scores in dm.slices(dm.match(truth, pred, dm.NUSCENES), "visibility"):
+        assert scores.curve("car", 2.0).confidence[-1] == 0.5
+        assert scores.curve("car", 2.0).precision[-1] == 0.5

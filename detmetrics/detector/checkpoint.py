@@ -11,7 +11,7 @@ import msgspec
 
 from detmetrics.detector.config import CLASSES, Config
 from detmetrics.detector.model import Detector
-from detmetrics.errors import InputError, listing
+from detmetrics.errors import InputError, Words, listing
 from detmetrics.extras import needs
 from detmetrics.files import open_file, whole_file
 
@@ -57,7 +57,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             text = (file.metadata() or {}).get(_KEY)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
     except safetensors.SafetensorError as error:
-        raise InputError(f"{path}", expected="a whole safetensors file", got=str(error)) from None
+        raise InputError(f"{path}", expected="a whole safetensors file", got=Words(error)) from None
     if text is None:
         raise InputError(f"{path} is a safetensors file, but no checkpoint of this detector")
     try:

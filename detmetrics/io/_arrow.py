@@ -45,7 +45,7 @@ def floats(pa: Any, column: Any, name: str, path: str | Path) -> NDArray[np.floa
         raise InputError(f"{path}: column {name}", expected="numbers", got=str(column.type))
     may_lack = name.startswith("velocity") or name in ("num_points", "num_interior_pts")
     if column.null_count and not may_lack:
-        raise InputError(f"{path}: column {name}", expected="without missing values", got=f"{column.null_count}")
+        raise InputError(f"{path}: column {name}", expected="without missing values", got=column.null_count)
     values = column.to_numpy()
     return np.asarray(values, np.float64)
 
@@ -60,7 +60,7 @@ def codes_and_names(
     if column.null_count and name == "attribute":
         column = column.cast(pa.string()).fill_null("")
     if column.null_count:
-        raise InputError(f"{path}: column {name}", expected="without missing values", got=f"{column.null_count}")
+        raise InputError(f"{path}: column {name}", expected="without missing values", got=column.null_count)
     if not pa.types.is_dictionary(column.type):
         column = column.cast(pa.string()).dictionary_encode()
     whole = column.unify_dictionaries().combine_chunks()

@@ -13,7 +13,7 @@ from typing import BinaryIO, TypeVar
 
 import msgspec
 
-from detmetrics.errors import InputError
+from detmetrics.errors import InputError, Words
 
 #: What msgspec raises on a text that it does not take; ValidationError is a DecodeError.
 REFUSALS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -32,7 +32,7 @@ def text_of(value: object, what: str) -> bytes:
     try:
         text = json.dumps(value).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(what, expected="plain JSON values to be saved", got=str(error)) from None
+        raise InputError(what, expected="plain JSON values to be saved", got=Words(error)) from None
     parts: list[object] = [value]
     while parts:
         part = parts.pop()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detmetrics.errors import InputError
+from detmetrics.errors import InputError, Words
 from detmetrics.files import open_file
 
 #: What a field can be: the words of TYPE and SIZE, and what numpy calls it.
@@ -101,7 +101,9 @@ def _ascii(text: bytes, row: np.dtype[Any], n_points: int, path: str | Path) -> 
     widths = [row[name].shape[0] for name in row.names or ()]
     words = text.split()
     if len(words) != n_points * sum(widths):
-        raise InputError(f"{path}", expected=f"{n_points} points of {sum(widths)} numbers", got=f"{len(words)} numbers")
+        raise InputError(
+            f"{path}", expected=f"{n_points} points of {sum(widths)} numbers", got=Words(f"{len(words)} numbers")
+        )
     try:
         table = np.array(words, np.float64).reshape(n_points, sum(widths))
     except ValueError as error:

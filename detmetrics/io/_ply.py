@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detmetrics.errors import InputError
+from detmetrics.errors import InputError, Words
 from detmetrics.files import open_file
 
 _KINDS = {
@@ -53,7 +53,7 @@ def read(path: str | Path) -> dict[str, NDArray[Any]]:
     before = list(elements)[: list(elements).index("vertex") + 1]
     for name in before:
         if any(kind == _LIST for _, kind in elements[name][1]):
-            raise InputError(f"{path}: element {name!r}", expected="without lists", got="a list")
+            raise InputError(f"{path}: element {name!r}", expected="without lists", got=Words("a list"))
         names = [of for of, _ in elements[name][1]]
         if len(set(names)) < len(names):
             raise InputError(f"{path}: properties of element {name!r}", expected="distinct", got=names)
@@ -64,7 +64,7 @@ def read(path: str | Path) -> dict[str, NDArray[Any]]:
         words = b" ".join(lines[skipped : skipped + count]).split()
         if len(words) != count * len(names):
             raise InputError(
-                f"{path}", expected=f"{count} vertices of {len(names)} numbers", got=f"{len(words)} numbers"
+                f"{path}", expected=f"{count} vertices of {len(names)} numbers", got=Words(f"{len(words)} numbers")
             )
         try:
             table = np.array(words, np.float64).reshape(count, len(names))

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detmetrics.errors import InputError, listing
+from detmetrics.errors import InputError, Words, listing
 from detmetrics.files import open_file
 from detmetrics.geometry import yaw_of_rotation
 from detmetrics.io._json import REFUSALS, Buffer, Codes, is_wrong_cut
@@ -301,7 +301,7 @@ def refuse_second(name: str, text: bytes) -> None:
         return
     pairs: list[tuple[str, object]] = json.loads(without_bare_nan(text), object_pairs_hook=list, parse_int=str)
     if sum(key == "results" for key, _ in pairs) > 1:
-        raise InputError(f"{name}: results", expected="given once", got="two keys of this name")
+        raise InputError(f"{name}: results", expected="given once", got=Words("two keys of this name"))
 
 
 def find_middle(file: BinaryIO, start: int) -> int | None:
@@ -360,7 +360,7 @@ def diagnosis(name: str, text: bytes, position: int, before: bytes, after: bytes
             problem = _box_problem(box)
             if problem:
                 field_name, expected, got = problem
-                got = "null" if got is None else got
+                got = Words("null") if got is None else got
                 return InputError(f"{name}: {field_name} of box {i} {where}", expected=expected, got=got)
     return InputError(f"{name}, bytes {position} to {position + len(text)}: {error}")
 
@@ -371,7 +371,7 @@ def _box_problem(box: object) -> tuple[str, str, object] | None:
         return "the content", "an object", box
     for name in ("sample_token", "translation", "size", "rotation", "velocity", "detection_name", "attribute_name"):
         if name not in box:
-            return name, "given", "nothing"
+            return name, "given", Words("nothing")
     for name in ("sample_token", "detection_name", "attribute_name"):
         if not isinstance(box[name], str):
             return name, "a string", box[name]

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detmetrics.boxes import Boxes
-from detmetrics.errors import InputError, listing
+from detmetrics.errors import InputError, Words, listing
 from detmetrics.files import open_file
 from detmetrics.geometry import Pose, yaw_of_rotation
 from detmetrics.io import _cache, _tables_worker
@@ -337,7 +337,9 @@ def _read(root: Root, names: set[str], is_predefined: bool, channel: str, progre
     rotation, size_wlh = column["rotation"], column["size"]
     if (zero := np.flatnonzero((rotation == 0).all(axis=1))).size:
         raise InputError(
-            f"{table}: rotation of annotation {annotations.token(zero[0])!r}", expected="a quaternion", got="zeros"
+            f"{table}: rotation of annotation {annotations.token(zero[0])!r}",
+            expected="a quaternion",
+            got=Words("zeros"),
         )
     if (flat := np.flatnonzero((size_wlh <= 0).any(axis=1))).size:
         raise InputError(
@@ -507,7 +509,9 @@ def all_rows(root: Root, name: str, kind: type[T]) -> list[T]:
 def find_root(dataroot: Path, version: str | None) -> Root:
     """Find the version folder of a data set, or raise an InputError that says what is there."""
     if not dataroot.is_dir():
-        raise InputError(f"data set {dataroot}", expected="a folder", got="a file" if dataroot.exists() else "nothing")
+        raise InputError(
+            f"data set {dataroot}", expected="a folder", got=Words("a file" if dataroot.exists() else "nothing")
+        )
     there = sorted(path.name for path in dataroot.glob("v1.*-*") if path.is_dir())
     if version is None:
         if len(there) != 1:
@@ -537,7 +541,7 @@ def _scene_names(root: Root, split: str | None, scenes: list[str] | None, splits
         try:
             custom = msgspec.json.decode(text, type=dict[str, list[str]])
         except msgspec.DecodeError as error:
-            raise InputError(f"{path}", expected="an object {split: [scene name, …]}", got=str(error)) from None
+            raise InputError(f"{path}", expected="an object {split: [scene name, …]}", got=Words(error)) from None
     if split is None:
         defaults = {"mini": "mini_val", "trainval": "val", "test": "test"}
         split = next((name for ending, name in defaults.items() if root.version.endswith(ending)), None)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detmetrics.boxes import Boxes
-from detmetrics.errors import InputError, listing
+from detmetrics.errors import InputError, Words, listing
 from detmetrics.geometry import rotation_matrices, yaw_of_rotation
 from detmetrics.io._arrow import codes_and_names, floats, import_pyarrow, read_feather
 
@@ -134,7 +134,7 @@ def _annotation_files(path: Path, logs: list[str] | None) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise InputError(
-            f"truth {path}", expected="a feather file, the folder of a log or a folder of logs", got="nothing"
+            f"truth {path}", expected="a feather file, the folder of a log or a folder of logs", got=Words("nothing")
         )
     if (path / _ANNOTATIONS).is_file():
         there = {path.name: path / _ANNOTATIONS}

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detmetrics.errors import InputError, listing
+from detmetrics.errors import InputError, Words, listing
 from detmetrics.files import open_file
 from detmetrics.geometry import IDENTITY, Pose, rotation_matrices
 from detmetrics.io import _tables
@@ -179,13 +179,15 @@ def _format_of(path: Path) -> Format:
     with open_file(path) as file:
         content = file.read()
     if not content:
-        raise InputError(f"{path}", expected="a cloud", got="an empty file")
+        raise InputError(f"{path}", expected="a cloud", got=Words("an empty file"))
     fitting: list[Format] = [
         kind for kind in ("kitti", "nuscenes", "vod") if len(content) % (4 * len(_WIDE[kind])) == 0
     ]
     if not fitting:
         raise InputError(
-            f"{path}", expected="whole points of 4 (kitti, vod) or 5 (nuscenes) float32", got=f"{len(content)} bytes"
+            f"{path}",
+            expected="whole points of 4 (kitti, vod) or 5 (nuscenes) float32",
+            got=Words(f"{len(content)} bytes"),
         )
     for kind in fitting:
         points = np.frombuffer(content, "<f4").reshape(-1, len(_WIDE[kind]))
@@ -209,10 +211,12 @@ def _floats(path: str | Path, kind: Format) -> Columns:
     with open_file(path) as file:
         content = file.read()
     if not content:
-        raise InputError(f"{path}", expected="a cloud", got="an empty file")
+        raise InputError(f"{path}", expected="a cloud", got=Words("an empty file"))
     if len(content) % (4 * len(names)):
         raise InputError(
-            f"{path}", expected=f"{len(names)} float32 ({4 * len(names)} bytes) a point", got=f"{len(content)} bytes"
+            f"{path}",
+            expected=f"{len(names)} float32 ({4 * len(names)} bytes) a point",
+            got=Words(f"{len(content)} bytes"),
         )
     return dict(zip(names, np.frombuffer(content, "<f4").reshape(-1, len(names)).T, strict=True))
 
@@ -278,7 +282,7 @@ def _cloud(
     if any(found[axis].ndim != 1 for axis in "xyz"):
         raise InputError(f"{path}: x, y, z", expected="one number a point")
     if not n_points:
-        raise InputError(f"{path}", expected="a cloud", got="no points")
+        raise InputError(f"{path}", expected="a cloud", got=Words("no points"))
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is dealt with below
         table = np.stack([column.astype(np.float64) for column in found.values()], axis=1)
         is_finite = np.isfinite(table.astype(np.float32)).all(axis=1)
@@ -290,7 +294,7 @@ def _cloud(
                 f"point {row}", expected="finite numbers", got=table[row].tolist(), where=str(path), hint=more
             )
         if not is_finite.any():
-            raise InputError(f"{path}", expected="a cloud", got="no finite points")
+            raise InputError(f"{path}", expected="a cloud", got=Words("no finite points"))
         table = table[is_finite]
     of = dict(zip(found, table.T, strict=True))
     return Cloud(

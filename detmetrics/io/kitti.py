@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detmetrics.boxes import Boxes
-from detmetrics.errors import InputError, listing
+from detmetrics.errors import InputError, Words, listing
 from detmetrics.files import open_file
 from detmetrics.geometry import Pose, rotation_of_yaw, rotations_of_matrices, wrap_angle, yaw_of_rotation
 
@@ -80,7 +80,7 @@ def read_calibration(path: str | Path) -> Calibration:
         if not np.isfinite(matrix).all():
             expected = f"{shape[0] * shape[1]} numbers"
             raise InputError(
-                f"{path}: {name}", expected=expected, got="no such line" if words is None else " ".join(words)
+                f"{path}: {name}", expected=expected, got=Words("no such line") if words is None else " ".join(words)
             )
         matrices.append(matrix)
     projection, rectified, moved = matrices
@@ -142,7 +142,7 @@ def _load(labels: Path, calib: Path, upright: Upright, *, needs_score: bool, pro
         raise InputError(f"{labels} holds no .txt files")
     calibrations = [calib / file.name for file in files] if calib.is_dir() else [calib]
     if len(calibrations) != len(files):
-        raise InputError(f"calib {calib}", expected=f"a folder, since {labels} is one", got="a file")
+        raise InputError(f"calib {calib}", expected=f"a folder, since {labels} is one", got=Words("a file"))
     missing = [path.name for path in calibrations if not path.exists()]
     if missing:
         raise InputError(

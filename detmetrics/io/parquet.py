@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detmetrics.boxes import Boxes
-from detmetrics.errors import InputError, listing
+from detmetrics.errors import InputError, Words, listing
 from detmetrics.files import open_file, whole_file
 from detmetrics.io._arrow import codes_and_names, floats, import_pyarrow, is_text
 from detmetrics.io._json import text_of
@@ -248,4 +248,6 @@ def _plain(pa: Any, column: Any, name: str, path: str | Path) -> NDArray[Any]:
         if values.dtype != object:
             return values
     lacks = f" with {column.null_count} missing" if column.null_count else ""
-    raise InputError(f"{path}: column {name}", expected="numbers, truth values, text or times", got=f"{kind}{lacks}")
+    raise InputError(
+        f"{path}: column {name}", expected="numbers, truth values, text or times", got=Words(f"{kind}{lacks}")
+    )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from detmetrics.errors import InputError, listing
+from detmetrics.errors import InputError, Words, listing
 from detmetrics.extras import needs
 from detmetrics.files import check_output, open_file, whole_file
 from detmetrics.ledger import Ledger, check_ledger
@@ -218,7 +218,7 @@ def _links(links: Mapping[str, str]) -> dict[str, str]:
     """Refuse addresses that are more than a place to go to."""
     wrong = [link for link in links.values() if not _leads_to_a_place(link)]
     if wrong:
-        raise InputError("links", expected="web addresses or relative paths", got=listing(wrong))
+        raise InputError("links", expected="web addresses or relative paths", got=Words(listing(wrong)))
     return {name: link.strip() for name, link in links.items()}
 
 

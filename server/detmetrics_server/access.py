@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from typing import Any
 
-from detmetrics.errors import DetmetricsError, InputError
+from detmetrics.errors import DetmetricsError, InputError, Words
 from detmetrics.extras import needs
 from detmetrics_server.core import CALLER, Caller, Core
 from detmetrics_server.errors import ForbiddenError, UnauthenticatedError, of_os_error
@@ -103,7 +103,7 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             except TimeoutError:
                 raise InputError(f"request: nothing came for {idle_s:g} s") from None
             if request is None:
-                raise InputError("request", expected="one message", got="none")
+                raise InputError("request", expected="one message", got=Words("none"))
             if isinstance(request, bytes) and len(request) > MAX_QUESTION and method != EVALUATE:
                 raise InputError("request", expected=f"at most {MAX_QUESTION:,} bytes", got=len(request))
             with self._core.watching() if method == WATCH else nullcontext():

@@ -63,7 +63,7 @@ def request_id(text: str) -> str | None:
 def text(value: str, field: str, longest: int = MAX_TEXT) -> str:
     """Check a text that people read."""
     if len(value) > longest:
-        raise InputError(field, expected=f"at most {longest} characters", got=f"{len(value)}")
+        raise InputError(field, expected=f"at most {longest} characters", got=len(value))
     if any(ord(character) < 32 for character in value):
         raise InputError(field, expected="without control characters", got=value)
     return value

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detmetrics.boxes import OPTIONAL, Boxes
-from detmetrics.errors import InputError, listing
+from detmetrics.errors import InputError, Words, listing
 from detmetrics.protocol import Protocol
 from detmetrics.protocols import by_name
 from detmetrics.scoring import Absent, Scores
@@ -42,7 +42,7 @@ def array(pieces: Any, dtype: np.dtype[Any], what: str) -> NDArray[Any]:
     """Give a packed column as an array, without a copy where it came in one piece."""
     data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     if len(data) % dtype.itemsize:
-        raise InputError(what, expected=f"whole values of {dtype.itemsize} bytes", got=f"{len(data)} bytes")
+        raise InputError(what, expected=f"whole values of {dtype.itemsize} bytes", got=Words(f"{len(data)} bytes"))
     return np.frombuffer(data, dtype)
 
 
@@ -51,7 +51,7 @@ def _rows(pieces: Any, width: int, what: str) -> NDArray[np.float64]:
     if width == 1:
         return flat
     if len(flat) % width:
-        raise InputError(what, expected=f"{width} values a row", got=f"{len(flat)} values")
+        raise InputError(what, expected=f"{width} values a row", got=Words(f"{len(flat)} values"))
     return flat.reshape(-1, width)
 
 
@@ -93,7 +93,7 @@ def to_boxes(message: Any, source: str, *, are_predictions: bool = False) -> Box
         columns = getattr(message, kind)
         names = [column.name for column in columns]
         if len(set(names)) < len(names):
-            raise InputError(f"{source}.{kind}", expected="of distinct names", got=listing(names))
+            raise InputError(f"{source}.{kind}", expected="of distinct names", got=Words(listing(names)))
         given[kind] = {column.name: _to_column(column, f"{source}.{kind}[{column.name!r}]") for column in columns}
     boxes = Boxes(
         **given,
@@ -188,12 +188,12 @@ def _to_column(column: Any, what: str) -> NDArray[Any]:
                 f"{what}.codes[{wrong[0]}]", expected=f"from 0 to {len(names) - 1}", got=int(codes[wrong[0]])
             )
         if names.itemsize * len(codes) > 1 << 30:  # a long text many times over
-            raise InputError(what, expected="shorter texts", got=f"{names.itemsize // 4} characters in one")
+            raise InputError(what, expected="shorter texts", got=Words(f"{names.itemsize // 4} characters in one"))
         values = names[codes] if len(codes) else np.zeros(0, dtype="U1")
     else:
         raise InputError(f"{what}.kind", expected="a number, integer, boolean or text", got=column.kind)
     if width < 1 or len(values) % width:
-        raise InputError(what, expected=f"rows of {width} values", got=f"{len(values)} values")
+        raise InputError(what, expected=f"rows of {width} values", got=Words(f"{len(values)} values"))
     return values if width == 1 else values.reshape(-1, width)
 
 

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from detmetrics.errors import DetmetricsError, InputError
+from detmetrics.errors import DetmetricsError, InputError, Words
 from detmetrics.protocol import Protocol
 from detmetrics_server import asking, convert, jobs, messages
 from detmetrics_server.attempts import Attempt
@@ -73,7 +73,9 @@ class EvaluationService:
             if not predictions:
                 raise InputError("predictions", expected="given")
             if bool(given_truth) == bool(request.dataset):
-                raise InputError("dataset and truth", expected="one of them", got="both" if given_truth else "none")
+                raise InputError(
+                    "dataset and truth", expected="one of them", got=Words("both" if given_truth else "none")
+                )
             protocol, rules = _rules(request)
             absent, draws = fields.pop("absent"), fields.pop("draws")
             is_stored = not (given_truth or request.stateless)

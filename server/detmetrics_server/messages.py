@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from detmetrics.errors import InputError
+from detmetrics.errors import InputError, Words
 from detmetrics.extras import needs
 
 with needs("client"):
@@ -126,7 +126,7 @@ def check_fields(name: str, data: bytes) -> None:
         if tag < 0 or tag & 7 in (3, 4) or size < 0 or at + size > len(view):
             raise InputError(f"request is no {name} message, or is damaged")
         at += size
-    raise InputError(f"{name}", expected=f"of at most {MAX_FIELDS:,} fields", got="more")
+    raise InputError(f"{name}", expected=f"of at most {MAX_FIELDS:,} fields", got=Words("more"))
 
 
 def _is_loose(boxes: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from detmetrics.errors import InputError, listing
+from detmetrics.errors import InputError, Words, listing
 from detmetrics.extras import needs
 from detmetrics.files import open_file
 from detmetrics_viz.lettering import ImageCanvas, write_frame
@@ -62,7 +62,7 @@ def draw_on_picture(scene: Scene, camera: Camera, look: Look | None = None, *, s
         raise InputError(
             f"picture {camera.path}",
             expected=f"of {camera.width_px} x {camera.height_px} pixels, as its table says",
-            got=f"{width} x {height}",
+            got=Words(f"{width} x {height}"),
         )
     seen = pinhole(scene, camera, (width, height))
     order = np.flatnonzero(look.visible(scene))

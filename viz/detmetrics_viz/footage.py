@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from detmetrics import framing
-from detmetrics.errors import InputError, listing
+from detmetrics.errors import InputError, Words, listing
 from detmetrics.geometry import IDENTITY
 from detmetrics_viz.outcomes import Outcomes
 from detmetrics_viz.scene import Scene, build_scene, scene_name, unknown_frame
@@ -251,7 +251,7 @@ class Footage:
         ledger = self._matched("best").ledger
         places = self._places(framing.frames(ledger, cost=False).best(ledger.n_frames))[:number]
         if not places:
-            raise InputError("best frames", expected="among frames with a truth that counts", got="none such")
+            raise InputError("best frames", expected="among frames with a truth that counts", got=Words("none such"))
         return places
 
     def _matched(self, wanted: str) -> Outcomes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from detmetrics.errors import InputError, listing
+from detmetrics.errors import InputError, Words, listing
 from detmetrics.geometry import (
     IDENTITY,
     Pose,
@@ -452,7 +452,7 @@ def _points(cloud: Cloud, view: Pose) -> _Points:
     if given.ndim != 2 or given.shape[1] != 3:
         raise InputError(f"points of {name}", expected="of shape (N, 3)", got=given.shape)
     if not len(given):
-        raise InputError(f"{name}", expected="a cloud with points", got="none")
+        raise InputError(f"{name}", expected="a cloud with points", got=Words("none"))
     if not np.isfinite(given).all():
         row = int(np.argmin(np.isfinite(given).all(axis=1)))
         raise InputError(f"point {row}", expected="finite numbers", got=given[row].tolist(), where=name)

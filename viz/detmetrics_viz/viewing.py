@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 import numpy as np
 from rich.filesize import decimal
 
-from detmetrics.errors import InputError, listing
+from detmetrics.errors import InputError, Words, listing
 from detmetrics_viz.cameras import Shape, draw_on_picture
 from detmetrics_viz.footage import Footage
 from detmetrics_viz.looks import Look
@@ -263,7 +263,7 @@ def _shots(footage: Footage, request: Request) -> list[_Shot]:
     }
     if sum(choices.values()) > 1:
         given = [option for option, is_given in choices.items() if is_given]
-        raise InputError("choice of frames", expected=f"one of {', '.join(choices)}", got=" and ".join(given))
+        raise InputError("choice of frames", expected=f"one of {', '.join(choices)}", got=Words(" and ".join(given)))
     if request.frame is not None:
         return [_Shot(footage.index(request.frame))]
     if request.per_class:
