@@ -210,6 +210,15 @@ def test_the_difference_is_that_of_compare(pair: tuple[dm.Ledger, dm.Ledger]) ->
         np.testing.assert_array_equal(mine[name], theirs[name])
 
 
+def test_differences_of_errors_bear_their_units(pair: tuple[dm.Ledger, dm.Ledger]) -> None:
+    """One axis for all: without them, metres and radians look alike."""
+    data = figures(collected(*pair))["differences"]["data"]
+    assert data["labels"] == [
+        "NDS", "mAP", "ATE (m)", "ASE (1 - IoU)", "AOE (rad)", "AVE (m/s)", "AAE (1 - acc)",
+    ]  # fmt: skip
+    assert data["views"][1]["labels"] == [f"AP/{label}" for label in dm.NUSCENES.labels]
+
+
 def test_only_frames_that_were_asked_about_have_a_cost(pair: tuple[dm.Ledger, dm.Ledger]) -> None:
     every, some = dm.frames(pair[0]), dm.frames(pair[0], among=7)
     known = ~np.isnan(some.cost)

@@ -40,6 +40,7 @@ def comparison(runs: Sequence[Run], comparisons: Sequence[Comparison | None]) ->
 
 def _difference_figure(baseline: Run, known: Sequence[tuple[Run, Comparison]]) -> Figure:
     protocol = baseline.ledger.protocol
+    units = {error.name: f"{error.name} ({error.unit})" for error in protocol.errors}
     views = []
     of_classes = [f"AP/{label}" for label in protocol.labels][:MANY_CLASSES]
     for title, names in (
@@ -55,7 +56,8 @@ def _difference_figure(baseline: Run, known: Sequence[tuple[Run, Comparison]]) -
                 "high": [d.high for d in found],
             }
             series.append({"name": run.name, "tones": [tone_of(d) for d in found]} | plain(columns))
-        views.append({"name": title, "axis": f"difference from {baseline.name}", "series": series, "labels": names})
+        views.append({"name": title, "axis": f"difference from {baseline.name}", "series": series})
+        views[-1]["labels"] = [units.get(name, name) for name in names]
     return figure(
         "differences",
         f"Differences from {baseline.name}; bars are intervals, filled dots are more than chance",
