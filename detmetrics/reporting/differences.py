@@ -9,6 +9,7 @@ from typing import Any
 from detmetrics.reporting.cells import Figure, Table, column, figure, number, paragraph, plain, table, text
 from detmetrics.reporting.pieces import MANY_CLASSES, Section, delta, section, tone_of
 from detmetrics.reporting.runs import Run
+from detmetrics.reporting.table import chance
 from detmetrics.resampling import Comparison
 from detmetrics.scoring import headline_names
 
@@ -96,7 +97,7 @@ def _difference_table(baseline: Run, run: Run, one: Comparison | None, i: int) -
                 number(d.baseline),
                 number(d.candidate),
                 delta(one, name),
-                number(d.p_value, why=few),
+                number(d.p_value, why=few) | {"text": chance(d.p_value)},
                 number(d.detectable, why=few),
                 text(verdict if d.is_significant else "", tone="good" if d.gain > 0 else "bad"),
             ]
