@@ -28,7 +28,7 @@ ROOM := 3000
 # say what to do where an installation has stopped
 define stopped
 { free=$$(df -Pm . "$${TMPDIR:-/tmp}" | awk 'NR > 1 && (least == "" || $$4 < least) {least = $$4} END {print least}'); \
-if [ "$$free" -lt $(ROOM) ]; then echo "error: the disk is too full: $$free MB are free here or in $${TMPDIR:-/tmp}, and an installation needs $(ROOM) MB or more; make room and run make again"; \
+if [ "$$free" -lt $(ROOM) ]; then echo "error: the disk is too full: $$free MB are free here or in $${TMPDIR:-/tmp}, and an installation needs $(ROOM) MB or more; make room, or set TMPDIR to a folder with room, and run make again"; \
 else echo "error: the installation stopped; what pip said stands above (is there a network?). Run make again: it goes on where it stopped"; fi >&2; exit 1; }
 endef
 PIP = $(BIN)/python -m pip install -q -c constraints.txt
@@ -36,7 +36,8 @@ TORCH = $(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) torch || $(stopped
 
 # make an environment, one make at a time: who comes second waits, and then finds it made
 define made
-@command -v flock >/dev/null || exec $(MAKE) -s --no-print-directory $(1); \
+@[ -e .make.lock ] || touch .make.lock 2>/dev/null || { echo "error: everything is installed in this folder, and you may not write here: copy it to where you may, and run make there" >&2; exit 1; }; \
+command -v flock >/dev/null || exec $(MAKE) -s --no-print-directory $(1); \
 flock -n .make.lock true || echo "another make is installing here: waiting until it is done"; \
 flock .make.lock $(MAKE) -s --no-print-directory $(1)
 endef

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from errno import EDQUOT, ENOSPC
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from urllib.parse import quote
@@ -1019,6 +1020,8 @@ def demo(
 
 def main() -> None:
     """Run the command line: exit code 2 for bad input, 1 for our own faults, never a traceback."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that has no – shows ? and all the rest
     try:
         app()  # ends the process itself, with 2 on wrong usage
     except BrokenPipeError:  # the reader of a pipe has gone: nobody is left to tell

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 import shutil
 import subprocess
@@ -10,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import detmetrics as dm
 import test_report
@@ -114,6 +117,10 @@ def test_light_dark_and_print(browser: Any, folder: Path, tab: Tab) -> None:
     tab.page.emulate_media(media="screen")
     by_system = opened(browser, folder / "two.html", color_scheme="dark")
     assert colors(by_system.page) == dark
+    by_system.page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert colors(by_system.page)[1] == light[1], "paper is white"
+    by_system.page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert colors(by_system.page) == dark
     content = by_system.page.pdf(format="A4")
     assert content.startswith(b"%PDF")
     assert len(content) > 100_000  # with the charts
@@ -184,6 +191,48 @@ def test_it_fits_a_phone(browser: Any, folder: Path) -> None:
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= 360
     assert tab.page.evaluate("window.innerWidth") <= 360
     tab.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_confusion_matrix_names_every_column(browser: Any, folder: Path, width: int) -> None:
+    tab = opened(browser, folder / "two.html", viewport={"width": width, "height": 900})
+    chart = tab.page.locator("#confusion-0 .chart")
+    names = chart.locator(".xtick text")
+    shown = names.evaluate_all(
+        "all => all.filter(e => getComputedStyle(e).visibility != 'hidden' && e.getBBox().width).map(e => e.textContent)"
+    )
+    assert shown == [*dm.NUSCENES.labels, "missed"]
+    edge = chart.bounding_box()
+    for name in names.all():
+        box = name.bounding_box()
+        assert edge["x"] <= box["x"]
+        assert box["x"] + box["width"] <= edge["x"] + edge["width"]
+        assert edge["y"] <= box["y"]
+    tab.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_count_of_a_confusion_matrix_can_be_read(browser: Any, folder: Path, scheme: str) -> None:
+    """In both themes, on every shade."""
+    tab = opened(browser, folder / "two.html", color_scheme=scheme)
+    figure = tab.page.locator("#confusion-0 .chart")
+    figure.scroll_into_view_if_needed()
+    counts = figure.locator(".annotation text")
+    places = [(one.bounding_box(), one.evaluate("e => getComputedStyle(e).fill")) for one in counts.all()]
+    picture = np.asarray(Image.open(io.BytesIO(tab.page.screenshot())).convert("RGB"))
+    tab.close()
+
+    def luminance(color: Any) -> float:
+        share = np.asarray(color, float) / 255
+        return float(
+            np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+        )
+
+    assert len(places) > 10
+    for box, ink in places:
+        ground = picture[int(box["y"]) + 1, int(box["x"]) - 3]
+        dark, light = sorted((luminance(ground), luminance(re.findall(r"\d+", ink)[:3])))
+        assert (light + 0.05) / (dark + 0.05) > 3.4, (box, ink, ground)
 
 
 def saved(tab: Tab, button: Any, path: Path) -> str:

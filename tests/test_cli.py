@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,16 @@ def test_from_nothing_to_scores(data: Path, tmp_path: Path) -> None:
     assert "truth from cache" in again.stderr
     assert again.stdout == done.stdout
     assert "cache" not in run("evaluate", results, "--data", data, "--no-cache").stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_that_lacks_characters_gets_all_the_rest(data: Path, encoding: str) -> None:
+    """The dash of what is undefined is in neither; numbers and words are."""
+    asked = ("evaluate", data / "results_synth_val.json", "--data", data, "--no-cache")
+    whole, poor = (run(*asked, PYTHONIOENCODING=name).stdout for name in ("utf-8", encoding))
+    assert "–" in whole
+    words = [re.findall(r"[\w.,:#/]+", text) for text in (whole, poor)]
+    assert words[0] == words[1]
 
 
 def test_through_parquet_and_back(data: Path, tmp_path: Path) -> None:

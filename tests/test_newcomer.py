@@ -168,7 +168,20 @@ def test_no_space(machine: Machine) -> None:
     assert not machine.pip_calls, "it is said before anything is loaded"
     machine.make(".venv/python")
     (machine.folder / "offline").touch()
-    assert "the disk is too full: 7 MB" in machine.error("demo", FREE_MB="7")
+    line = machine.error("demo", FREE_MB="7", TMPDIR="/small")
+    assert line.startswith("the disk is too full: 7 MB are free here or in /small")
+    assert "set TMPDIR to a folder with room" in line
+
+
+def test_a_folder_that_may_not_be_written_to(machine: Machine) -> None:
+    (machine.bin / "touch").unlink()
+    machine.play("touch", "#!/bin/bash\nexit 1\n")  # as it ends there; nothing stops root, as whom the gate runs
+    said = machine.make("demo", code=2)
+    assert re.findall(r"^error: (.*)$", said, re.MULTILINE) == [
+        "everything is installed in this folder, and you may not write here: copy it to where you may, and run make there"
+    ]
+    assert "another make" not in said
+    assert not machine.pip_calls
 
 
 def test_two_at_once_install_once(machine: Machine) -> None:

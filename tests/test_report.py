@@ -24,6 +24,7 @@ from detmetrics.framing import first_order
 from detmetrics.ledger import Fate
 from detmetrics.protocol import Composite, ErrorKind, Task
 from detmetrics.reporting import cells, page, provenance
+from detmetrics.reporting.comparing import as_markdown
 from detmetrics.reporting.contents import SAYS, _findings, contents
 from detmetrics.reporting.runs import Settings, compared, compute
 from detmetrics.synth import make_boxes
@@ -208,6 +209,28 @@ def test_the_difference_is_that_of_compare(pair: tuple[dm.Ledger, dm.Ledger]) ->
     assert mine is not None
     for name in theirs.names:
         np.testing.assert_array_equal(mine[name], theirs[name])
+
+
+def test_differences_of_errors_bear_their_units(pair: tuple[dm.Ledger, dm.Ledger]) -> None:
+    """One axis for all: without them, metres and radians look alike."""
+    data = figures(collected(*pair))["differences"]["data"]
+    assert data["labels"] == [
+        "NDS", "mAP", "ATE (m)", "ASE (1 - IoU)", "AOE (rad)", "AVE (m/s)", "AAE (1 - acc)",
+    ]  # fmt: skip
+    assert data["views"][1]["labels"] == [f"AP/{label}" for label in dm.NUSCENES.labels]
+
+
+def test_no_p_value_is_shown_as_zero() -> None:
+    """Here what is told from the spread is below all decimals."""
+    size = {"n_frames": 100, "samples_per_scene": 5, "boxes_per_sample": 40, "seed": 1}
+    pair = [dm.match(*make_boxes(**size, quality=quality), dm.NUSCENES) for quality in (1.0, 0.2)]
+    comparison = dm.compare(*pair, n=20)
+    assert comparison["NDS"].p_value < 0.00005
+    row = tables(collected(*pair))["comparison-0"]["rows"][0]
+    assert row[4]["text"] == "<0.0001"
+    assert row[4]["value"] == pytest.approx(comparison["NDS"].p_value, rel=1e-5)
+    for told in (str(comparison), as_markdown(comparison, None, {}, ("a", "b"))):
+        assert "<0.0001" in told
 
 
 def test_only_frames_that_were_asked_about_have_a_cost(pair: tuple[dm.Ledger, dm.Ledger]) -> None:

@@ -341,6 +341,13 @@ def test_a_sheet() -> None:
             sheet(images, captions, DARK)
 
 
+def test_a_sheet_without_captions_has_no_room_for_them() -> None:
+    whole = sheet(shades(5), None, DARK, n_columns=3)
+    assert whole.shape == (12 + 2 * (90 + 12), 12 + 3 * (160 + 12), 3)
+    is_ink = (whole != rgb(DARK.background)).any(axis=2)
+    assert is_ink.sum() == 5 * 90 * 160
+
+
 def test_a_film(tmp_path: Path) -> None:
     imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
     counted: list[int] = []

@@ -23,10 +23,11 @@ if why := looking.why_nothing_can_be_drawn():
 
 from PIL import Image
 
+from detmetrics_viz import viewing
 from detmetrics_viz.cameras import draw_on_picture
 from detmetrics_viz.gallery import page_name
-from detmetrics_viz.looks import Look
-from detmetrics_viz.pictures import Painter
+from detmetrics_viz.looks import LAYERS, Look
+from detmetrics_viz.pictures import Painter, sheet
 from detmetrics_viz.themes import DARK, LIGHT, rgb
 
 
@@ -154,6 +155,18 @@ def test_best_and_worst_frames_on_one_sheet(data: tuple[object, ...], tmp_path: 
     alone = pixels(tmp_path / "best.png")
     with Painter((320, 180), smooth=2) as painter:
         assert [place_of(painter.draw(footage[at]), alone)[1] for at in footage.best(3)] == [12, 344, 12]
+
+
+def test_a_sheet_says_once_what_a_picture_is(tmp_path: Path) -> None:
+    """In its legend, or else in a caption above it."""
+    footage, path = looking.footage(), tmp_path / "best.png"
+    for look, is_told in ((Look(), True), (Look(layers=frozenset(LAYERS) - {"legend"}), False)):
+        viewing.view(footage, viewing.Request(look=look, best=2, save=path, size=(320, 180)))
+        with Painter((320, 180), smooth=2) as painter:
+            tiles = [painter.draw(footage[at], look) for at in footage.best(2)]
+        captions = [f"{i}. {footage[at].title}" for i, at in enumerate(footage.best(2), 1)]
+        whole = sheet(tiles, None if is_told else captions, DARK, title="Best frames: fewest mistakes first")
+        assert np.array_equal(pixels(path), whole)
 
 
 def test_best_and_worst_frames_on_one_page_and_in_a_film(data: tuple[object, ...], tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from detmetrics.reporting.table import number, signed
+from detmetrics.reporting.table import chance, number, signed
 from detmetrics.scoring import headline_names
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def as_markdown(
     percent = f"{comparison.level * 100:g} %"
     change = f"{signed(headline.difference)}, {percent} interval {signed(headline.low)} to {signed(headline.high)}"
     values = f"{number(headline.baseline)} → {number(headline.candidate)}"
-    lines += [f"{protocol.composite.name} {values} ({change}, p {number(headline.p_value)})", ""]
+    lines += [f"{protocol.composite.name} {values} ({change}, p {chance(headline.p_value)})", ""]
     if verdict is not None:
         lines += _rows(
             ("rule", "baseline", "candidate", "difference", f"{percent} interval", "verdict"),
@@ -127,7 +127,7 @@ def _row(name: str, comparison: Comparison) -> tuple[str, ...]:
         number(one.candidate),
         signed(one.difference),
         f"{signed(one.low)} to {signed(one.high)}",
-        number(one.p_value),
+        chance(one.p_value),
         number(one.detectable),
         mark,
     )

@@ -9,6 +9,7 @@ from typing import Any
 from detmetrics.reporting.cells import Figure, Table, column, figure, number, paragraph, plain, table, text
 from detmetrics.reporting.pieces import MANY_CLASSES, Section, delta, section, tone_of
 from detmetrics.reporting.runs import Run
+from detmetrics.reporting.table import chance
 from detmetrics.resampling import Comparison
 from detmetrics.scoring import headline_names
 
@@ -40,6 +41,7 @@ def comparison(runs: Sequence[Run], comparisons: Sequence[Comparison | None]) ->
 
 def _difference_figure(baseline: Run, known: Sequence[tuple[Run, Comparison]]) -> Figure:
     protocol = baseline.ledger.protocol
+    units = {error.name: f"{error.name} ({error.unit})" for error in protocol.errors}
     views = []
     of_classes = [f"AP/{label}" for label in protocol.labels][:MANY_CLASSES]
     for title, names in (
@@ -55,7 +57,8 @@ def _difference_figure(baseline: Run, known: Sequence[tuple[Run, Comparison]]) -
                 "high": [d.high for d in found],
             }
             series.append({"name": run.name, "tones": [tone_of(d) for d in found]} | plain(columns))
-        views.append({"name": title, "axis": f"difference from {baseline.name}", "series": series, "labels": names})
+        views.append({"name": title, "axis": f"difference from {baseline.name}", "series": series})
+        views[-1]["labels"] = [units.get(name, name) for name in names]
     return figure(
         "differences",
         f"Differences from {baseline.name}; bars are intervals, filled dots are more than chance",
@@ -94,7 +97,7 @@ def _difference_table(baseline: Run, run: Run, one: Comparison | None, i: int) -
                 number(d.baseline),
                 number(d.candidate),
                 delta(one, name),
-                number(d.p_value, why=few),
+                number(d.p_value, why=few) | {"text": chance(d.p_value)},
                 number(d.detectable, why=few),
                 text(verdict if d.is_significant else "", tone="good" if d.gain > 0 else "bad"),
             ]

@@ -85,6 +85,11 @@ def number(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.4f}"
 
 
+def chance(p_value: float) -> str:
+    """Four decimals of a p-value, which is never 0."""
+    return "<0.0001" if p_value < 0.00005 else number(p_value)
+
+
 def slices_table(slices: Slices) -> RenderableType:
     """Give the table of slices: one line each, and the whole under the same rule."""
     from rich import box
@@ -176,7 +181,7 @@ def comparison_table(comparison: Comparison, names: Sequence[str] | None = None)
             signed(one.difference),
             signed(one.low),
             signed(one.high),
-            number(one.p_value),
+            chance(one.p_value),
             number(one.detectable),
             style=style,
             end_section=name == headline[-1],

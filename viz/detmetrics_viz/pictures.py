@@ -155,19 +155,19 @@ def save_png(image: Image, path: str | Path) -> None:
 
 def sheet(
     images: Sequence[Image],
-    captions: Sequence[str],
+    captions: Sequence[str] | None,
     theme: Theme,
     *,
     n_columns: int | None = None,
     title: str = "",
 ) -> Image:
-    """Put pictures of one size on a sheet, each under its caption.
+    """Put pictures of one size on a sheet, each under its caption, if there are any.
 
     Parameters
     ----------
     images : sequence of uint8 (H, W, 3)
-    captions : sequence of str
-        One for each.
+    captions : sequence of str, or None
+        One for each; None where the pictures say themselves what they are.
     theme : Theme
     n_columns : int, optional
         Default: about as many as rows, at most 4.
@@ -185,7 +185,7 @@ def sheet(
     """
     if not images:
         raise InputError("a contact sheet needs at least one picture")
-    if len(captions) != len(images):
+    if captions is not None and len(captions) != len(images):
         raise InputError("captions", expected=f"one for each of {len(images)} pictures", got=len(captions))
     if len({image.shape for image in images}) > 1:
         raise InputError("pictures of a sheet", expected="of one size", got=[image.shape for image in images])
@@ -193,16 +193,17 @@ def sheet(
     columns = n_columns or min(4, int(np.ceil(np.sqrt(len(images)))))
     n_rows = -(-len(images) // columns)
     gap, size, large = 12, 18, 30
-    head = line_height(size) + 8
+    head = line_height(size) + 8 if captions else 0
     above = gap + (line_height(large) + gap if title else 0)
     whole = np.empty((above + n_rows * (head + height + gap), gap + columns * (width + gap), 3), np.uint8)
     whole[...] = rgb(theme.background)
     canvas = ImageCanvas(whole)
     if title:
         canvas.text(gap + 2, gap, title, rgb(theme.text), large)
-    for k, (image, caption) in enumerate(zip(images, captions, strict=True)):
+    for k, image in enumerate(images):
         y, x = above + k // columns * (head + height + gap), gap + k % columns * (width + gap)
-        canvas.text(x + 2, y + 2, shorten(caption, max(10, width // 9)), rgb(theme.text), size)
+        if captions:
+            canvas.text(x + 2, y + 2, shorten(captions[k], max(10, width // 9)), rgb(theme.text), size)
         whole[y + head : y + head + height, x : x + width] = image
     return whole
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from detmetrics.boxes import Boxes
     from detmetrics.io.cameras import Camera
     from detmetrics_viz.scene import Scene
-    from detmetrics_viz.themes import Theme
 
 #: A page with more frames than this is too large to send round.
 MAX_PAGE_FRAMES = 200
@@ -316,7 +315,7 @@ def _save(
         for image in images:
             tiles.append(image)
             tell(len(tiles), len(shots))
-        save_png(_sheet(footage, shots, tiles, request.look.theme), target)
+        save_png(_sheet(footage, request.look, shots, tiles), target)
     else:
         save_png(next(iter(images)), target)
 
@@ -337,15 +336,19 @@ def _drawn(footage: Footage, request: Request, shots: list[_Shot], is_film: bool
                 yield painter.draw(footage[shot.at], request.look, request.view)
 
 
-def _sheet(footage: Footage, shots: list[_Shot], tiles: list[NDArray[np.uint8]], theme: Theme) -> NDArray[np.uint8]:
-    """Put pictures on a sheet; best and worst ones each below a title, in as many columns."""
+def _sheet(footage: Footage, look: Look, shots: list[_Shot], tiles: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Put pictures on a sheet; best and worst ones each below a title, in as many columns.
+
+    What a legend says of its picture is not said again above it.
+    """
     lists = [list(part) for _, part in groupby(zip(shots, tiles, strict=True), lambda pair: pair[0].ranking)]
     n_columns = None if len(lists) == 1 else min(4, max(map(len, lists)))
     sheets = []
     for part in lists:
-        captions = [_caption(footage, shot) for shot, _ in part]
+        told = "legend" in look.layers and not part[0][0].label
+        captions = None if told else [_caption(footage, shot) for shot, _ in part]
         title = _TITLES[part[0][0].ranking]
-        sheets.append(sheet([tile for _, tile in part], captions, theme, n_columns=n_columns, title=title))
+        sheets.append(sheet([tile for _, tile in part], captions, look.theme, n_columns=n_columns, title=title))
     return np.concatenate(sheets)
 
 

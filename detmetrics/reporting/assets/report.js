@@ -17,7 +17,7 @@
   // names of one taxonomy often begin alike: the middle goes
   const short = (words, most) => plain(words.length > most ? `${words.slice(0, Math.ceil(0.6 * (most - 1)))}…${words.slice(words.length - Math.floor(0.4 * (most - 1)))}` : words);
   const runColor = (i) => style("--run" + (i % 6));
-  const isDark = () => !printing && style("color-scheme") === "dark";
+  const isDark = () => style("color-scheme") === "dark";
   // thresholds: light to dark, told apart by dashes, too
   const shade = (i, n) => (isDark() ? ["#fde68a", "#7dd3fc", "#56b4e9", "#c4b5fd"] : ["#c98a00", "#009e73", "#0072b2", "#6d3f98"])[n > 1 ? i % 4 : 2];
 
@@ -138,9 +138,9 @@
     },
 
     grid(data, choice, width) {
-      const n = data.columns.length, small = width < 640 || n > 14;
-      const layout = look(width, Math.max(200, 90 + data.rows.length * (small ? 20 : 27)));
-      const z = data.share, dark = isDark();
+      const n = data.columns.length, small = width < 640 || n > 14, steep = width / (n + 4) < 48; // names lean only where there is room
+      const layout = look(width, Math.max(200, (steep ? 150 : 90) + data.rows.length * (small ? 20 : 27)));
+      const z = data.share, dark = isDark(), turn = dark ? 0.58 : 0.83; // where both inks are read as well
       const traces = [{
         type: "heatmap", z, x: data.columns.map((_, i) => i), y: data.rows.map((_, i) => i), zmin: 0, zmax: 1, showscale: false, xgap: 1, ygap: 1,
         colorscale: dark ? [[0, "#171b20"], [0.02, "#1c2b3a"], [1, "#56b4e9"]] : [[0, "#ffffff"], [0.02, "#e4eef6"], [1, "#0072b2"]],
@@ -149,11 +149,11 @@
       }];
       layout.annotations = data.counts.flatMap((row, i) => row.map((count, j) => ({ count, i, j }))).filter((one) => one.count && width / (n + 4) > 24).map(({ count, i, j }) => ({
         x: j, y: i, text: count >= 10000 ? (count / 1000).toFixed(0) + "k" : String(count), showarrow: false, hovertext: "", captureevents: false,
-        font: { size: small ? 9 : 11, color: z[i][j] > 0.45 ? (dark ? "#0b1a26" : "#ffffff") : style("--ink") },
+        font: { size: small ? 9 : 11, color: z[i][j] > turn ? (dark ? "#0b1a26" : "#ffffff") : style("--ink") },
       }));
-      layout.xaxis = axisOf(layout, { tickmode: "array", tickvals: data.columns.map((_, i) => i), ticktext: data.columns.map((name) => short(name, 20)), tickangle: -40, side: "top", showgrid: false, zeroline: false });
+      layout.xaxis = axisOf(layout, { tickmode: "array", tickvals: data.columns.map((_, i) => i), ticktext: data.columns.map((name) => short(name, 20)), tickangle: steep ? -90 : -40, ticklabeloverflow: "allow", side: "top", showgrid: false, zeroline: false });
       layout.yaxis = axisOf(layout, { tickmode: "array", tickvals: data.rows.map((_, i) => i), ticktext: data.rows.map((name) => short(name, width < 500 ? 12 : 22)), range: [data.rows.length - 0.5, -0.5], showgrid: false, zeroline: false });
-      layout.margin.b = 12;
+      layout.margin = { ...layout.margin, b: 12, r: steep ? 12 : 26 };
       return [traces, layout];
     },
 
@@ -235,9 +235,16 @@
   new ResizeObserver(() => { clearTimeout(timer); timer = setTimeout(() => { if (!printing && root.dataset.drawn) all(false); }, 120); }).observe(document.getElementById("main"));
 
   const folded = () => [...document.querySelectorAll("details:not([open])")];
-  let opened = [];
-  window.addEventListener("beforeprint", () => { printing = true; opened = folded(); opened.forEach((one) => { one.open = true; }); all(true); });
-  window.addEventListener("afterprint", () => { printing = false; opened.forEach((one) => { one.open = false; }); all(true); });
+  let opened = [], themed;
+  // charts are drawn before the style of paper holds, so paper's colours are asked for
+  window.addEventListener("beforeprint", () => {
+    printing = true; themed = root.dataset.theme; root.dataset.theme = "light";
+    opened = folded(); opened.forEach((one) => { one.open = true; }); all(true);
+  });
+  window.addEventListener("afterprint", () => {
+    printing = false; if (themed) root.dataset.theme = themed; else delete root.dataset.theme;
+    opened.forEach((one) => { one.open = false; }); all(true);
+  });
 
   // ---- light and dark
 
