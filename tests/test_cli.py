@@ -296,12 +296,12 @@ def test_the_card_of_the_bundled_detector_and_its_curves(tmp_path: Path) -> None
 
 def test_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     """Not read as markup or emoji: file names and names of runs reach titles and notices."""
-    from detmetrics import cli
+    from detmetrics.cli import terminal
 
-    with cli._progress() as step:
+    with terminal.steps() as step:
         step.say("data in [/b] x:car:y [red]z")
     assert "data in [/b] x:car:y [red]z" in capsys.readouterr().err
-    cli._console().print("slice x:car:y")
+    terminal.show("slice x:car:y")
     assert "slice x:car:y" in capsys.readouterr().out
 
 

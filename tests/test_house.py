@@ -134,18 +134,20 @@ def test_imports_stay_in_their_room(path: Path) -> None:
     if "numba" in {name.split(".")[0] for name in names}:
         assert path.stem == "kernels"
     relative = path.relative_to(ROOT / "detmetrics").parts
+    if relative[0] == "cli":
+        return  # the front door may open every room
     if len(relative) > 1:
         assert parts(names) - {"detmetrics"} <= ROOMS[relative[0]]
     elif path.stem in ALLOWED:
         assert parts(names) - {"detmetrics"} <= ALLOWED[path.stem]
     else:
-        assert path.stem in ("__init__", "__main__", "cli"), f"{path.name} is in no list of this test"
+        assert path.stem in ("__init__", "__main__"), f"{path.name} is in no list of this test"
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))
 def test_only_the_command_line_knows_the_server(path: Path) -> None:
     names = imported(path)
-    if path.stem != "cli":
+    if path.parent.name != "cli":
         assert not {name for name in names if name.split(".")[0] == "detmetrics_server"}
     assert not {name for name in names if name.startswith("detmetrics.v1")}
 
@@ -171,7 +173,7 @@ def test_the_viewer_stays_in_its_room(path: Path) -> None:
 @pytest.mark.parametrize("path", [*LIBRARY, *SERVER], ids=lambda path: path.name)
 def test_only_the_command_line_knows_the_viewer(path: Path) -> None:
     knows = "detmetrics_viz" in {name.split(".")[0] for name in imported(path)}
-    assert not knows or path.stem == "cli"
+    assert not knows or path.parent.name == "cli"
 
 
 @pytest.mark.parametrize("module", ENGINE)
@@ -193,7 +195,7 @@ def test_the_engine_knows_no_protocol(module: str) -> None:
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))
 def test_only_the_command_line_knows_the_detector(path: Path) -> None:
-    if path.stem != "cli" and path.parent.name != "detector":
+    if path.parent.name not in ("cli", "detector"):
         assert "detector" not in parts(imported(path))
 
 
