@@ -659,6 +659,16 @@ def test_an_attempt_is_written_down_where_a_worker_has_it_alone() -> None:
     Attempt(0, fails, is_kept=True).begun()  # the evaluation goes on
 
 
+def test_a_slow_reader_gets_the_latest_and_the_end() -> None:
+    running = evaluations.Running(Attempt(0, lambda number: None, is_kept=True))
+    queue: asyncio.Queue[Any] = asyncio.Queue()
+    running.listeners.append(queue)
+    events = [("matching", done, 2) for done in range(3)]
+    for event in [*events, None]:
+        running.tell(event)
+    assert [queue.get_nowait() for _ in range(queue.qsize())] == [events[-1], None]
+
+
 def held(slot: pools._Slot, *arguments: Any) -> Any:
     """A worker that has a job until it is killed."""
     _, _, is_wanted, begun = arguments

@@ -50,8 +50,9 @@ class Running:
         """Tell all listeners; None is the end."""
         self.at = event or self.at
         for queue in self.listeners:
-            if event is None or queue.empty():  # a slow reader gets the latest, not a backlog
-                queue.put_nowait(event)
+            if event is not None and not queue.empty():
+                queue.get_nowait()  # a slow reader gets the latest, not a backlog
+            queue.put_nowait(event)
 
 
 class EvaluationService:
