@@ -6,6 +6,7 @@ radians, metres per second. Readers convert; nobody else does.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import hashlib
@@ -434,9 +435,9 @@ class Boxes:
             frames=tuple(names[code] for code in order),
             ego_xy_m=np.concatenate([part.ego_xy_m for part in parts])[order],
             frame_place=frame_place[order],
-            box_columns={key: np.concatenate([part.box_columns[key] for part in parts]) for key in first.box_columns},
+            box_columns={key: _stacked([part.box_columns[key] for part in parts]) for key in first.box_columns},
             frame_columns={
-                key: np.concatenate([part.frame_columns[key] for part in parts])[order] for key in first.frame_columns
+                key: _stacked([part.frame_columns[key] for part in parts])[order] for key in first.frame_columns
             },
             partial=first.partial,
             meta=first.meta,
@@ -458,7 +459,7 @@ def _given(name: str, value: Any) -> Any:
             value = value.detach().cpu()
             value = (value.double() if value.is_floating_point() else value).numpy()
         if isinstance(value, np.ma.MaskedArray):
-            value = np.where(np.ma.getmaskarray(value), None, np.ma.getdata(value))  # type: ignore[call-overload]
+            value = _unmasked(value)
         try:
             array = np.asarray(value)
         except ValueError:  # rows of several lengths; which one is odd is said where their shape is checked
@@ -468,6 +469,32 @@ def _given(name: str, value: Any) -> Any:
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise InputError(name, expected="an array, or what numpy makes one of", got=str(error)) from None
     return array
+
+
+def _unmasked(value: Any) -> Any:
+    """Give a masked array with NaN, NaT or None where it is masked."""
+    data = np.ma.getdata(value)
+    if not np.ma.getmaskarray(value).any():
+        return data
+    if data.dtype.kind in "fmM":
+        return value.filled(np.nan if data.dtype.kind == "f" else data.dtype.type("NaT"))
+    return np.where(np.ma.getmaskarray(value), None, data)  # type: ignore[call-overload]
+
+
+def _stacked(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Join the columns of several parts; where some are texts, all are, and what is no number is no text."""
+    if len({column.dtype.kind == "U" for column in columns}) > 1:
+        columns = [column if column.dtype.kind == "U" else _as_texts(column) for column in columns]
+    return np.concatenate(columns)
+
+
+def _as_texts(column: NDArray[Any]) -> NDArray[Any]:
+    def one(value: Any) -> str:
+        if value != value:
+            return ""
+        return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+    return np.array([one(value) for value in column.ravel().tolist()], np.str_).reshape(column.shape)
 
 
 def _is_short_number(value: object) -> bool:
@@ -512,6 +539,9 @@ class _Rows:
         given = np.asarray(_given(f"{self.source}.{name}", value))
         if given.dtype.kind in "cmMV":  # numpy would drop the imaginary part, and count nanoseconds
             raise InputError(f"{self.source}.{name}", expected=f"numbers of shape {shape}", got=str(given.dtype))
+        if given.dtype == object and dtype is np.float64:
+            with contextlib.suppress(TypeError, ValueError, OverflowError):
+                given = given.astype(np.float64)
         if given.dtype == object:
             is_nothing = _nothing_of(given)
             if dtype is np.int64 and is_nothing.any():
@@ -565,14 +595,18 @@ class _Rows:
         return array
 
     def free(self, name: str, value: ArrayLike) -> NDArray[Any]:
-        """Check the length only; of Python objects take the text, and none of what stands for nothing."""
-        array = np.asarray(_given(f"{self.source}.{name}", value))
+        """Check the length only; objects become numbers where all are, else texts; what is nothing is NaN or ""."""
+        given = _given(f"{self.source}.{name}", value)
+        array = np.array(given, dtype=object) if isinstance(given, list) else np.asarray(given)
         if array.dtype == object:
             is_nothing = _nothing_of(array)
             if not is_nothing.all() and all(map(_is_short_number, array[~is_nothing].tolist())):
                 array = np.array(np.where(is_nothing, np.nan, array).tolist())  # a nullable column of pandas
             else:
-                array = np.where(is_nothing, "", array).astype(str)
+                try:
+                    array = np.where(is_nothing, "", array).astype(str)
+                except ValueError:
+                    raise InputError(f"{self.source}.{name}", expected="of one value each") from None
         if array.ndim == 0 or len(array) != self.length:
             raise InputError(f"{self.source}.{name}", expected=f"of length {self.length}", got=array.shape)
         return array
@@ -593,8 +627,9 @@ class _Rows:
                 twice = [entry for entry, n in zip(*np.unique(names, return_counts=True), strict=True) if n > 1]
                 raise InputError(f"{self.source}.{tables}", expected="distinct", got=[str(one) for one in twice])
         array = _given(f"{self.source}.{name}", value)
-        if np.ndim(array) != 1 or len(array) != self.length:
-            raise InputError(f"{self.source}.{name}", expected=f"of shape ({self.length},)", got=np.shape(array))
+        shape = (len(array),) if isinstance(array, list) else array.shape
+        if shape != (self.length,):
+            raise InputError(f"{self.source}.{name}", expected=f"of shape ({self.length},)", got=shape)
         if len(array) == 0:
             return np.zeros(0, np.int32), names if names is not None or default == "none" else ()
         if isinstance(array, np.ndarray) and array.dtype.kind in "iu":

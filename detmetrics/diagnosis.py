@@ -168,7 +168,7 @@ class Diagnosis:
         if label is not None:
             if label not in protocol.labels:
                 near = unknown_name("class", label, protocol.labels).hint
-                raise InputError("label", expected=f"one of {protocol.labels}", got=label, hint=near)
+                raise InputError("label", expected="one of the classes", got=label, hint=near)
             k = protocol.labels.index(label)
             events = slice(int(self.ledger.event_offsets[k]), int(self.ledger.event_offsets[k + 1]))
             in_class = self.ledger.truth_task == k

@@ -51,7 +51,9 @@ def near_key(error: object, kind: Any) -> str:
     at = re.search(r" - at `\$(.*)`$", str(error))
     for name in re.findall(r"\.(\w+)|\[", at[1] if at else ""):
         if name:
-            kind = next(field.type for field in msgspec.structs.fields(kind) if field.encode_name == name)
+            kind = next((field.type for field in msgspec.structs.fields(kind) if field.encode_name == name), None)
+            if kind is None:  # a key that looks like the end of such a sentence
+                return ""
         else:  # of a sequence what it holds, of a mapping its values
             kind = [one for one in get_args(kind) if one is not ...][-1]
         if get_origin(kind) in (Union, types.UnionType):

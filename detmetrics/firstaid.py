@@ -24,6 +24,8 @@ FEW_PAIRS = 10  # fewer show nothing
 NEAR_RAD = math.pi / 6  # a heading within this is right, as a diagnosis has it; of random ones a sixth is
 MOST_RIGHT = 0.25  # where more headings are right as they are, they are the detector's own faults
 IN_DEGREES = 0.6  # as MOST_RIGHT where headings beyond two turns say that they are degrees: near zero they are right
+WOUND = 0.1  # share beyond two turns that some detectors have who count turns on
+ONE_HEADING = 0.95  # length of the mean of unit vectors
 LEAST_MENDED = 0.6  # share that is right once mended; with few pairs more, see _headings
 
 #: What headings may be instead of ours, how that is mended, and ours from theirs.
@@ -138,7 +140,7 @@ def _headings(ledger: Ledger) -> list[str]:
     """Say where predicted headings are right but for one rule: turned, mirrored, or in degrees.
 
     Classes that look alike from front and back say nothing, nor do those whose heading means nothing, nor predictions
-    that all have one heading. A detector that mixes up fronts has some right, however many it turns round.
+    that all have about one heading. A detector that mixes up fronts gets no note unless it turns most of them round.
     """
     measured = {error.name for error in ledger.protocol.errors if error.kind == "orientation"}
     tells = [
@@ -151,7 +153,7 @@ def _headings(ledger: Ledger) -> list[str]:
     pairs = pairs[np.linspace(0, len(pairs) - 1, min(len(pairs), SAMPLE)).astype(np.int64)]
     pred = ledger.pred.yaw_rad[ledger.event_pred[ledger.pair_event[pairs]]]
     truth = ledger.truth.yaw_rad[ledger.pair_truth[pairs]]
-    if np.ptp(pred) == 0:
+    if np.abs(np.exp(1j * pred).mean()) > ONE_HEADING:
         return []
 
     def right(pred: Floats, truth: Floats) -> float:
@@ -160,7 +162,7 @@ def _headings(ledger: Ledger) -> list[str]:
     as_is = right(pred, truth)
     degrees = (np.radians(pred), np.radians(truth))
     shares = {}
-    if np.abs(pred).max() > 4 * math.pi or np.abs(truth).max() > 4 * math.pi:  # no turn in radians
+    if any((np.abs(side) > 4 * math.pi).mean() > WOUND for side in (pred, truth)):  # no turn in radians
         shares["in degrees, not radians, in the predictions", "as degrees"] = right(degrees[0], truth)
         shares["in degrees, not radians, in truth", "as degrees"] = right(pred, degrees[1])
         shares["in degrees, not radians, on both sides", "as degrees"] = right(*degrees)

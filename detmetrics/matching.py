@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -63,8 +64,9 @@ def match(truth: Boxes, pred: Boxes, protocol: Protocol, *, threads: int | None 
             if is_swapped
             else "are they truth? predictions need score="
         )
-        alike = [name for name in pred.box_columns if "score" in name.lower() or "conf" in name.lower()]
-        if alike:
+        words = {"score", "scores", "conf", "confidence"}
+        alike = [name for name in pred.box_columns if words & set(re.split(r"[\W_]+", name.lower()))]
+        if alike and not is_swapped:
             hint = f"predictions need score=, and {listing(alike)} is a column like any other"
         raise InputError(f"{sides[1]}: these predictions have no scores", hint=hint)
     if threads is None:

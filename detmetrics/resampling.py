@@ -735,13 +735,10 @@ def _units(plan: Plan, draws: Draws) -> Ints:
 
 def check_draws(n: int, seed: int) -> None:
     """Refuse a number of replicates or a seed that cannot be."""
-    for what, value in (("number of replicates", n), ("seed", seed)):
-        if not isinstance(value, int | np.integer):
-            raise InputError(what, expected="a whole number", got=value)
-    if not 2 <= n <= MAX_DRAWS:
+    check_whole("number of replicates", n, 2)
+    if n > MAX_DRAWS:
         raise InputError("number of replicates", expected=f"at least 2 and at most {MAX_DRAWS}", got=n)
-    if seed < 0:
-        raise InputError("seed", expected="zero or more", got=seed)
+    check_whole("seed", seed, 0)
 
 
 def check_level(level: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple, get_args
@@ -99,6 +99,18 @@ class Scores:
         if name not in numbers:
             raise unknown_name("metric", name, numbers)
         return numbers[name]
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a number of that name."""
+        return name in self.to_flat_dict()
+
+    def __iter__(self) -> Iterator[str]:
+        """Give the names of all numbers, so that ``dict(scores)`` is what it looks like."""
+        return iter(self.to_flat_dict())
+
+    def keys(self) -> list[str]:
+        """Name all numbers."""
+        return list(self)
 
     @property
     def mean_ap(self) -> float:

@@ -309,3 +309,12 @@ def test_convert_refuses_what_it_would_ignore(data: Path, tmp_path: Path) -> Non
     done = run("convert", data / "results_synth_val.json", tmp_path / "x.parquet", "--split", "a", code=2)
     assert "--split goes with --data, not with INPUT" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_link_is_written_by_its_own_ending(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.json").symlink_to(tmp_path / "store")
+    (tmp_path / "store").write_text("old")
+    rest = ("--data", data, "--split", "nothing", "--out")
+    assert "nothing" in run("detector", "plain", *rest, tmp_path / "out.json", code=2).stderr
+    assert "ending of --out must be" in run("detector", "plain", *rest, tmp_path / "store", code=2).stderr
+    assert (tmp_path / "store").read_text() == "old"

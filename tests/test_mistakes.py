@@ -62,6 +62,8 @@ def test_near_names_whatever_their_capitals() -> None:
             (truth(), truth(box_columns={"Score": np.ones(4)})),
             "have no scores .predictions need score=, and 'Score' is a",
         ),
+        ((pred(box_columns={"score_of_truth": [1] * 4}), truth(box_columns={"conf": [1] * 4})), "are the two swapped"),
+        ((truth(), truth(box_columns={"confusable": np.ones(4)})), "predictions need score=.$"),
         ((truth(), truth()), r"pred: these predictions have no scores \(are they truth\? predictions need score=\)"),
         ((pred(), truth()), "have no scores .truth comes first, and its boxes have scores: are the two swapped"),
     ],
@@ -149,6 +151,12 @@ def test_one_thing_in_place_of_another(ask: Callable[[], object], message: str) 
         ask()
 
 
+def test_a_report_of_a_generator(tmp_path: Path) -> None:
+    pytest.importorskip("jinja2")
+    dm.report((one for one in [LEDGER]), tmp_path / "x.html", n=0)  # type: ignore[arg-type]
+    assert (tmp_path / "x.html").stat().st_size > 10_000
+
+
 def test_a_report_of_what_is_no_ledger(tmp_path: Path) -> None:
     pytest.importorskip("jinja2")
     for given in (dm.score(LEDGER), [LEDGER, dm.score(LEDGER)], None):
@@ -228,6 +236,33 @@ def test_free_columns_of_other_libraries() -> None:
     assert weather.tolist() == [""]
 
 
+def test_free_columns_with_texts_are_texts() -> None:
+    """Wherever a missing one stands, and whatever the other parts hold."""
+    for given in (["a", None, "b", float("nan")], ["a", NA(), "b", None]):
+        assert truth(box_columns={"w": given}).box_columns["w"].tolist() == ["a", "", "b", ""]
+    assert truth(box_columns={"w": [None, "a", "b", "c"]}).box_columns["w"].tolist() == ["", "a", "b", "c"]
+    parts = [
+        truth(frame=[name] * 4, box_columns={"w": column})
+        for name, column in {"a": [None] * 4, "b": [1, None, 2.5, 3], "c": ["x", None, "y", "z"]}.items()
+    ]
+    assert dm.Boxes.concat(parts).box_columns["w"].tolist() == ["", "", "", "", "1", "", "2.5", "3", "x", "", "y", "z"]
+    numbers = dm.Boxes.concat([parts[1], truth(frame=["d"] * 4, box_columns={"w": [1, 2, 3, 4]})]).box_columns["w"]
+    np.testing.assert_array_equal(numbers, [1, np.nan, 2.5, 3, 1, 2, 3, 4])
+
+
+def test_masked_arrays() -> None:
+    mask = [0, 1, 0, 0]
+    days = np.ma.array(np.array(["2020-01-01"] * 4, "datetime64[ns]"), mask=mask)
+    boxes = truth(
+        velocity_mps=np.ma.array(np.ones((4, 2)), mask=[[m, m] for m in mask]),
+        box_columns={"day": days, "whole": np.ma.array([1.0, 2, 3, 4]), "few": np.ma.array([1, 2, 3, 4], mask=mask)},
+    )
+    np.testing.assert_array_equal(boxes.velocity_mps[:, 0], [1, np.nan, 1, 1])  # type: ignore[index]
+    assert np.isnat(boxes.box_columns["day"]).tolist() == [False, True, False, False]
+    assert boxes.box_columns["whole"].tolist() == [1, 2, 3, 4]
+    np.testing.assert_array_equal(boxes.box_columns["few"], [1, np.nan, 3, 4])
+
+
 def test_tensors() -> None:
     torch = pytest.importorskip("torch")
     boxes = truth(
@@ -284,6 +319,8 @@ def test_frames_of_pandas() -> None:
         ({"frames": "abc"}, "frames must be a sequence of names, got 'abc'"),
         ({"frames": 4}, "frames must be a sequence of names, got 4"),
         ({"box_columns": ["occlusion"]}, "box_columns must be a mapping of names"),
+        ({"box_columns": {"w": [[1], [1, 2], [3], [4]]}}, r"box_columns\['w'\] must be of one value each"),
+        ({"label": ["car", ["car"], "car", "car"]}, r"label\[1\] must be a name \(str\), got \['car'\]"),
         ({"frame_columns": "scene"}, "frame_columns must be a mapping of names, got 'scene'"),
         ({"meta": "camera"}, "meta must be a mapping of names, got 'camera'"),
     ],
@@ -345,6 +382,15 @@ def test_headings_in_degrees_on_the_other_side_or_on_both() -> None:
     assert "radians, on both sides" in heading_note(np.degrees(truth_rad), np.degrees(pred_rad))
 
 
+def test_one_heading_that_was_not_wrapped_makes_no_degrees() -> None:
+    """Along one street, where nearly half of the fronts are flipped, degrees in place of radians would be right, too."""
+    truth_rad = np.linspace(-0.05, 0.05, 400)
+    pred_rad = np.where(np.arange(400) % 20 < 9, truth_rad + np.pi, truth_rad)
+    assert heading_note(truth_rad, pred_rad) == ""
+    pred_rad[0] += 6 * np.pi
+    assert heading_note(truth_rad, pred_rad) == ""
+
+
 def test_classes_without_a_front_say_nothing_of_headings() -> None:
     truth_rad, pred_rad = headings(300)
     for label, rules in (("barrier", dm.NUSCENES), ("traffic_cone", dm.NUSCENES), ("car", symmetric())):
@@ -368,6 +414,7 @@ def test_the_faults_of_a_detector_are_not_taken_for_misread_headings(n: int, see
     assert heading_note(truth_rad, pred_rad + np.where(turned, np.pi / 2, 0)) == ""
     assert heading_note(truth_rad, random.uniform(-np.pi, np.pi, n)) == "", "headings at random"
     assert heading_note(truth_rad, random.uniform(-500, 500, n)) == "", "degrees at random"
+    assert heading_note(truth_rad, random.normal(0, 0.05, n)) == "", "one heading for all, about"
     assert heading_note(truth_rad, pred_rad + random.integers(0, 4, n) * np.pi / 2) == "", "any of four"
     assert heading_note(np.full(n, np.pi / 2), np.zeros(n)) == "", "a detector without headings"
     assert heading_note(truth_rad, pred_rad + random.integers(-9, 9, n) * 2 * np.pi) == "", "whole turns"
@@ -429,6 +476,9 @@ def test_what_is_printed_is_short_and_a_table_where_there_is_one() -> None:
 def test_scores_by_name() -> None:
     scores = dm.score(LEDGER)
     assert scores["NDS"] == scores.nds
+    assert "NDS" in scores
+    assert "nds" not in scores
+    assert dict(scores).keys() == scores.to_flat_dict().keys()
     assert scores["mAP"] == scores.mean_ap
     assert scores["AP/car"] == scores.class_ap["car"]
     assert np.isnan(scores["AOE/traffic_cone"])

@@ -154,7 +154,9 @@ def test_history_and_ranking(tmp_path: Path) -> None:
         assert [run.display_name for run in client.evaluations(tag="even", page_size=1)] == ["r4", "r2", "r0"]
         assert [run.display_name for run in client.evaluations(order_by="create_time")] == [f"r{i}" for i in range(5)]
         runs = list(client.evaluations())
-        with pytest.raises(InputError, match=r"order_by must be create_time or a metric \('NDS', 'mAP', .* more\)"):
+        with pytest.raises(
+            InputError, match=r"order_by must be create_time or a metric, got 'nothing' .known: 'NDS', 'mAP', .* more."
+        ):
             list(client.evaluations(order_by="nothing desc"))
         assert not list(client.evaluations(order_by="CDS desc")), "a metric of bundled rules that none has yet"
         assert not list(client.evaluations(order_by="NDS", dataset="c"))

@@ -332,6 +332,6 @@ def test_metrics_to_order_by_are_known() -> None:
     for name in ("NDS", "CDS", "AP/car", "AP/mine"):
         asking.known_metric(name, ["AP/mine"])
     with pytest.raises(
-        InputError, match=r"order_by must be create_time or a metric \('NDS', 'mAP', .* more\), got 'x'"
+        InputError, match=r"order_by must be create_time or a metric, got 'x' \(known: 'NDS', 'mAP', .* more\)"
     ):
         asking.known_metric("x", ["AP/mine"])

@@ -666,7 +666,9 @@ def test_a_slow_reader_gets_the_latest_and_the_end() -> None:
     events = [("matching", done, 2) for done in range(3)]
     for event in [*events, None]:
         running.tell(event)
+    running.tell(events[0])  # of a thread that had not heard of the end
     assert [queue.get_nowait() for _ in range(queue.qsize())] == [events[-1], None]
+    assert running.at == events[-1]
 
 
 def held(slot: pools._Slot, *arguments: Any) -> Any:

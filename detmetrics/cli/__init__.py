@@ -80,7 +80,3 @@ def main() -> None:
             "(set DETMETRICS_DEBUG=1 for the traceback)"
         )
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -166,13 +166,13 @@ def detector_plain(
 ) -> None:
     """Find objects without learning (cluster, fit, classify by size): what a detector has to beat."""
     target = check_output(out, "--out")
-    check_ending(target, (".json", ".parquet"), "--out")
+    check_ending(out, (".json", ".parquet"), "--out")
     from detmetrics import io
     from detmetrics.detector import plain
 
     with steps() as step, step("clustering") as advance:
         boxes = plain.predict(data, split, version, n_sweeps=sweeps, progress=advance)
-    if target.suffix == ".parquet":
+    if out.suffix == ".parquet":
         io.parquet.write(boxes, target)
     else:
         io.nuscenes.write_results(boxes, target)

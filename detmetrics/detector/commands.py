@@ -112,8 +112,8 @@ def run_prediction(
 ) -> str:
     """Predict a split and write a result file; give a line about it."""
     target = check_output(out, "--out")
-    check_ending(target, (".json", ".parquet"), "--out")
-    if target.suffix == ".parquet":
+    check_ending(out, (".json", ".parquet"), "--out")
+    if out.suffix == ".parquet":
         require("parquet", what="Parquet")
     model, _note = checkpoint.load_model(weights)
     where = device_named(device)
@@ -126,7 +126,7 @@ def run_prediction(
         )
     except torch.cuda.OutOfMemoryError:
         raise InputError(f"CUDA is out of memory at batch {batch}", hint=f"try --batch {max(batch // 2, 1)}") from None
-    if target.suffix == ".parquet":
+    if out.suffix == ".parquet":
         io.parquet.write(boxes, target)
     else:
         io.nuscenes.write_results(boxes, target)

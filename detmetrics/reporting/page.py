@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ from detmetrics.ledger import Ledger, check_ledger
 from detmetrics.reporting.contents import contents
 from detmetrics.reporting.runs import Progress, Run, Settings, compute, default_slicings
 from detmetrics.resampling import check_comparable, check_draws
-from detmetrics.scoring import Absent
+from detmetrics.scoring import Absent, Scores
 
 PLOTLY = "4.1.1"  # the version of the bundle in assets/plotly
 ASSETS = Path(__file__).with_name("assets")
@@ -102,7 +102,9 @@ def report(
             raise InputError(what, expected="a list of texts", got=value)
     if n:
         check_draws(n, seed)
-    given: list[Any] = list(ledgers) if isinstance(ledgers, list | tuple) else [ledgers]
+    runs: Any = ledgers  # dictionaries' values and generators do as well
+    is_one = isinstance(runs, Ledger | Scores | str | Path) or not isinstance(runs, Iterable)
+    given: list[Any] = [runs] if is_one else list(runs)
     if not given:
         raise InputError("no run to report")
     for one in given:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from detmetrics.errors import InputError, listing
+from detmetrics.errors import InputError, listing, unknown_name
 from detmetrics.protocol import Protocol
 from detmetrics.protocols import PROTOCOLS, by_name
 from detmetrics.scoring import metric_names
@@ -168,7 +168,8 @@ def known_metric(name: str, found: Sequence[str]) -> None:
     bundled = (metric for rules in PROTOCOLS for metric in metric_names(by_name(rules)))
     known = sorted(dict.fromkeys([*bundled, *found]), key=lambda metric: "/" in metric)  # those of no class first
     if name not in known:
-        raise InputError("order_by", expected=f"create_time or a metric ({listing(known, shown=12)})", got=name)
+        near = unknown_name("metric", name, known).hint
+        raise InputError("order_by", expected="create_time or a metric", got=name, hint=near)
 
 
 def page_token(state: Any, about: object) -> str:

@@ -49,7 +49,7 @@ class Core:
         self._begun: set[asyncio.Task[Any]] = set()
         self.numbers.gauge("detmetrics_waiting", "Evaluations that wait.", lambda: pool.waiting)
         self.numbers.gauge("detmetrics_running", "Evaluations at work.", lambda: pool.running)
-        self.numbers.gauge("detmetrics_spool_bytes", "Bytes of unfinished uploads.", lambda: self.spool_bytes)
+        self.numbers.gauge("detmetrics_spool_bytes", "Bytes of uploads in the spool.", lambda: self.spool_bytes)
 
     @property
     def spool_bytes(self) -> int:

@@ -44,11 +44,17 @@ class Running:
         self.task: asyncio.Task[None] | None = None
         self.at: Event = ("waiting", 0, 0)
         self.error: Exception | None = None
+        self.is_over = False
         self.listeners: list[asyncio.Queue[Event | None]] = []
 
     def tell(self, event: Event | None) -> None:
-        """Tell all listeners; None is the end."""
-        self.at = event or self.at
+        """Tell all listeners; None is the end, after which nothing that a thread was still telling counts."""
+        if event is None:
+            self.is_over = True
+        elif self.is_over:
+            return
+        else:
+            self.at = event
         for queue in self.listeners:
             if event is not None and not queue.empty():
                 queue.get_nowait()  # a slow reader gets the latest, not a backlog
