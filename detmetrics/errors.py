@@ -38,11 +38,11 @@ class InputError(DetmetricsError, ValueError):
         super().__init__(text)
 
 
-def check_whole(what: str, value: object, least: int) -> None:
+def check_whole(what: str, value: object, least: int | None = None) -> None:
     """Refuse what is no whole number, or a smaller one than ``least``."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise InputError(what, expected="a whole number", got=value)
-    if value.__index__() < least:
+    if least is not None and value.__index__() < least:
         raise InputError(what, expected=f"at least {least}" if least else "zero or more", got=value)
 
 

@@ -735,8 +735,8 @@ def _units(plan: Plan, draws: Draws) -> Ints:
 
 def check_draws(n: int, seed: int) -> None:
     """Refuse a number of replicates or a seed that cannot be."""
-    check_whole("number of replicates", n, 2)
-    if n > MAX_DRAWS:
+    check_whole("number of replicates", n)
+    if not 2 <= n <= MAX_DRAWS:
         raise InputError("number of replicates", expected=f"at least 2 and at most {MAX_DRAWS}", got=n)
     check_whole("seed", seed, 0)
 
